@@ -1,0 +1,1 @@
+"""Placeholder until the face is built."""
