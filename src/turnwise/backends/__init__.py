@@ -1,0 +1,332 @@
+"""What a storage must do, what it keeps, and how to open one.
+
+A backend keeps runners and executions for any number of services, which do not see each other.
+It has three duties that nothing else can do:
+
+1. **The clock.** Every operation reads the storage's own clock once and answers with it.
+2. **Membership.** It applies :func:`~turnwise.membership.after_heartbeat` and answers with the
+   cycle's frozen set.
+3. **The gate.** :meth:`Backend.admit` inserts a RUNNING execution in one atomic step, only
+   where the service has none and, with ``"once"``, only where the cycle is not served; it is a
+   unique key, never a read followed by a write. It hands out a fencing token that grows with
+   every admitted run of the service.
+
+A run's owner is alive while the run itself is kept alive: :meth:`Backend.heartbeat` renews the
+runner and the run that it names. So a process that restarts under its old runner id does not
+keep the run of its dead predecessor alive, and neither does a run that was admitted by a request
+whose answer was lost.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Protocol
+from urllib.parse import urlsplit
+from uuid import NAMESPACE_OID, uuid5
+
+from turnwise.atomic_service import (
+    ActiveRunnerInfo,
+    AtomicServiceClaim,
+    AtomicServiceExecution,
+    AtomicServiceExecutionStatus,
+    AtomicServiceRun,
+)
+from turnwise.membership import Cycle, RunnerRecord, cycle_at
+from turnwise.settings import Settings
+
+NO_MARGIN = "no_margin"
+"""Why a run ended that was admitted with too little of its slot left; the service never ran."""
+
+OWNER_DEAD = "owner_dead"
+"""Why a run ended whose owner's heartbeat had timed out."""
+
+CYCLE_SERVED = "cycle_served"
+"""The gate's refusal where the cycle (or the slot, with ``"every_slot"``) is served."""
+
+PRIOR_RUNNING = "prior_running"
+"""The gate's refusal where another run is open; its id follows, after a colon."""
+
+
+class StorageError(Exception):
+    """The storage could not answer, and what it did is not known. Never a reason to start."""
+
+
+class MissingExtraError(ImportError):
+    """A layer was asked for whose optional dependency is not installed; says which extra has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Participant:
+    """Who speaks to the storage: a runner id, and the random mark of its process."""
+
+    runner_id: str
+    boot_id: str
+    may_run: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The answer to a heartbeat.
+
+    ``now`` is the storage's clock. ``previous_boot_id`` is the mark that the heartbeat found on
+    its runner's row, None where there was no row. ``holds_run`` says whether the run that it
+    named is still RUNNING (False where it named none).
+    """
+
+    now: datetime
+    previous_boot_id: str | None
+    holds_run: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The cycle of the storage's ``now``, and who counts in it.
+
+    ``scheduled`` are the runners that have a slot, in the order of their slots; ``size`` and
+    ``digest`` are of the whole stable set. After a heartbeat, ``joined_at`` is the creation time
+    of the caller's row, and ``previous_boot_id`` is as in :class:`Heartbeat`.
+    """
+
+    now: datetime
+    cycle: Cycle
+    scheduled: tuple[ActiveRunnerInfo, ...]
+    size: int
+    digest: str
+    joined_at: datetime | None = None
+    previous_boot_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The gate's answer at the storage's ``now``.
+
+    Admitted: ``fencing_token`` is there. Refused: it is None, ``refusal`` says why
+    (``prior_running:<run id>`` or ``cycle_served``), and ``retry_at`` is when the run in the
+    way will count as dead unless its owner renews it, None where no wait helps.
+    """
+
+    now: datetime
+    fencing_token: int | None
+    refusal: str = ""
+    retry_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionRecord:
+    """What a storage keeps of an execution.
+
+    ``fencing_token`` is None for a BLOCKED one, which was never admitted. ``stable_size`` and
+    ``stable_digest`` are of the stable set that the decision was taken on, so that a
+    disagreement can be found later. ``last_heartbeat`` is when the run was last kept alive.
+    """
+
+    service: str
+    run_id: str
+    runner_id: str
+    fencing_token: int | None
+    cycle_start: datetime
+    slot_start: datetime | None
+    slot_end: datetime | None
+    start_time: datetime
+    end_time: datetime | None
+    last_heartbeat: datetime
+    status: AtomicServiceExecutionStatus
+    reason: str
+    stable_size: int
+    stable_digest: str
+
+    @property
+    def execution(self) -> AtomicServiceExecution:
+        """The part of it that :mod:`turnwise.atomic_service` names."""
+        return AtomicServiceExecution.from_raw(
+            self.runner_id, self.run_id, self.start_time, self.end_time, self.status, self.reason
+        )
+
+
+class Backend(Protocol):
+    """One storage. Safe to use from several threads; each operation is atomic.
+
+    Every operation raises :class:`StorageError` where the storage does not answer. All instants
+    are aware datetimes on the storage's clock.
+    """
+
+    def publish_settings(self, service: str, settings: Settings) -> Settings | None:
+        """Keep the settings that a service runs with; answer what was kept before."""
+
+    def settings_of(self, service: str) -> Settings | None:
+        """The settings that the service was last started with, None where it is not known."""
+
+    def services(self) -> tuple[str, ...]:
+        """The names of the services that were ever started, sorted."""
+
+    def heartbeat(
+        self, service: str, who: Participant, settings: Settings, run_id: str | None = None
+    ) -> Heartbeat:
+        """Say that ``who`` lives, and keep its run ``run_id`` alive where it names one."""
+
+    def look(self, service: str, who: Participant, settings: Settings) -> Look:
+        """A heartbeat, and the cycle that it falls in, in one step."""
+
+    def peek(self, service: str, settings: Settings, at: datetime | None = None) -> Look:
+        """The cycle of now, or of another instant, without a heartbeat."""
+
+    def leave(self, service: str, who: Participant) -> None:
+        """Mark that ``who`` leaves, unless another process has taken over its id."""
+
+    def admit(
+        self, service: str, run: AtomicServiceRun, settings: Settings, look: Look
+    ) -> Admission:
+        """The gate: admit ``run``, or say why not.
+
+        A RUNNING execution that was not kept alive for the heartbeat timeout is first closed
+        as ABANDONED, ``owner_dead``. An admitted run gets its ``started_at`` stamped. A refusal
+        for a prior run is kept as a BLOCKED row.
+        """
+
+    def finish(
+        self,
+        service: str,
+        run_id: str,
+        status: AtomicServiceExecutionStatus,
+        reason: str,
+        settings: Settings,
+    ) -> ExecutionRecord | None:
+        """Close a RUNNING execution, and apply retention. Safe to repeat.
+
+        Answers the execution as it is kept, which is somebody else's doing where it had been
+        closed before; None where it is not known.
+        """
+
+    def block(self, service: str, claim: AtomicServiceClaim, look: Look) -> None:
+        """Keep a BLOCKED row for a persisted reason: one per runner, cycle and reason."""
+
+    def runners(self, service: str) -> tuple[RunnerRecord, ...]:
+        """Every runner that is kept, by ``(creation_time, runner_id)``."""
+
+    def executions(
+        self, service: str, *, since: datetime | None = None, limit: int | None = None
+    ) -> tuple[ExecutionRecord, ...]:
+        """The kept executions in the order of their start, BLOCKED ones among them.
+
+        ``since`` leaves out those that ended before it; ``limit`` keeps the last so many.
+        """
+
+    def execution(self, service: str, run_id: str) -> ExecutionRecord | None:
+        """One execution, or None: what became of a run whose admission was not answered."""
+
+    def close(self) -> None:
+        """Let go of connections. The backend must not be used afterwards."""
+
+
+def open_backend(url: str) -> Backend:
+    """Open the storage that ``url`` names.
+
+    ``memory:`` is a fresh storage within this process. ``sqlite:///turns.db`` is a file beside
+    the working directory, ``sqlite:////var/lib/turns.db`` one with an absolute path,
+    ``sqlite://`` a fresh one in memory.
+
+    Raises:
+        ValueError: the URL is malformed, or no backend has its scheme.
+        MissingExtraError: the backend's extra is not installed.
+        StorageError: the storage does not answer, or is none.
+    """
+    scheme = urlsplit(url).scheme
+    if scheme == "memory":
+        from turnwise.backends.memory import MemoryBackend  # noqa: PLC0415 (only when asked for)
+
+        return MemoryBackend()
+    if scheme == "sqlite":
+        from turnwise.backends.sql import SqlBackend  # noqa: PLC0415 (needs an extra)
+
+        return SqlBackend(url)
+    raise ValueError(
+        f"backend {without_password(url)!r}: no storage has the scheme {scheme!r}; "
+        "known are memory: and sqlite:"
+    )
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be logged: a password in it becomes ``***``."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    user, _, host = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}").geturl()
+
+
+def served_instant(run: AtomicServiceRun, settings: Settings) -> datetime | None:
+    """What a run serves, as the gate's key: its cycle with ``"once"``, else its slot."""
+    return run.cycle_start if settings.runs_per_cycle == "once" else run.slot_start
+
+
+def leaves_cycle_open(
+    status: AtomicServiceExecutionStatus, reason: str, settings: Settings
+) -> bool:
+    """Whether a run that ended so leaves its cycle to the next standby.
+
+    A failed turn does unless ``retry_failed`` is off. One that ended for ``no_margin`` does in
+    any case: the service never ran. With ``"every_slot"`` a slot is used once.
+    """
+    if settings.runs_per_cycle != "once" or status is not AtomicServiceExecutionStatus.ABANDONED:
+        return False
+    return settings.retry_failed or reason == NO_MARGIN
+
+
+def dead_at(last_heartbeat: datetime, settings: Settings) -> datetime:
+    """The first instant at which an owner counts as dead that was last heard of then.
+
+    Exactly at the timeout it is alive, as in the stable set.
+    """
+    return last_heartbeat + settings.heartbeat_timeout + timedelta(microseconds=1)
+
+
+def forget_runners_before(now: datetime, settings: Settings) -> datetime:
+    """Runners that were last heard of before this instant count nowhere and are history, too."""
+    this_cycle = cycle_at(now, settings.interval).start
+    return min(now - settings.retention_age, this_cycle - settings.heartbeat_timeout)
+
+
+def running_record(
+    service: str, run: AtomicServiceRun, fencing_token: int | None, now: datetime, look: Look
+) -> ExecutionRecord:
+    """The row of a run that is admitted now."""
+    return ExecutionRecord(
+        service=service,
+        run_id=run.atomic_service_id.atomic_service_run_id,
+        runner_id=run.atomic_service_id.runner_id,
+        fencing_token=fencing_token,
+        cycle_start=look.cycle.start,
+        slot_start=run.slot_start,
+        slot_end=run.slot_end,
+        start_time=now,
+        end_time=None,
+        last_heartbeat=now,
+        status=AtomicServiceExecutionStatus.RUNNING,
+        reason="",
+        stable_size=look.size,
+        stable_digest=look.digest,
+    )
+
+
+def blocked_record(
+    service: str, run: AtomicServiceRun, reason: str, now: datetime, look: Look
+) -> ExecutionRecord:
+    """A BLOCKED row, with the same id for the same service, runner, cycle and reason."""
+    runner_id = run.atomic_service_id.runner_id
+    identity = repr((service, runner_id, look.cycle.start.isoformat(), reason))
+    return replace(
+        running_record(service, run, None, now, look),
+        run_id=str(uuid5(NAMESPACE_OID, identity)),
+        end_time=now,
+        status=AtomicServiceExecutionStatus.BLOCKED,
+        reason=reason,
+    )
+
+
+def blocked_run(claim: AtomicServiceClaim) -> AtomicServiceRun:
+    """The run that a claim did not hand out, for its BLOCKED row."""
+    return AtomicServiceRun(
+        runner_id=claim.runner_id,
+        cycle_start=claim.cycle_start,
+        slot_start=claim.slot_start,
+        slot_end=claim.slot_end,
+    )

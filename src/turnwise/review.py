@@ -1,0 +1,245 @@
+"""What a configuration promises: limits, gaps, and findings with what to change.
+
+The formulas, with ``I`` the interval, ``m`` the margin, ``T`` the heartbeat timeout, ``f`` the
+largest part of a slot that may be gone at a start, ``N`` runners and ``S`` slots in a cycle
+(``"once"``: at most ``1 + standbys``; ``"every_slot"``: ``N``):
+
+========================================  ==============================================
+what                                      formula
+========================================  ==============================================
+slot, guard time included                 ``I / S``
+window in which a start is allowed        ``f * (I/S - m)``; ``f * I`` where ``S = 1``
+most slots that the margin allows         ``I // (m + 1 microsecond)``
+share of the cycle closed to starts       ``1 - S * window / I``
+time alone excludes overlap when          ``window + longest run + clock skew <= I/S``
+gap between starts, no fault              ``I`` (``"every_slot"``: ``I/S``)
+the same, one runner dead while idle      one slot more (``S = 1``: a whole cycle)
+from a kill within a turn to a start      ``T + 2 * I/S``; ``T + 3 * I/S`` for two runners
+                                          that alternate
+a new runner counts after at most         ``I + m``
+========================================  ==============================================
+
+A gap is counted from start to start, takes a healthy storage, and leaves out the moment that a
+round of messages takes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from turnwise.durations import format_duration
+from turnwise.settings import Settings
+
+_ZERO = timedelta(0)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Level(StrEnum):
+    """How much a finding matters."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing to know about a configuration: what it means, and what to change."""
+
+    level: Level
+    meaning: str
+    change: str
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What a configuration promises to a number of runners; the formulas head the module.
+
+    ``slot`` is a slot with its guard time and ``window`` the part of it in which a turn may
+    start. ``most_slots`` is the largest number of slots that the margin allows.
+    ``overlap_excluded_by_time`` is None where the longest run is not known. ``gap_...`` are
+    the longest times between two starts, None where the service stops. ``gap_after_kill``
+    counts from the kill. ``closed_share`` is between 0 and 1. ``first_slot_delay`` is how long
+    a new runner waits, at most, for the cycle in which it first counts.
+    ``rounds_per_cycle`` counts heartbeats, and looks at the gate, of the whole cluster.
+    """
+
+    settings: Settings
+    runners: int
+    slots: int
+    slot: timedelta
+    window: timedelta
+    most_slots: int
+    overlap_excluded_by_time: bool | None
+    gap_without_fault: timedelta
+    gap_with_one_dead: timedelta | None
+    gap_after_kill: timedelta | None
+    first_slot_delay: timedelta
+    heartbeats_per_cycle: int
+    looks_per_cycle: int
+    closed_share: float
+    findings: tuple[Finding, ...]
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether any finding is an error."""
+        return any(finding.level is Level.ERROR for finding in self.findings)
+
+
+def review(
+    settings: Settings, *, runners: int, longest_run: timedelta | None, clock_skew: timedelta
+) -> Review:
+    """Work out what ``settings`` promise; see :meth:`turnwise.settings.Settings.review`.
+
+    Raises:
+        ValueError: ``runners`` is below 1, or a duration is negative.
+    """
+    if runners < 1:
+        raise ValueError(f"runners must be 1 or more, got {runners}")
+    for name, duration in (("longest_run", longest_run), ("clock_skew", clock_skew)):
+        if duration is not None and duration < _ZERO:
+            raise ValueError(f"{name} must be 0 or more, got {format_duration(duration)}")
+    interval, timeout = settings.interval, settings.heartbeat_timeout
+    slots = settings.slots(runners)
+    slot = interval / slots
+    margin = settings.spread_margin if slots > 1 else _ZERO
+    window = max(slot - margin, _ZERO) * settings.max_start_slot_fraction
+    excluded = None if longest_run is None else window + longest_run + clock_skew <= slot
+    once = settings.runs_per_cycle == "once"
+    gap = interval if once else slot
+    alone = runners == 1
+    # The storage lets go of the dead runner's run in the late part of a slot, or within the dead
+    # runner's own; the next may be the dead runner's, too. Two that alternate have two slots in
+    # a row: last of one cycle, first of the next.
+    slots_lost = 3 if once and slots == runners == 2 else 2  # noqa: PLR2004
+    return Review(
+        settings=settings,
+        runners=runners,
+        slots=slots,
+        slot=slot,
+        window=window,
+        most_slots=interval // (settings.spread_margin + _MICROSECOND),
+        overlap_excluded_by_time=excluded,
+        gap_without_fault=gap,
+        gap_with_one_dead=None if alone else gap + slot,
+        gap_after_kill=None if alone else timeout + slots_lost * slot,
+        first_slot_delay=interval + settings.spread_margin,
+        heartbeats_per_cycle=-(-interval // settings.heartbeat_interval) * runners,
+        looks_per_cycle=slots,
+        closed_share=1 - slots * (window / interval),
+        findings=tuple(
+            _findings(settings, runners, slot, window, longest_run=longest_run, skew=clock_skew)
+        ),
+    )
+
+
+def _findings(
+    settings: Settings,
+    runners: int,
+    slot: timedelta,
+    window: timedelta,
+    *,
+    longest_run: timedelta | None,
+    skew: timedelta,
+) -> Iterator[Finding]:
+    once = settings.runs_per_cycle == "once"
+    yield from _findings_on_slots(settings, runners, slot, window)
+    yield from _findings_on_clocks(settings, skew)
+    if runners == 1:
+        yield Finding(
+            Level.WARNING,
+            "one runner alone: when it dies, the service stops until it is back",
+            "start a second runner",
+        )
+    elif once and settings.standbys == 0:
+        yield Finding(
+            Level.WARNING,
+            "no standby: a cycle whose primary is dead, or whose turn fails, is missed",
+            "set standbys to 1 or more",
+        )
+    if longest_run is None:
+        yield Finding(
+            Level.NOTE,
+            "the longest run is not known, so whether turns fit their slots cannot be said",
+            "give the longest run",
+        )
+    else:
+        yield from _findings_on_runs(settings, slot, window, longest_run, skew)
+    if settings.retention_age < 2 * settings.interval:
+        yield Finding(
+            Level.NOTE,
+            f"the history of {format_duration(settings.retention_age)} is shorter than two cycles",
+            "lengthen retention_age, to see more than the last run",
+        )
+
+
+def _findings_on_slots(
+    settings: Settings, runners: int, slot: timedelta, window: timedelta
+) -> Iterator[Finding]:
+    slots = settings.slots(runners)
+    margin = format_duration(settings.spread_margin)
+    most = settings.interval // (settings.spread_margin + _MICROSECOND)
+    if slots > 1 and slots > most:
+        yield Finding(
+            Level.ERROR,
+            f"the margin of {margin} leaves nothing of a slot of {format_duration(slot)} "
+            f"({slots} slots): nobody ever starts",
+            f"have at most {most} runners, shorten spread_margin below "
+            f"{format_duration(slot)}, lengthen the interval, or use runs_per_cycle='once'",
+        )
+        return
+    if slots > 1 and settings.runs_per_cycle == "every_slot" and slots > most // 2:
+        yield Finding(
+            Level.WARNING,
+            f"{slots} slots of at most {most} that the margin of {margin} allows: twice as many "
+            "runners and nobody starts any more",
+            "lengthen the interval, shorten spread_margin, or use runs_per_cycle='once'",
+        )
+    left = (slot - (settings.spread_margin if slots > 1 else timedelta(0))) - window
+    if left < settings.min_run_margin:
+        yield Finding(
+            Level.WARNING,
+            f"a turn may start with only {format_duration(left)} of its slot left, and one with "
+            f"less than min_run_margin ({format_duration(settings.min_run_margin)}) ends at once",
+            "lower max_start_slot_fraction",
+        )
+
+
+def _findings_on_clocks(settings: Settings, skew: timedelta) -> Iterator[Finding]:
+    if skew > settings.spread_margin:
+        yield Finding(
+            Level.WARNING,
+            f"a clock skew of {format_duration(skew)} exceeds the margin of "
+            f"{format_duration(settings.spread_margin)}: runners that decide by their own "
+            "clocks could be cleared together. The storage's clock and its gate are not "
+            "affected",
+            "set spread_margin to the clock skew or more, or keep to the storage's clock",
+        )
+
+
+def _findings_on_runs(
+    settings: Settings, slot: timedelta, window: timedelta, longest_run: timedelta, skew: timedelta
+) -> Iterator[Finding]:
+    run = format_duration(longest_run)
+    if longest_run >= settings.interval:
+        yield Finding(
+            Level.ERROR,
+            f"a run of {run} is as long as the interval of "
+            f"{format_duration(settings.interval)}, or longer: cycles will be missed",
+            "lengthen the interval, or shorten the run",
+        )
+    elif window + longest_run + skew > slot:
+        yield Finding(
+            Level.WARNING,
+            f"a run of {run} that starts late reaches into the next slot: only the storage's "
+            "gate keeps the next runner waiting",
+            f"keep runs within {format_duration(max(slot - window - skew, timedelta(0)))}, lower "
+            "max_start_slot_fraction, or lengthen the interval",
+        )
+    if settings.retention_age < 2 * settings.interval:
+        yield Finding(
+            Level.NOTE,
+            f"the history of {format_duration(settings.retention_age)} is shorter than two cycles",
+            "lengthen retention_age, to see more than the last run",
+        )

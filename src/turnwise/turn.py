@@ -1,0 +1,85 @@
+"""A turn that was admitted: what a service is handed while it runs."""
+
+from collections.abc import Awaitable, Callable
+
+from turnwise.atomic_service import AtomicServiceRun
+from turnwise.backends import Heartbeat
+
+
+class TurnLost(RuntimeError):  # noqa: N818 (it says what happened, and callers catch it by name)
+    """The turn is no longer this runner's: the storage gave it up for dead, or may have."""
+
+
+class TurnFailed(Exception):  # noqa: N818 (raised by a service to say so)
+    """Raised by a service to end its turn ABANDONED with a ``reason`` of its own."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Turn:
+    """A turn that was admitted: what a service is handed while it runs.
+
+    Attributes:
+        run: its identity, cycle, slot and ``started_at``, on the storage's clock.
+        fencing_token: grows with every admitted run of the service. Hand it to the resource
+            that the service writes to, so that it can refuse an older one.
+    """
+
+    def __init__(
+        self,
+        run: AtomicServiceRun,
+        fencing_token: int,
+        *,
+        asked_at: float,
+        deadline: float,
+        heartbeat_timeout: float,
+        monotonic: Callable[[], float],
+        stop_requested: Callable[[], bool],
+    ) -> None:
+        self.run = run
+        self.fencing_token = fencing_token
+        self._confirmed_at = asked_at
+        self._deadline = deadline
+        self._heartbeat_timeout = heartbeat_timeout
+        self._monotonic = monotonic
+        self._stop_requested = stop_requested
+        self._lost = False
+
+    def remaining(self) -> float:
+        """Seconds until the slot ends, never negative. A turn may run longer; see the docs."""
+        return max(0.0, self._deadline - self._monotonic())
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether the runner was asked to stop: a long service should come to an end."""
+        return self._stop_requested()
+
+    def check(self) -> None:
+        """Do nothing while the turn is surely this runner's.
+
+        Call it before each write that must not come late.
+
+        Raises:
+            TurnLost: the storage has closed the run, or no heartbeat of it was confirmed for the
+                heartbeat timeout, so that it may have.
+        """
+        if self._lost:
+            raise TurnLost(f"{self.run.atomic_service_id}: the storage has closed this run")
+        silent = self._monotonic() - self._confirmed_at
+        if silent >= self._heartbeat_timeout:
+            raise TurnLost(
+                f"{self.run.atomic_service_id}: no heartbeat was confirmed for {silent:.1f} s, "
+                f"and the heartbeat timeout is {self._heartbeat_timeout:g} s"
+            )
+
+    def _confirm(self, heartbeat: Heartbeat, asked_at: float) -> None:
+        if heartbeat.holds_run:
+            self._confirmed_at = asked_at
+        else:
+            self._lost = True
+
+
+Service = Callable[[Turn], object] | Callable[[Turn], Awaitable[object]]
+"""What a runner runs: a plain function or a coroutine function that takes its `Turn`."""
