@@ -217,12 +217,13 @@ class Backend(Protocol):
         """Let go of connections. The backend must not be used afterwards."""
 
 
-def open_backend(url: str) -> Backend:
+def open_backend(url: str, *, create_tables: bool = True) -> Backend:
     """Open the storage that ``url`` names.
 
     ``memory:`` is a fresh storage within this process. ``sqlite:///turns.db`` is a file beside
     the working directory, ``sqlite:////var/lib/turns.db`` one with an absolute path,
-    ``sqlite://`` a fresh one in memory.
+    ``sqlite://`` a fresh one in memory. If ``create_tables`` is False, what is missing, a file
+    or a table, is an error rather than created.
 
     Raises:
         ValueError: the URL is malformed, or no backend has its scheme.
@@ -237,7 +238,7 @@ def open_backend(url: str) -> Backend:
     if scheme == "sqlite":
         from turnwise.backends.sql import SqlBackend  # noqa: PLC0415 (needs an extra)
 
-        return SqlBackend(url)
+        return SqlBackend(url, create_tables=create_tables)
     raise ValueError(
         f"backend {without_password(url)!r}: no storage has the scheme {scheme!r}; "
         "known are memory: and sqlite:"
