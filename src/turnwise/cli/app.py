@@ -1,0 +1,69 @@
+"""The commands, gathered, and how their errors reach the user."""
+
+import os
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from turnwise.backends import MissingExtraError, StorageError
+from turnwise.cli import demo, explain, plan, run, status
+from turnwise.cli.errors import BadInput
+
+# typer's own errors, under whichever name its version brings them (ClickException).
+_UsageError: type[Exception] = typer.BadParameter.__mro__[2]
+
+_app = typer.Typer(
+    name="turnwise",
+    help="N runners take turns at one service by the clock: one at a time, no leader.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@_app.callback(invoke_without_command=True)
+def _turnwise(
+    *,
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.")
+    ] = False,
+) -> None:
+    if show_version:
+        print(f"turnwise {version('turnwise')}")  # noqa: T201
+        raise typer.Exit
+
+
+# After the first word of the command to run, nothing is turnwise's own option.
+_app.command("run", context_settings={"allow_interspersed_args": False})(run.run)
+_app.command("plan")(plan.plan)
+_app.command("explain")(explain.explain)
+_app.command("status")(status.status)
+_app.command("demo")(demo.demo)
+
+
+def run_app(arguments: list[str]) -> int:
+    """Run a command; the exit status."""
+    try:
+        result = _app(args=arguments, prog_name="turnwise", standalone_mode=False)
+    except _UsageError as error:
+        # Some of typer's hints come on lines of their own.
+        message = " ".join(str(error.format_message()).split())  # type: ignore[attr-defined] # ClickException has it
+        return _complain(message or f"see turnwise {' '.join(arguments[:1])} --help", 2)
+    except BadInput as error:
+        return _complain(str(error), 2)
+    except (StorageError, MissingExtraError) as error:
+        return _complain(str(error), 1)
+    except (KeyboardInterrupt, typer.Abort):
+        return _complain("interrupted", 130)
+    except BrokenPipeError:
+        # Whoever read our output has gone; nothing is left to say, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def _complain(message: str, status: int) -> int:
+    print(f"turnwise: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+    return status

@@ -1,0 +1,192 @@
+"""A shell command as a service: one child process in each turn.
+
+The child leads a process group of its own. A signal to turnwise is passed on to the whole
+group; so is the end of its time. Should turnwise itself be killed, a guard process, which waits
+for that on a pipe, kills the group, so that no child outlives its turn unnoticed.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import time
+from datetime import UTC, datetime, timedelta
+
+from turnwise.turn import Turn, TurnFailed, TurnLost
+
+_log = logging.getLogger("turnwise")
+_POLL_SECONDS = 0.1
+_GUARD = 'read _ || kill -s KILL -- "-$1"'
+
+
+class Child:
+    """Runs a command in each turn that it is called with.
+
+    Args:
+        command: the program and its arguments.
+        service: the service's name, for the child's environment.
+        timeout: how long a child may run; None for as long as it likes.
+        grace: how long a child may take to end after a signal, before it is killed.
+    """
+
+    def __init__(
+        self, command: list[str], service: str, timeout: timedelta | None, grace: timedelta
+    ) -> None:
+        self._command = command
+        self._service = service
+        self._timeout = timeout
+        self._grace = grace.total_seconds()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._signal: int | None = None
+        self._kill_at: float | None = None
+        self.last_status = 0
+        """The exit status of the last child, as a shell gives it."""
+
+    def __call__(self, turn: Turn) -> None:
+        """Run the command in this turn.
+
+        Raises:
+            TurnFailed: it ended with ``exit:<code>`` or ``signal:<name>``, was ended for its
+                ``timeout``, or was not started (``not_started``, ``stopped``).
+        """
+        if self._signal is not None:
+            raise TurnFailed("stopped")
+        try:
+            # In a session of its own: the terminal's signals come through turnwise alone.
+            process = subprocess.Popen(  # noqa: S603 (running a command is what we are for)
+                self._command,
+                env=os.environ | self._environment(turn),
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError as error:
+            _log.error("cannot start %s: %s", self._command[0], error)
+            self.last_status = 127
+            raise TurnFailed("not_started") from error
+        self._process = process
+        with _Guard(process.pid):
+            cause = self._wait(process, turn)
+        self._process = None
+        code = process.returncode
+        self.last_status = code if code >= 0 else 128 - code
+        if cause is not None:
+            raise TurnFailed(cause)
+        if code < 0:
+            raise TurnFailed(f"signal:{_signal_name(-code)}")
+        if code > 0:
+            raise TurnFailed(f"exit:{code}")
+
+    def pass_on(self, signum: int) -> None:
+        """Pass a signal on to the child's group. Safe in a signal handler."""
+        self._signal = signum
+        if self._process is not None:
+            self._end(self._process, signum)
+
+    def _environment(self, turn: Turn) -> dict[str, str]:
+        run = turn.run
+        return {
+            "TURNWISE_SERVICE": self._service,
+            "TURNWISE_RUNNER_ID": run.atomic_service_id.runner_id,
+            "TURNWISE_RUN_ID": run.atomic_service_id.atomic_service_run_id,
+            "TURNWISE_FENCING_TOKEN": str(turn.fencing_token),
+            "TURNWISE_SLOT_START": _iso(run.slot_start),
+            "TURNWISE_SLOT_END": _iso(run.slot_end),
+        }
+
+    def _wait(self, process: subprocess.Popen[bytes], turn: Turn) -> str | None:
+        """Wait for the child's end; why we ended it, where we did for a reason of ours."""
+        cause: str | None = None
+        times_out_at = None
+        if self._timeout is not None:
+            times_out_at = time.monotonic() + self._timeout.total_seconds()
+        if self._signal is not None:  # it came while the child was being started
+            self._end(process, self._signal)
+        while process.poll() is None or (self._kill_at is not None and _is_alive(process.pid)):
+            now = time.monotonic()
+            if self._kill_at is not None and now >= self._kill_at:
+                _signal_group(process.pid, signal.SIGKILL)
+                process.wait()
+                break
+            if cause is None and self._kill_at is None:
+                cause = self._reason_to_end(turn, times_out_at)
+                if cause is not None:
+                    _log.warning("ending the child: %s", cause)
+                    self._end(process, signal.SIGTERM)
+            _wait_briefly(process)
+        self._kill_at = None
+        return cause
+
+    def _reason_to_end(self, turn: Turn, times_out_at: float | None) -> str | None:
+        if times_out_at is not None and time.monotonic() >= times_out_at:
+            return "timeout"
+        try:
+            turn.check()
+        except TurnLost as lost:
+            _log.error("%s", lost)
+            return "turn_lost"
+        return None
+
+    def _end(self, process: subprocess.Popen[bytes], signum: int) -> None:
+        if self._kill_at is None:
+            self._kill_at = time.monotonic() + self._grace
+        _signal_group(process.pid, signum)
+
+
+class _Guard:
+    """A process that kills the child's group should this process die while the child runs."""
+
+    def __init__(self, group: int) -> None:
+        reader, self._writer = os.pipe()
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 (a fixed script and a number)
+                ["/bin/sh", "-c", _GUARD, "turnwise-guard", str(group)],
+                stdin=reader,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        finally:
+            os.close(reader)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exception: object) -> None:
+        os.write(self._writer, b"\n")  # the child has ended: nothing to kill
+        os.close(self._writer)
+        self._process.wait()
+
+
+def _wait_briefly(process: subprocess.Popen[bytes]) -> None:
+    if process.returncode is not None:  # its group is what we wait for
+        time.sleep(_POLL_SECONDS)
+        return
+    try:
+        process.wait(_POLL_SECONDS)
+    except subprocess.TimeoutExpired:
+        return
+
+
+def _is_alive(group: int) -> bool:
+    return _signal_group(group, 0)
+
+
+def _signal_group(group: int, signum: int) -> bool:
+    try:
+        os.killpg(group, signum)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody in it runs as another user
+        return True
+    return True
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return str(number)
+
+
+def _iso(instant: datetime | None) -> str:
+    return "" if instant is None else instant.astimezone(UTC).isoformat()

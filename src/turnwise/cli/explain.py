@@ -1,0 +1,224 @@
+"""``turnwise explain``: the claim that a runner would get, in words."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from turnwise.atomic_service import AtomicServiceClaim, AtomicServiceDecisionReason
+from turnwise.backends import Backend, ExecutionRecord, Look, leaves_cycle_open
+from turnwise.cli.errors import BadInput
+from turnwise.cli.options import At, BackendUrl, Json, Service
+from turnwise.cli.output import clock, console, literal, print_json, rounded
+from turnwise.cli.storage import open_existing, required_settings
+from turnwise.durations import format_duration
+from turnwise.membership import RunnerRecord, stable_set, why_not_stable
+from turnwise.settings import Settings
+from turnwise.timetable import NextTurn, Slot, decide, first_cycle_after_joining, next_turn, slot_at
+
+_Reason = AtomicServiceDecisionReason
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What there is to say of one runner."""
+
+    claim: AtomicServiceClaim
+    look: Look
+    settings: Settings
+    record: RunnerRecord | None
+    why_outside: str | None
+    next_turn: NextTurn | None
+    counts_from: datetime | None
+    in_the_way: ExecutionRecord | None
+
+
+def explain(
+    *,
+    backend: BackendUrl,
+    service: Service,
+    runner: Annotated[
+        str | None,
+        typer.Option(
+            "--runner", metavar="ID", show_default="all that have a slot", help="Whose claim."
+        ),
+    ] = None,
+    at: At = None,
+    as_json: Json = False,
+) -> int:
+    """Say what a runner would be told now, and why: reason, owner, slot, and its next turn."""
+    with open_existing(backend) as storage:
+        settings = required_settings(storage, service)
+        look = storage.peek(service, settings, at)
+        records = {record.runner_id: record for record in storage.runners(service)}
+        if runner is not None and runner not in records:
+            known = ", ".join(list(records)[:10]) or "none"
+            raise BadInput(f"service {service!r} knows no runner {runner!r}; known are: {known}")
+        ids = [runner] if runner is not None else [r.runner_id for r in look.scheduled]
+        answers = [_answer(storage, service, settings, look, records, name) for name in ids]
+    if as_json:
+        print_json(
+            [_as_json(answer) for answer in answers] if runner is None else _as_json(answers[0])
+        )
+        return 0
+    _print_cycle(service, settings, look)
+    for answer in answers:
+        console.print()
+        for line in _in_words(answer):
+            console.print(literal(line))
+    if runner is None:
+        others = len(records) - len(answers)
+        console.print(
+            f"\n{others} other runners have no slot in this cycle; --runner ID says why"
+            if others
+            else ""
+        )
+    return 0
+
+
+def _answer(
+    storage: Backend,
+    service: str,
+    settings: Settings,
+    look: Look,
+    records: dict[str, RunnerRecord],
+    runner_id: str,
+) -> _Answer:
+    record = records.get(runner_id)
+    stable = stable_set(records.values(), look.cycle.start, settings)
+    outside = None if record is None else why_not_stable(record, look.cycle.start, settings)
+    counts_from = None
+    if (
+        record is not None
+        and outside is not None
+        and record.creation_time >= (look.cycle.start - settings.spread_margin)
+    ):
+        counts_from = first_cycle_after_joining(record.creation_time, settings).start
+    return _Answer(
+        decide(runner_id, look.scheduled, look.now, settings),
+        look,
+        settings,
+        record,
+        outside,
+        next_turn(runner_id, stable, service, look.now, settings),
+        counts_from,
+        _in_the_way(storage, service, settings, look),
+    )
+
+
+def _in_the_way(
+    storage: Backend, service: str, settings: Settings, look: Look
+) -> ExecutionRecord | None:
+    """The run for which the gate would refuse: an open one, or one that served this cycle."""
+    recent = storage.executions(service, since=look.cycle.start)
+    for record in recent:
+        if record.execution.is_active:
+            return record
+    if settings.runs_per_cycle == "once":
+        for record in recent:
+            admitted = record.fencing_token is not None
+            kept_served = not leaves_cycle_open(record.status, record.reason, settings)
+            if admitted and kept_served and record.cycle_start == look.cycle.start:
+                return record
+    return None
+
+
+def _print_cycle(service: str, settings: Settings, look: Look) -> None:
+    console.print(
+        literal(
+            f"service {service} at {clock(look.now)} UTC\n"
+            f"cycle {clock(look.cycle.start, look.now)} to {clock(look.cycle.end, look.now)} "
+            f"({format_duration(settings.interval)}), {look.size} stable runners, "
+            f"{len(look.scheduled)} with a slot"
+        )
+    )
+
+
+def _in_words(answer: _Answer) -> list[str]:
+    claim, now = answer.claim, answer.look.now
+    lines = [f"runner {claim.runner_id}: {claim.reason}", f"  {_why(answer)}"]
+    if claim.assigned_runner_id is not None:
+        position = [r.runner_id for r in answer.look.scheduled].index(claim.assigned_runner_id)
+        owned = _slot(position, claim.assigned_runner_id, answer)
+        lines.append(
+            f"  now belongs to {claim.assigned_runner_id}: {clock(owned.start, now)} to "
+            f"{clock(owned.guard_end, now)}, guard time from {clock(owned.end, now)}"
+        )
+    if claim.slot_start is not None:
+        lines.append(
+            f"  its own slot: {clock(claim.slot_start, now)} to {clock(claim.slot_end, now)}"
+        )
+    lines.append(f"  {_next(answer)}")
+    return lines
+
+
+def _slot(position: int, runner_id: str, answer: _Answer) -> Slot:
+    look = answer.look
+    return slot_at(position, len(look.scheduled), runner_id, look.cycle.start, answer.settings)
+
+
+def _why(answer: _Answer) -> str:
+    claim = answer.claim
+    if claim.skip_message:
+        return claim.skip_message
+    if claim.reason is _Reason.ASSIGNED:
+        return _at_the_gate(answer)
+    if claim.reason is _Reason.NO_STABLE_RUNNERS:
+        if answer.why_outside is not None:
+            return f"nobody counts in this cycle; this runner: {answer.why_outside}"
+        return "nobody counts in this cycle"
+    if claim.runner_position is not None:
+        return "it has a slot in this cycle, and it is not now"
+    if answer.why_outside is not None:
+        return f"it does not count in this cycle: {answer.why_outside}"
+    return "it sleeps through this cycle: others are primary and standby"
+
+
+def _at_the_gate(answer: _Answer) -> str:
+    prior = answer.in_the_way
+    if prior is None:
+        return "it may start now"
+    if prior.execution.is_active:
+        return (
+            f"it is its time, and the gate would refuse: run {prior.run_id} of "
+            f"{prior.runner_id} is open since {clock(prior.start_time, answer.look.now)}, last "
+            f"heard of {rounded(answer.look.now - prior.last_heartbeat)} ago"
+        )
+    return f"it is its time, and {prior.runner_id} has served this cycle ({prior.status})"
+
+
+def _next(answer: _Answer) -> str:
+    now = answer.look.now
+    if answer.next_turn is not None:
+        slot = answer.next_turn.slot
+        when = "now" if slot.start <= now else f"{clock(slot.start, now)} UTC"
+        return f"next turn: {when}, as {answer.next_turn.role}, while the runners stay the same"
+    if answer.counts_from is not None:
+        return f"counts from the cycle at {clock(answer.counts_from, now)} UTC"
+    if answer.record is None or answer.why_outside is None:
+        return "next turn: never with this margin"
+    return "next turn: after it has come back, from the next cycle on"
+
+
+def _as_json(answer: _Answer) -> dict[str, object]:
+    claim, upcoming = answer.claim, answer.next_turn
+    return {
+        "runner_id": claim.runner_id,
+        "now": answer.look.now,
+        "reason": str(claim.reason),
+        "why": _why(answer),
+        "should_try_start": claim.should_try_start,
+        "assigned_runner_id": claim.assigned_runner_id,
+        "runner_position": claim.runner_position,
+        "is_slot_owner_now": claim.is_slot_owner_now,
+        "cycle_start": claim.cycle_start,
+        "cycle_end": answer.look.cycle.end,
+        "slot_start": claim.slot_start,
+        "slot_end": claim.slot_end,
+        "late_start_fraction": claim.late_start_fraction,
+        "stable_runners": answer.look.size,
+        "why_not_stable": answer.why_outside,
+        "next_turn": None if upcoming is None else upcoming.slot.start,
+        "next_role": None if upcoming is None else str(upcoming.role),
+    }

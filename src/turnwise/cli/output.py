@@ -1,0 +1,64 @@
+"""How results look: tables, instants, ages, and JSON."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from turnwise.durations import format_duration
+
+console = Console(highlight=False, soft_wrap=False)
+
+_SHOWN_UNIT = (
+    (timedelta(seconds=10), timedelta(seconds=1)),
+    (timedelta(milliseconds=10), timedelta(milliseconds=1)),
+)
+
+
+def table(*columns: str, title: str | None = None) -> Table:
+    """A table that folds long names rather than cutting them."""
+    made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    return made
+
+
+def literal(text: str) -> Text:
+    """Text from outside, in which no bracket is markup."""
+    return Text(text)
+
+
+def clock(instant: datetime | None, beside: datetime | None = None) -> str:
+    """An instant in UTC; without its date where it is on the day of ``beside``."""
+    if instant is None:
+        return ""
+    shown = instant.astimezone(UTC)
+    if beside is not None and shown.date() == beside.astimezone(UTC).date():
+        return shown.strftime("%H:%M:%S.%f")[:-3]
+    return shown.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+
+
+def rounded(duration: timedelta) -> str:
+    """A duration, to the second where it is long and the millisecond where it is short."""
+    for at_least, unit in _SHOWN_UNIT:
+        if abs(duration) >= at_least:
+            return format_duration(round(duration / unit) * unit)
+    return format_duration(duration)
+
+
+def print_json(value: Mapping[str, object] | Sequence[object]) -> None:
+    """Print JSON: instants as ISO in UTC, durations in seconds."""
+    json.dump(value, sys.stdout, indent=2, default=_plain, ensure_ascii=False)
+    sys.stdout.write("\n")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    raise TypeError(f"no JSON for {value!r}")

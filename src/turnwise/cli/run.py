@@ -1,0 +1,143 @@
+"""``turnwise run``: a command in this runner's turns."""
+
+import logging
+import os
+import shutil
+import signal
+import sys
+import time
+from datetime import timedelta
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from turnwise.backends import open_backend
+from turnwise.cli.child import Child
+from turnwise.cli.errors import BadInput, settings_as_options, storage_as_input
+from turnwise.cli.options import (
+    DEFAULTS,
+    BackendUrl,
+    EverySlot,
+    HeartbeatTimeout,
+    Interval,
+    Margin,
+    MaxStartFraction,
+    NoRetry,
+    Service,
+    Stabilization,
+    Standbys,
+    duration,
+    settings_from_options,
+)
+from turnwise.runner import Runner
+from turnwise.turn import Turn
+
+
+def run(
+    command: Annotated[
+        list[str], typer.Argument(metavar="-- COMMAND [ARG]...", help="What to run in each turn.")
+    ],
+    *,
+    backend: BackendUrl,
+    service: Service,
+    interval: Interval = DEFAULTS.interval,
+    margin: Margin = None,
+    heartbeat_timeout: HeartbeatTimeout = None,
+    max_start_fraction: MaxStartFraction = DEFAULTS.max_start_slot_fraction,
+    stabilization: Stabilization = DEFAULTS.membership_stabilization,
+    every_slot: EverySlot = False,
+    standbys: Standbys = DEFAULTS.standbys,
+    no_retry: NoRetry = False,
+    timeout: Annotated[
+        timedelta | None,
+        typer.Option(
+            "--timeout", parser=duration, metavar="DURATION", help="End a child that runs longer."
+        ),
+    ] = None,
+    grace: Annotated[
+        timedelta,
+        typer.Option(
+            "--grace",
+            parser=duration,
+            metavar="DURATION",
+            show_default="10s",
+            help="Time between asking a child to end and killing it.",
+        ),
+    ] = timedelta(seconds=10),
+    runner_id: Annotated[
+        str | None,
+        typer.Option(
+            "--runner-id", metavar="ID", show_default="unique to the process", help="Who this is."
+        ),
+    ] = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="Serve one turn, then exit with its status.")
+    ] = False,
+) -> int:
+    """Run a command in this runner's turns, until SIGTERM or SIGINT.
+
+    The command finds its turn in TURNWISE_SERVICE, TURNWISE_RUNNER_ID, TURNWISE_RUN_ID,
+    TURNWISE_FENCING_TOKEN, TURNWISE_SLOT_START and TURNWISE_SLOT_END. All runners of a service
+    must be started with the same backend, service and settings.
+    """
+    settings = settings_from_options(
+        interval=interval,
+        margin=margin,
+        heartbeat_timeout=heartbeat_timeout,
+        max_start_fraction=max_start_fraction,
+        stabilization=stabilization,
+        every_slot=every_slot,
+        standbys=standbys,
+        no_retry=no_retry,
+    )
+    _check_command(command[0])
+    if timeout is not None and timeout <= timedelta(0):
+        raise BadInput("--timeout must be positive, got 0s")
+    _log_to_stderr()
+    child = Child(command, service, timeout, grace)
+    with storage_as_input():
+        storage = open_backend(backend)
+    try:
+
+        def take_turn(turn: Turn) -> None:
+            try:
+                child(turn)
+            finally:
+                if once:
+                    runner.request_stop()
+
+        with settings_as_options():
+            runner = Runner(storage, service, take_turn, settings=settings, runner_id=runner_id)
+
+        def stop(signum: int, frame: FrameType | None) -> None:
+            del frame
+            runner.request_stop()
+            child.pass_on(signum)
+
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, stop)
+        runner.run()
+    finally:
+        storage.close()
+    return child.last_status if once else 0
+
+
+def _check_command(program: str) -> None:
+    """Find a command that cannot be run now, rather than in the first turn."""
+    if shutil.which(program) is not None:
+        return
+    if os.path.sep in program and os.path.isfile(program):  # noqa: PTH113 (no path to speak of)
+        raise BadInput(f"the command {program!r} is not executable: chmod +x it")
+    where = "" if os.path.sep in program else " on the PATH"
+    raise BadInput(f"the command {program!r} does not exist{where}")
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    logger = logging.getLogger("turnwise")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
