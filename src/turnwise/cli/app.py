@@ -50,7 +50,7 @@ def run_app(arguments: list[str]) -> int:
     except _UsageError as error:
         # Some of typer's hints come on lines of their own.
         message = " ".join(str(error.format_message()).split())  # type: ignore[attr-defined] # ClickException has it
-        return _complain(message or f"see turnwise {' '.join(arguments[:1])} --help", 2)
+        return _complain(message, 2) if message else 2  # none: the help was printed
     except BadInput as error:
         return _complain(str(error), 2)
     except (StorageError, MissingExtraError) as error:

@@ -1,0 +1,146 @@
+"""Real ``turnwise`` processes for tests, and bounded waits on conditions."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from turnwise.atomic_service import AtomicServiceExecutionStatus
+from turnwise.backends import ExecutionRecord
+from turnwise.backends.sql import SqlBackend
+
+COMMAND = [sys.executable, "-m", "turnwise.cli"]
+PATIENCE_SECONDS = 20.0
+SERVICE = "housekeeping"
+
+_T = TypeVar("_T")
+
+
+def eventually(condition: Callable[[], _T], what: str, seconds: float = PATIENCE_SECONDS) -> _T:
+    """The first truthy answer of ``condition``; fails when there is none in time."""
+    give_up = time.monotonic() + seconds
+    while not (answer := condition()):
+        assert time.monotonic() < give_up, f"not within {seconds} s: {what}"
+        time.sleep(0.01)
+    return answer
+
+
+def turnwise(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command of turnwise to its end, in a terminal of 80 columns."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=cwd,
+        env=os.environ | {"COLUMNS": "80"},
+    )
+
+
+class RunProcess:
+    """``turnwise run`` in a process of its own, on ``turns.db`` in a folder."""
+
+    def __init__(self, folder: Path, runner_id: str, *options: str, command: list[str]) -> None:
+        self.folder = folder
+        self.runner_id = runner_id
+        self._log = folder / f"{runner_id}.log"
+        self._out = folder / f"{runner_id}.out"
+        arguments = [
+            *("--backend", f"sqlite:///{folder / 'turns.db'}"),
+            *("--service", SERVICE),
+            *("--runner-id", runner_id),
+            *options,
+        ]
+        with self._log.open("wb") as log, self._out.open("wb") as out:
+            self.process = subprocess.Popen(
+                [*COMMAND, "run", *arguments, "--", *command], stdout=out, stderr=log, cwd=folder
+            )
+
+    @property
+    def log(self) -> str:
+        """All that it has written to stderr so far."""
+        return self._log.read_text()
+
+    @property
+    def out(self) -> bytes:
+        """All that it has written to stdout so far."""
+        return self._out.read_bytes()
+
+    def send(self, signum: signal.Signals) -> None:
+        self.process.send_signal(signum)
+
+    def wait(self) -> int:
+        return self.process.wait(PATIENCE_SECONDS)
+
+    def logs(self, text: str) -> None:
+        """Wait until the log holds a text."""
+        eventually(lambda: text in self.log, f"{text!r} in the log:\n{self.log}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.terminate()
+            self.process.wait(PATIENCE_SECONDS)
+
+
+class History:
+    """The executions in ``turns.db`` of a folder, as they come."""
+
+    def __init__(self, folder: Path) -> None:
+        self.backend = SqlBackend(f"sqlite:///{folder / 'turns.db'}")
+
+    def runs(self) -> list[ExecutionRecord]:
+        """Every run that was admitted, in the order of their start."""
+        records = self.backend.executions(SERVICE)
+        return [record for record in records if record.fencing_token is not None]
+
+    def running(self) -> ExecutionRecord | None:
+        """The open run, where there is one."""
+        return next((record for record in self.runs() if record.execution.is_active), None)
+
+    def completed(self) -> list[ExecutionRecord]:
+        completed = AtomicServiceExecutionStatus.COMPLETED
+        return [record for record in self.runs() if record.status is completed]
+
+    def await_running(self) -> ExecutionRecord:
+        return eventually(self.running, "a run is open")
+
+    def await_ended(self, run_id: str | None = None) -> ExecutionRecord:
+        """Wait until a run has ended: the named one, or any."""
+
+        def ended() -> ExecutionRecord | None:
+            for record in self.runs():
+                if record.end_time is not None and run_id in (None, record.run_id):
+                    return record
+            return None
+
+        return eventually(ended, "a run has ended")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.backend.close()
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"

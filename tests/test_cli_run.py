@@ -1,0 +1,280 @@
+"""``turnwise run``, with real processes, real children and real signals."""
+
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from processes import SERVICE, History, RunProcess, eventually, is_alive, turnwise
+
+SHORT = ("--interval", "1s", "--heartbeat-timeout", "400ms", "--grace", "500ms")
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def test_the_child_finds_its_turn_in_its_environment(tmp_path: Path) -> None:
+    show = "env | grep ^TURNWISE_ | sort > environment"
+    with (
+        RunProcess(tmp_path, "alice", *SHORT, "--once", command=["sh", "-c", show]) as runner,
+        History(tmp_path) as history,
+    ):
+        assert runner.wait() == 0
+        (run,) = history.runs()
+    lines = (tmp_path / "environment").read_text().splitlines()
+    told = dict(line.split("=", 1) for line in lines)
+    assert told == {
+        "TURNWISE_SERVICE": SERVICE,
+        "TURNWISE_RUNNER_ID": "alice",
+        "TURNWISE_RUN_ID": run.run_id,
+        "TURNWISE_FENCING_TOKEN": str(run.fencing_token),
+        "TURNWISE_SLOT_START": str(run.slot_start and run.slot_start.isoformat()),
+        "TURNWISE_SLOT_END": str(run.slot_end and run.slot_end.isoformat()),
+    }
+    assert datetime.fromisoformat(told["TURNWISE_SLOT_END"]).tzinfo == UTC
+    assert (str(run.status), run.reason) == ("completed", "")
+
+
+@pytest.mark.parametrize(
+    ("script", "reason", "status"),
+    [
+        ("exit 3", "exit:3", 3),
+        ("kill -s KILL $$", "signal:SIGKILL", 128 + 9),
+        ("kill -s TERM $$", "signal:SIGTERM", 128 + 15),
+    ],
+)
+def test_a_child_that_fails_ends_its_execution_abandoned_with_the_reason(
+    tmp_path: Path, script: str, reason: str, status: int
+) -> None:
+    with (
+        RunProcess(tmp_path, "alice", *SHORT, "--once", command=["sh", "-c", script]) as runner,
+        History(tmp_path) as history,
+    ):
+        assert runner.wait() == status
+        (run,) = history.runs()
+    assert (str(run.status), run.reason) == ("abandoned", reason)
+
+
+def test_a_child_that_runs_longer_than_its_timeout_is_ended(tmp_path: Path) -> None:
+    options = (*SHORT, "--once", "--timeout", "100ms")
+    with (
+        RunProcess(tmp_path, "alice", *options, command=["sleep", "60"]) as runner,
+        History(tmp_path) as history,
+    ):
+        assert runner.wait() == 128 + signal.SIGTERM
+        (run,) = history.runs()
+    assert (str(run.status), run.reason) == ("abandoned", "timeout")
+
+
+def test_a_child_that_ignores_sigterm_is_killed_after_the_grace_time(tmp_path: Path) -> None:
+    ignore = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+    options = (*SHORT, "--once", "--timeout", "600ms")
+    with (
+        RunProcess(tmp_path, "alice", *options, command=python(ignore)) as runner,
+        History(tmp_path) as history,
+    ):
+        assert runner.wait() == 128 + signal.SIGKILL
+        (run,) = history.runs()
+    assert (str(run.status), run.reason) == ("abandoned", "timeout")
+
+
+GROUP = """
+trap 'echo parent >> signals; wait; exit 5' {0}
+sh -c 'trap "echo grandchild >> signals; exit 0" {0}; touch ready; while :; do sleep 0.01; done' &
+wait
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_reaches_the_childs_whole_group_and_the_runner_leaves(
+    tmp_path: Path, signum: signal.Signals
+) -> None:
+    # A shell ignores SIGINT in what it puts into the background: SIGTERM is what it can trap.
+    trapped = "TERM" if signum is signal.SIGTERM else "INT TERM"
+    script = GROUP.format(trapped)
+    with (
+        RunProcess(
+            tmp_path, "alice", *SHORT, "--grace", "5s", command=["sh", "-c", script]
+        ) as runner,
+        History(tmp_path) as history,
+    ):
+        history.await_running()
+        eventually((tmp_path / "ready").exists, "the grandchild runs")
+        runner.send(signum)
+        if signum is signal.SIGINT:
+            eventually((tmp_path / "signals").exists, "SIGINT has arrived")
+            runner.send(signal.SIGTERM)
+        assert runner.wait() == 0
+        run = history.await_ended()
+        (record,) = history.backend.runners(SERVICE)
+    signals = (tmp_path / "signals").read_text().split()
+    assert {"parent", "grandchild"} <= set(signals)
+    assert (str(run.status), run.reason) == ("abandoned", "exit:5")
+    assert record.left_at is not None
+    assert "has left service" in runner.log
+
+
+def test_a_child_that_outlives_its_grace_time_is_killed_and_recorded(tmp_path: Path) -> None:
+    ignore = (
+        "import pathlib, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        "pathlib.Path('ready').touch(); time.sleep(60)"
+    )
+    with (
+        RunProcess(tmp_path, "alice", *SHORT, command=python(ignore)) as runner,
+        History(tmp_path) as history,
+    ):
+        eventually((tmp_path / "ready").exists, "the child runs")
+        runner.send(signal.SIGTERM)
+        assert runner.wait() == 0
+        run = history.await_ended()
+    assert (str(run.status), run.reason) == ("abandoned", "signal:SIGKILL")
+
+
+def test_a_killed_turnwise_takes_its_childs_whole_group_with_it(tmp_path: Path) -> None:
+    script = "sleep 60 & echo $! > grandchild; echo $$ > child; wait"
+    with RunProcess(tmp_path, "alice", *SHORT, command=["sh", "-c", script]) as runner:
+        eventually((tmp_path / "child").exists, "the child runs")
+        pids = [int((tmp_path / name).read_text()) for name in ("child", "grandchild")]
+        assert all(map(is_alive, pids))
+        runner.send(signal.SIGKILL)
+        runner.wait()
+        eventually(lambda: not any(map(is_alive, pids)), "child and grandchild are gone")
+
+
+def test_a_turn_that_was_lost_while_turnwise_was_stopped_ends_its_child(tmp_path: Path) -> None:
+    script = "echo $$ > child; exec sleep 60"
+    options = (*SHORT, "--standbys", "1")
+    with (
+        RunProcess(tmp_path, "alice", *options, command=["sh", "-c", script]) as alice,
+        History(tmp_path) as history,
+    ):
+        lost = history.await_running()
+        eventually((tmp_path / "child").exists, "the child runs")
+        child = int((tmp_path / "child").read_text())
+        alice.send(signal.SIGSTOP)
+        with RunProcess(tmp_path, "bob", *options, command=["true"]):
+            closed = history.await_ended(lost.run_id)
+            assert (str(closed.status), closed.reason) == ("abandoned", "owner_dead")
+            assert is_alive(child), "nothing on this host can end it while turnwise is stopped"
+            alice.send(signal.SIGCONT)
+            eventually(lambda: not is_alive(child), "the child of the lost turn is ended")
+            alice.logs("turn lost")
+        assert history.await_ended(lost.run_id) == closed, "the late end is not recorded"
+
+
+def test_it_says_at_start_when_its_first_turn_can_be(tmp_path: Path) -> None:
+    with RunProcess(tmp_path, "alice", *SHORT, command=["true"]) as runner:
+        runner.logs("first turn at ")
+    said = runner.log.split("first turn at ")[1].split()[0]
+    assert timedelta(seconds=-10) < datetime.now(UTC) - datetime.fromisoformat(said)
+
+
+def test_the_childs_output_passes_through_untouched_and_logs_go_to_stderr(tmp_path: Path) -> None:
+    script = r"printf 'out \377\000 [bold]' ; printf 'err [bold]' >&2"
+    with RunProcess(tmp_path, "alice", *SHORT, "--once", command=["sh", "-c", script]) as runner:
+        assert runner.wait() == 0
+    assert runner.out == b"out \xff\x00 [bold]"
+    assert "err [bold]" in runner.log
+    assert "turn ends" in runner.log
+
+
+def test_it_runs_again_in_the_next_cycle(tmp_path: Path) -> None:
+    with (
+        RunProcess(tmp_path, "alice", *SHORT, command=["true"]),
+        History(tmp_path) as history,
+    ):
+        eventually(lambda: len(history.completed()) >= 3, "three cycles are served")
+        starts = [run.cycle_start for run in history.completed()]
+    assert starts == sorted(set(starts))
+
+
+def test_every_slot_standbys_and_no_retry_reach_the_settings(tmp_path: Path) -> None:
+    options = (*SHORT, "--every-slot", "--standbys", "4", "--no-retry", "--margin", "10ms")
+    with RunProcess(tmp_path, "alice", *options, "--once", command=["true"]) as runner:
+        assert runner.wait() == 0
+    with History(tmp_path) as history:
+        settings = history.backend.settings_of(SERVICE)
+    assert settings is not None
+    assert settings.runs_per_cycle == "every_slot"
+    assert settings.standbys == 4
+    assert not settings.retry_failed
+    assert settings.spread_margin == timedelta(milliseconds=10)
+
+
+def test_options_after_the_command_are_the_commands_own(tmp_path: Path) -> None:
+    script = ["sh", "-c", 'echo "$@"', "sh", "--timeout", "1ms", "--help"]
+    with RunProcess(tmp_path, "alice", *SHORT, "--once", command=script) as runner:
+        assert runner.wait() == 0
+    assert runner.out == b"--timeout 1ms --help\n"
+
+
+def test_a_command_that_vanishes_after_the_start_is_recorded_as_not_started(
+    tmp_path: Path,
+) -> None:
+    script = tmp_path / "job.sh"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    with (
+        RunProcess(tmp_path, "alice", *SHORT, "--once", command=[str(script)]) as runner,
+        History(tmp_path) as history,
+    ):
+        runner.logs("joins service")
+        script.unlink()
+        assert runner.wait() == 127
+        (run,) = history.runs()
+    assert (str(run.status), run.reason) == ("abandoned", "not_started")
+
+
+URL = "sqlite:///turns.db"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--backend", "ftp://x", "--", "true"], "known are memory: and sqlite:"),
+        (["--backend", URL, "--interval", "5x", "--", "true"], "such as 30s, 5m, 1h30m or 250ms"),
+        (["--backend", URL, "--margin", "5m", "--", "true"], "--margin (5m) must be shorter than"),
+        (["--backend", "sqlite:///missing/t.db", "--", "true"], "folder that may be written to"),
+        (["--backend", "sqlite:////proc/t.db", "--", "true"], "folder that may be written to"),
+        (["--backend", "sqlite:///text.db", "--", "true"], "file is not a database"),
+        (["--backend", URL, "--", "./missing.sh"], "'./missing.sh' does not exist"),
+        (["--backend", URL, "--", "no-such-command"], "does not exist on the PATH"),
+        (["--backend", URL, "--", "./text.db"], "is not executable"),
+        (["--backend", URL, "--timeout", "0s", "--", "true"], "--timeout must be positive"),
+        (["--backend", URL, "--standbys", "-1", "--", "true"], "--standbys must be 0 or more"),
+        (["--backend", URL, "--service", "", "--", "true"], "--service must have 1 to 255"),
+        (["--backend", URL, "--runner-id", "x" * 256, "--", "true"], "--runner-id must have 1 to"),
+        (["--backend", URL], "Missing argument"),
+        (["--", "true"], "Missing option '--backend'"),
+    ],
+)
+def test_bad_input_is_one_line_with_status_2_before_the_first_turn(
+    tmp_path: Path, arguments: list[str], says: str
+) -> None:
+    (tmp_path / "text.db").write_text("this is a text and no database, whatever its name says\n")
+    done = turnwise("run", "--service", SERVICE, *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("turnwise: ")
+    assert says in done.stderr
+
+
+def test_a_terminals_ctrl_c_reaches_the_child_through_turnwise_alone(tmp_path: Path) -> None:
+    """The child leads a session of its own, so that no signal reaches it twice."""
+    show = python("import os, pathlib; pathlib.Path('session').write_text(str(os.getsid(0)))")
+    with RunProcess(tmp_path, "alice", *SHORT, "--once", command=show) as runner:
+        assert runner.wait() == 0
+    assert int((tmp_path / "session").read_text()) != os.getsid(0)
+
+
+def test_the_module_and_the_script_are_the_same_program() -> None:
+    script = Path(sys.executable).with_name("turnwise")
+    said = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
+    assert said.stdout == turnwise("--version").stdout
+    assert said.stdout.startswith("turnwise ")
