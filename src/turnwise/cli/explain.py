@@ -56,34 +56,31 @@ def explain(
             known = ", ".join(list(records)[:10]) or "none"
             raise BadInput(f"service {service!r} knows no runner {runner!r}; known are: {known}")
         ids = [runner] if runner is not None else [r.runner_id for r in look.scheduled]
-        answers = [_answer(storage, service, settings, look, records, name) for name in ids]
+        prior = _in_the_way(storage, service, settings, look)
+        answers = [_answer(service, settings, look, records, name, prior) for name in ids]
     if as_json:
         print_json(
             [_as_json(answer) for answer in answers] if runner is None else _as_json(answers[0])
         )
         return 0
-    _print_cycle(service, settings, look)
+    _print_cycle(service, settings, look, prior)
     for answer in answers:
         console.print()
         for line in _in_words(answer):
             console.print(literal(line))
-    if runner is None:
-        others = len(records) - len(answers)
-        console.print(
-            f"\n{others} other runners have no slot in this cycle; --runner ID says why"
-            if others
-            else ""
-        )
+    others = len(records) - len(answers)
+    if runner is None and others:
+        console.print(f"\nwithout a slot in this cycle: {others}; --runner ID says why")
     return 0
 
 
 def _answer(
-    storage: Backend,
     service: str,
     settings: Settings,
     look: Look,
     records: dict[str, RunnerRecord],
     runner_id: str,
+    prior: ExecutionRecord | None,
 ) -> _Answer:
     record = records.get(runner_id)
     stable = stable_set(records.values(), look.cycle.start, settings)
@@ -103,7 +100,7 @@ def _answer(
         outside,
         next_turn(runner_id, stable, service, look.now, settings),
         counts_from,
-        _in_the_way(storage, service, settings, look),
+        prior,
     )
 
 
@@ -124,15 +121,28 @@ def _in_the_way(
     return None
 
 
-def _print_cycle(service: str, settings: Settings, look: Look) -> None:
-    console.print(
-        literal(
-            f"service {service} at {clock(look.now)} UTC\n"
-            f"cycle {clock(look.cycle.start, look.now)} to {clock(look.cycle.end, look.now)} "
-            f"({format_duration(settings.interval)}), {look.size} stable runners, "
-            f"{len(look.scheduled)} with a slot"
+def _print_cycle(
+    service: str, settings: Settings, look: Look, prior: ExecutionRecord | None
+) -> None:
+    cycle = f"{clock(look.cycle.start, look.now)} to {clock(look.cycle.end, look.now)}"
+    lines = [
+        f"service {service} at {clock(look.now)} UTC",
+        f"cycle {cycle} ({format_duration(settings.interval)})",
+        f"stable runners: {look.size}, with a slot: {len(look.scheduled)}",
+    ]
+    if prior is not None:
+        lines.append(f"the gate: {_gate(prior, look)}")
+    console.print(literal("\n".join(lines)))
+
+
+def _gate(prior: ExecutionRecord, look: Look) -> str:
+    since = clock(prior.start_time, look.now)
+    if prior.execution.is_active:
+        heard = rounded(look.now - prior.last_heartbeat)
+        return (
+            f"{prior.runner_id} runs since {since}, last heard of {heard} ago (run {prior.run_id})"
         )
-    )
+    return f"{prior.runner_id} has served this cycle at {since} ({prior.status})"
 
 
 def _in_words(answer: _Answer) -> list[str]:
@@ -163,29 +173,14 @@ def _why(answer: _Answer) -> str:
     if claim.skip_message:
         return claim.skip_message
     if claim.reason is _Reason.ASSIGNED:
-        return _at_the_gate(answer)
-    if claim.reason is _Reason.NO_STABLE_RUNNERS:
-        if answer.why_outside is not None:
-            return f"nobody counts in this cycle; this runner: {answer.why_outside}"
-        return "nobody counts in this cycle"
+        if answer.in_the_way is None:
+            return "it may start now"
+        return f"it is its time, and the gate refuses: {_gate(answer.in_the_way, answer.look)}"
     if claim.runner_position is not None:
         return "it has a slot in this cycle, and it is not now"
     if answer.why_outside is not None:
         return f"it does not count in this cycle: {answer.why_outside}"
     return "it sleeps through this cycle: others are primary and standby"
-
-
-def _at_the_gate(answer: _Answer) -> str:
-    prior = answer.in_the_way
-    if prior is None:
-        return "it may start now"
-    if prior.execution.is_active:
-        return (
-            f"it is its time, and the gate would refuse: run {prior.run_id} of "
-            f"{prior.runner_id} is open since {clock(prior.start_time, answer.look.now)}, last "
-            f"heard of {rounded(answer.look.now - prior.last_heartbeat)} ago"
-        )
-    return f"it is its time, and {prior.runner_id} has served this cycle ({prior.status})"
 
 
 def _next(answer: _Answer) -> str:

@@ -192,7 +192,7 @@ def _print_cycle(planned: _Plan, settings: Settings) -> None:
 def _edge(instant: datetime, planned: _Plan) -> str:
     if planned.at is None:
         return rounded(instant - planned.cycle.start)
-    return clock(instant, planned.cycle.start)
+    return clock(instant, planned.cycle.start).removesuffix(".000")
 
 
 def _print_names(names: tuple[str, ...], what: str) -> None:

@@ -1,0 +1,307 @@
+"""``turnwise explain`` and ``turnwise status``: a storage's own account, read only."""
+
+import json
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from turnwise.atomic_service import AtomicServiceExecutionStatus
+from turnwise.backends.sql import SqlBackend
+from turnwise.cli import main
+from turnwise.cli import status as status_module
+from turnwise.membership import cycle_at
+from turnwise.runner import Runner
+from turnwise.settings import Settings
+from turnwise.turn import Turn
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+SETTINGS = Settings()
+
+
+class World:
+    """Three runners on an SQLite file, under a clock of the test's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.now = NOON - timedelta(minutes=2)
+        self.url = f"sqlite:///{folder / 'turns.db'}"
+        self.backend = SqlBackend(self.url, clock=lambda: self.now)
+        names = ("alice", "bob", "carol [x]", "dave")
+        self.runners = {name: self._runner(name) for name in names}
+
+    def _runner(self, name: str) -> Runner:
+        return Runner(
+            self.backend,
+            "svc",
+            runner_id=name,
+            heartbeat_thread=False,
+            settings=SETTINGS,
+            monotonic=self.now.timestamp,
+        )
+
+    def at(self, instant: datetime) -> None:
+        """Go there, with a heartbeat of everybody on the way."""
+        self.now = min(instant, cycle_at(instant, SETTINGS.interval).start)
+        self.now -= timedelta(seconds=1)
+        for runner in self.runners.values():
+            runner.begin()
+        self.now = instant
+
+    def scheduled(self) -> list[str]:
+        return [runner.runner_id for runner in self.backend.peek("svc", SETTINGS).scheduled]
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setenv("COLUMNS", "80")
+    world = World(tmp_path)
+    for runner in world.runners.values():
+        runner.begin()
+    world.at(NOON + timedelta(seconds=10))
+    yield world
+    world.backend.close()
+
+
+def ask(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of a command; the text without its line breaks."""
+    status = main(list(arguments))
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+def explain(
+    world: World, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> tuple[int, str, str]:
+    at = ("--at", world.now.isoformat())
+    return ask(capsys, "explain", "--backend", world.url, "--service", "svc", *at, *arguments)
+
+
+def test_explain_says_reason_owner_slot_and_next_turn_of_the_primary(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    primary = world.scheduled()[0]
+    status, out, _ = explain(world, capsys, "--runner", primary)
+    assert status == 0
+    words = flat(out)
+    assert f"runner {primary}: assigned it may start now" in words
+    assert f"now belongs to {primary}: 12:00:00.000 to 12:01:40.000" in words
+    assert "its own slot: 12:00:00.000 to 12:01:20.000" in words
+    assert "next turn: now, as primary" in words
+
+
+def test_explain_tells_a_standby_when_its_turn_would_be(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    primary, standby, _ = world.scheduled()
+    _, out, _ = explain(world, capsys, "--runner", standby)
+    words = flat(out)
+    assert f"runner {standby}: not_assigned_slot" in words
+    assert "it has a slot in this cycle, and it is not now" in words
+    assert f"now belongs to {primary}" in words
+    assert "next turn: 12:01:40.000 UTC, as standby" in words
+
+
+def test_explain_tells_a_runner_without_a_slot_that_it_sleeps(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (sleeper,) = set(world.runners) - set(world.scheduled())
+    _, out, _ = explain(world, capsys, "--runner", sleeper)
+    assert "it sleeps through this cycle" in flat(out)
+    # The rotation makes it the last standby of the next cycle.
+    assert "next turn: 12:08:20.000 UTC, as standby" in flat(out)
+
+
+def test_explain_tells_a_newcomer_from_when_it_counts(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    newcomer = Runner(world.backend, "svc", runner_id="eve", heartbeat_thread=False)
+    newcomer.begin()
+    _, out, _ = explain(world, capsys, "--runner", "eve")
+    assert "it does not count in this cycle: joined too late" in flat(out)
+    assert "counts from the cycle at 12:05:00.000 UTC" in flat(out)
+
+
+def test_explain_names_the_open_run_that_the_gate_would_refuse_for(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    primary = world.scheduled()[0]
+    turn = world.runners[primary].begin()
+    assert isinstance(turn, Turn)
+    world.now += timedelta(seconds=3)
+    _, out, _ = explain(world, capsys, "--runner", primary)
+    assert f"the gate refuses: {primary} runs since 12:00:10.000, last heard of 3s ago" in flat(out)
+    world.runners[primary].finish(turn)
+    _, out, _ = explain(world, capsys, "--runner", primary)
+    assert f"{primary} has served this cycle at 12:00:10.000 (completed)" in flat(out)
+
+
+def test_a_failed_turn_does_not_serve_the_cycle(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    primary = world.scheduled()[0]
+    turn = world.runners[primary].begin()
+    assert isinstance(turn, Turn)
+    world.runners[primary].finish(turn, AtomicServiceExecutionStatus.ABANDONED, "exit:1")
+    _, out, _ = explain(world, capsys)
+    assert "has served this cycle" not in out
+
+
+def test_explain_without_a_runner_goes_through_all_that_have_a_slot(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, out, _ = explain(world, capsys)
+    for name in world.scheduled():
+        assert f"runner {name}: " in out
+    assert "without a slot in this cycle: 1" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_explain_at_another_instant_answers_for_that_instant(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = world.scheduled()[2]
+    world.now = NOON + timedelta(seconds=200)
+    _, out, _ = explain(world, capsys, "--runner", last)
+    assert f"runner {last}: assigned" in flat(out)
+    world.now = NOON + timedelta(seconds=270)
+    _, out, _ = explain(world, capsys, "--runner", last)
+    assert f"runner {last}: late_start 87.50% of the slot is gone" in flat(out)
+
+
+def test_explain_as_json_is_one_object_for_one_runner_and_a_list_for_all(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    primary = world.scheduled()[0]
+    _, out, _ = explain(world, capsys, "--runner", primary, "--json")
+    told = json.loads(out)
+    assert told["runner_id"] == primary
+    assert told["reason"] == "assigned"
+    assert told["should_try_start"] is True
+    assert told["slot_start"] == NOON.isoformat()
+    assert told["next_role"] == "primary"
+    _, out, _ = explain(world, capsys, "--json")
+    assert [one["runner_id"] for one in json.loads(out)] == world.scheduled()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--service", "other"], "known are: svc"),
+        (["--service", "svc", "--runner", "nobody"], "knows no runner 'nobody'; known are: alice"),
+        (["--service", "svc", "--at", "today"], "is no instant"),
+    ],
+)
+def test_bad_input_to_explain_is_one_line_and_status_2(
+    world: World, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    status, out, err = ask(capsys, "explain", "--backend", world.url, *arguments)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert says in err
+
+
+@pytest.fixture
+def host_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands open the storage themselves; here they read the test's clock, too."""
+    monkeypatch.setattr("turnwise.backends.sql._utc_now", lambda: world.now)
+    monkeypatch.setattr(
+        "turnwise.cli.storage.open_backend",
+        lambda url, **options: SqlBackend(url, clock=lambda: world.now, **options),
+    )
+
+
+@pytest.mark.usefixtures("host_time")
+def test_status_shows_runners_the_current_slot_and_the_last_executions(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    primary, standby, _ = world.scheduled()
+    turn = world.runners[primary].begin()
+    assert isinstance(turn, Turn)
+    world.now += timedelta(seconds=2)
+    world.runners[primary].finish(turn, AtomicServiceExecutionStatus.ABANDONED, "exit:[1]")
+    world.runners[standby].leave()
+    status, out, _ = ask(capsys, "status", "--backend", world.url)
+    assert status == 0
+    assert f"slot of {primary} (primary) until 12:01:40.000" in flat(out)
+    lines = {line.split("  ")[0]: line for line in out.splitlines()}
+    assert lines[primary].split()[-6:-1] != []
+    assert " no " in lines[standby], "it has left, so it is not alive"
+    assert "yes" in lines[standby], "and it stays in the set until the cycle ends"
+    assert "abandoned" in out
+    assert "exit:[1]" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+@pytest.mark.usefixtures("host_time")
+def test_status_as_json_tells_the_same_to_a_script(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, out, _ = ask(capsys, "status", "--backend", world.url, "--service", "svc", "--json")
+    (told,) = json.loads(out)
+    assert told["service"] == "svc"
+    assert told["slot"]["runner_id"] == world.scheduled()[0]
+    assert {runner["runner_id"] for runner in told["runners"]} == set(world.runners)
+    assert all(runner["alive"] for runner in told["runners"])
+    assert [runner["heartbeat_age_seconds"] for runner in told["runners"]] == [11.0] * 4
+    assert told["executions"] == []
+
+
+@pytest.mark.usefixtures("host_time")
+def test_status_watch_shows_it_anew_until_interrupted(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    naps: list[float] = []
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(status_module.time, "sleep", nap)
+    status, out, _ = ask(capsys, "status", "--backend", world.url, "--watch")
+    assert (status, len(naps)) == (0, 3)
+    assert "service svc" in out
+
+
+def test_status_creates_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = ask(capsys, "status", "--backend", f"sqlite:///{tmp_path / 'typo.db'}")
+    assert status == 2
+    assert "does it exist" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_watch_and_json_do_not_go_together(capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = ask(capsys, "status", "--backend", "memory:", "--watch", "--json")
+    assert status == 2
+    assert "do not go together" in err
+
+
+def test_a_storage_without_services_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"sqlite:///{tmp_path / 'turns.db'}"
+    SqlBackend(url).close()
+    status, out, _ = ask(capsys, "status", "--backend", url)
+    assert status == 0
+    assert "no service was ever started" in out
+
+
+def test_without_its_extra_the_command_line_says_which_one_to_install(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("turnwise.cli.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "typer", None)
+    assert main(["--help"]) == 2
+    assert "pip install 'turnwise[cli]'" in capsys.readouterr().err
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in ("run", "plan", "explain", "status", "demo"))

@@ -1,0 +1,174 @@
+"""``turnwise plan``: what a newcomer reads, and what a script can rely on."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from turnwise.cli import main
+
+BAR = re.compile(r"^[#.\-]{72}$", re.MULTILINE)
+
+
+def plan(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of ``turnwise plan``."""
+    status = main(["plan", *arguments])
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+@pytest.fixture(autouse=True)
+def _eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def rows(text: str) -> list[list[str]]:
+    """The table of slots: its cells, row by row."""
+    return [re.split(r"\s{2,}", line.strip()) for line in text.splitlines() if line[:1].isdigit()]
+
+
+def test_it_shows_primary_and_standbys_and_names_who_sleeps(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    status, out, _ = plan(capsys, "--runners", "5")
+    assert status == 0
+    table = [row for row in rows(out) if len(row) == 7]
+    assert table == [
+        ["1", "runner 1", "primary", "0s", "40s", "1m20s", "1m40s"],
+        ["2", "runner 2", "standby", "1m40s", "2m20s", "3m", "3m20s"],
+        ["3", "runner 3", "standby", "3m20s", "4m", "4m40s", "5m"],
+    ]
+    assert "runner 4, runner 5 sleep through this cycle" in out
+
+
+def test_the_bar_is_the_cycle_in_proportion(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = plan(capsys, "--runners", "3")
+    (bar,) = BAR.findall(out)
+    # Slots of 100 s, 80 s of them open, the first 40 s to starts: a character is 300 s / 72.
+    assert bar == ("#" * 10 + "-" * 9 + "." * 5) * 3
+
+
+def test_a_lone_runner_has_the_whole_cycle_without_guard_time(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _, out, _ = plan(capsys, "--runners", "1")
+    (bar,) = BAR.findall(out)
+    assert bar == "#" * 36 + "-" * 36
+    assert "until somebody starts a runner" in out
+
+
+def test_it_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    for count in ("1", "3", "50", "999999"):
+        _, out, _ = plan(capsys, "--runners", count, "--longest-run", "40s", "--clock-skew", "1s")
+        assert max(map(len, out.splitlines())) <= 80
+
+
+def test_an_error_among_the_findings_is_exit_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = plan(capsys, "--runners", "20", "--every-slot", "--margin", "20s")
+    assert status == 1
+    assert "nobody ever starts" in " ".join(out.split())
+    status, out, _ = plan(capsys, "--runners", "14", "--every-slot", "--margin", "20s")
+    assert status == 0
+
+
+def test_a_run_as_long_as_the_interval_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = plan(capsys, "--runners", "3", "--longest-run", "5m")
+    assert status == 1
+    assert "error:" in out
+
+
+RUNNERS = [
+    {"id": "old", "creation_time": "2026-01-01T00:00:00Z", "last_heartbeat": 1767268799},
+    {"runner_id": "older", "creation_time": 1767000000.5, "last_heartbeat": 1767268790},
+    {"id": "new", "creation_time": "2026-01-01T13:00:01+01:00", "last_heartbeat": 1767268805},
+    {"id": "mute", "creation_time": 1767000000, "last_heartbeat": 1767268000},
+    {"id": "barred", "creation_time": 1, "last_heartbeat": 1767268805, "may_run": False},
+]
+
+
+def test_a_file_of_runners_shows_the_stable_set_and_why_the_others_are_outside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "runners.json"
+    file.write_text(json.dumps(RUNNERS))
+    status, out, _ = plan(capsys, "--runners", str(file), "--at", "2026-01-01T12:00:10Z")
+    assert status == 0
+    assert "2 stable runners" in out
+    assert {row[1] for row in rows(out) if len(row) == 7} == {"old", "older"}
+    assert "not in the stable set: new: joined too late for this cycle" in out
+    assert "not in the stable set: mute: silent" in out
+    assert "not in the stable set: barred: may not run the service" in out
+
+
+def test_a_file_without_a_stable_runner_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "runners.json"
+    file.write_text("[]")
+    status, out, _ = plan(capsys, "--runners", str(file))
+    assert status == 1
+    assert "nobody ever starts" in out
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("{}", "got a dict"),
+        ("[1]", "runner 1: must be one of a list of objects"),
+        ("nonsense", "is no JSON"),
+        ("[" * 100_000, "is no JSON"),
+        ('[{"id": 7}]', "id must be a text, got 7"),
+        ('[{"id": "a"}]', "creation_time must be an ISO instant"),
+        ('[{"id": "a", "creation_time": "2026-01-01"}]', "with an offset"),
+        ('[{"id": "a", "creation_time": true}]', "creation_time must be an ISO instant"),
+        ('[{"id": "a", "creation_time": 1e300}]', "creation_time must be an ISO instant"),
+        ('[{"id": "a", "creation_time": 1, "last_heartbeat": NaN}]', "last_heartbeat must be"),
+        ('[{"id": "a", "may_run": 1}]', "may_run must be true or false, got 1"),
+        (json.dumps([RUNNERS[0], RUNNERS[0]]), "lists a runner twice: old"),
+    ],
+)
+def test_a_bad_file_is_one_line_and_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, says: str
+) -> None:
+    file = tmp_path / "runners.json"
+    file.write_text(content)
+    status, out, err = plan(capsys, "--runners", str(file))
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert says in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--runners", "0"], "--runners must be 1 to 999999, or a file, got 0"),
+        (["--runners", "-3"], "got -3"),
+        (["--runners", "10000000"], "got 10000000"),
+        (["--runners", "missing.json"], "No such file"),
+        (["--runners", "/dev"], "Is a directory"),
+        (["--runners", "3", "--margin", "5m"], "--margin (5m) must be shorter than a slot"),
+        (["--runners", "3", "--interval", "0s"], "--interval must be positive"),
+        (["--runners", "3", "--interval", "20s", "--heartbeat-timeout", "21s"], "at most"),
+        (["--runners", "3", "--max-start-fraction", "nan"], "--max-start-fraction must be over 0"),
+        (["--runners", "3", "--clock-skew", "1x"], "is no duration"),
+        (["--runners", "3", "--at", "noon"], "is no instant"),
+        ([], "Missing option '--runners'"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    status, out, err = plan(capsys, *arguments)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("turnwise: ")
+    assert says in err
+
+
+def test_names_in_a_file_are_text_and_no_markup(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "runners.json"
+    file.write_text(json.dumps([RUNNERS[0] | {"id": "[red]x[/nope]"}]))
+    status, out, _ = plan(capsys, "--runners", str(file), "--at", "2026-01-01T12:00:10Z")
+    assert status == 0
+    assert "[red]x[/nope]" in out
