@@ -21,7 +21,9 @@ SERVICE = "housekeeping"
 _T = TypeVar("_T")
 
 
-def eventually(condition: Callable[[], _T], what: str, seconds: float = PATIENCE_SECONDS) -> _T:
+def eventually(
+    condition: Callable[[], _T | None], what: str, seconds: float = PATIENCE_SECONDS
+) -> _T:
     """The first truthy answer of ``condition``; fails when there is none in time."""
     give_up = time.monotonic() + seconds
     while not (answer := condition()):

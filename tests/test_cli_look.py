@@ -11,7 +11,6 @@ import pytest
 from turnwise.atomic_service import AtomicServiceExecutionStatus
 from turnwise.backends.sql import SqlBackend
 from turnwise.cli import main
-from turnwise.cli import status as status_module
 from turnwise.membership import cycle_at
 from turnwise.runner import Runner
 from turnwise.settings import Settings
@@ -262,7 +261,7 @@ def test_status_watch_shows_it_anew_until_interrupted(
         if len(naps) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(status_module.time, "sleep", nap)
+    monkeypatch.setattr("turnwise.cli.status.time.sleep", nap)
     status, out, _ = ask(capsys, "status", "--backend", world.url, "--watch")
     assert (status, len(naps)) == (0, 3)
     assert "service svc" in out
