@@ -89,8 +89,8 @@ def test_explain_says_reason_owner_slot_and_next_turn_of_the_primary(
     assert status == 0
     words = flat(out)
     assert f"runner {primary}: assigned it may start now" in words
-    assert f"now belongs to {primary}: 12:00:00.000 to 12:01:40.000" in words
-    assert "its own slot: 12:00:00.000 to 12:01:20.000" in words
+    assert f"now belongs to {primary} until 12:01:40.000, guard time from 12:01:20.000" in words
+    assert "its slot: 12:00:00.000 to 12:01:20.000" in words
     assert "next turn: now, as primary" in words
 
 
@@ -138,6 +138,7 @@ def test_explain_names_the_open_run_that_the_gate_would_refuse_for(
     world.runners[primary].finish(turn)
     _, out, _ = explain(world, capsys, "--runner", primary)
     assert f"{primary} has served this cycle at 12:00:10.000 (completed)" in flat(out)
+    assert "next turn: now" not in flat(out)
 
 
 def test_a_failed_turn_does_not_serve_the_cycle(

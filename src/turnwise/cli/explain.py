@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
+from rich.padding import Padding
 
 from turnwise.atomic_service import AtomicServiceClaim, AtomicServiceDecisionReason
 from turnwise.backends import Backend, ExecutionRecord, Look, leaves_cycle_open
@@ -66,8 +67,9 @@ def explain(
     _print_cycle(service, settings, look, prior)
     for answer in answers:
         console.print()
+        console.print(literal(f"runner {answer.claim.runner_id}: {answer.claim.reason}"))
         for line in _in_words(answer):
-            console.print(literal(line))
+            console.print(Padding(literal(line), (0, 0, 0, 2)))
     others = len(records) - len(answers)
     if runner is None and others:
         console.print(f"\nwithout a slot in this cycle: {others}; --runner ID says why")
@@ -92,13 +94,15 @@ def _answer(
         and record.creation_time >= (look.cycle.start - settings.spread_margin)
     ):
         counts_from = first_cycle_after_joining(record.creation_time, settings).start
+    served = prior is not None and not prior.execution.is_active
+    open_from = look.cycle.end if served else look.now
     return _Answer(
         decide(runner_id, look.scheduled, look.now, settings),
         look,
         settings,
         record,
         outside,
-        next_turn(runner_id, stable, service, look.now, settings),
+        next_turn(runner_id, stable, service, open_from, settings),
         counts_from,
         prior,
     )
@@ -147,20 +151,17 @@ def _gate(prior: ExecutionRecord, look: Look) -> str:
 
 def _in_words(answer: _Answer) -> list[str]:
     claim, now = answer.claim, answer.look.now
-    lines = [f"runner {claim.runner_id}: {claim.reason}", f"  {_why(answer)}"]
+    lines = [_why(answer)]
     if claim.assigned_runner_id is not None:
         position = [r.runner_id for r in answer.look.scheduled].index(claim.assigned_runner_id)
         owned = _slot(position, claim.assigned_runner_id, answer)
         lines.append(
-            f"  now belongs to {claim.assigned_runner_id}: {clock(owned.start, now)} to "
-            f"{clock(owned.guard_end, now)}, guard time from {clock(owned.end, now)}"
+            f"now belongs to {claim.assigned_runner_id} until {clock(owned.guard_end, now)}, "
+            f"guard time from {clock(owned.end, now)}"
         )
     if claim.slot_start is not None:
-        lines.append(
-            f"  its own slot: {clock(claim.slot_start, now)} to {clock(claim.slot_end, now)}"
-        )
-    lines.append(f"  {_next(answer)}")
-    return lines
+        lines.append(f"its slot: {clock(claim.slot_start, now)} to {clock(claim.slot_end, now)}")
+    return [*lines, _next(answer)]
 
 
 def _slot(position: int, runner_id: str, answer: _Answer) -> Slot:
