@@ -17,10 +17,10 @@ keep the run of its dead predecessor alive, and neither does a run that was admi
 whose answer was lost.
 """
 
+import re
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
-from urllib.parse import urlsplit
 from uuid import NAMESPACE_OID, uuid5
 
 from turnwise.atomic_service import (
@@ -230,8 +230,8 @@ def open_backend(url: str, *, create_tables: bool = True) -> Backend:
         MissingExtraError: the backend's extra is not installed.
         StorageError: the storage does not answer, or is none.
     """
-    scheme = urlsplit(url).scheme
-    if scheme == "memory":
+    scheme, colon, rest = url.partition(":")
+    if scheme == "memory" and rest.strip("/") == "":
         from turnwise.backends.memory import MemoryBackend  # noqa: PLC0415 (only when asked for)
 
         return MemoryBackend()
@@ -239,19 +239,25 @@ def open_backend(url: str, *, create_tables: bool = True) -> Backend:
         from turnwise.backends.sql import SqlBackend  # noqa: PLC0415 (needs an extra)
 
         return SqlBackend(url, create_tables=create_tables)
+    what = f"has the scheme {scheme!r}" if colon else "is named without a scheme"
+    if scheme == "memory":
+        what = "in memory has a name"
     raise ValueError(
-        f"backend {without_password(url)!r}: no storage has the scheme {scheme!r}; "
-        "known are memory: and sqlite:"
+        f"backend {without_password(url)!r}: no storage {what}; known are memory: and sqlite:"
     )
 
 
 def without_password(url: str) -> str:
-    """The URL as it may be logged: a password in it becomes ``***``."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    user, _, host = parts.netloc.rpartition("@")
-    return parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}").geturl()
+    """The URL as it may be logged: a password in it becomes ``***``.
+
+    By its shape alone, so that a password that should have been quoted (``#``, ``/``, ``@``)
+    does not show either: all between the user and the last ``@`` goes.
+    """
+    return _PASSWORD_IN_QUERY.sub(r"\1***", _PASSWORD.sub(r"\1***@", url))
+
+
+_PASSWORD = re.compile(r"(://[^:/@?]*:).*@", re.DOTALL)
+_PASSWORD_IN_QUERY = re.compile(r"([?&][^=&#]*pass[^=&#]*=)[^&#]*", re.IGNORECASE)
 
 
 def served_instant(run: AtomicServiceRun, settings: Settings) -> datetime | None:

@@ -103,7 +103,7 @@ class MemoryBackend:
             holds_run = run_id is not None and kept.running == run_id
             if run_id is not None and holds_run:
                 run = kept.executions[run_id]
-                kept.executions[run_id] = replace(run, last_heartbeat=max(now, run.last_heartbeat))
+                kept.executions[run_id] = replace(run, last_heartbeat=now)
             return Heartbeat(now, previous, holds_run)
 
     def look(self, service: str, who: Participant, settings: Settings) -> Look:
@@ -141,7 +141,7 @@ class MemoryBackend:
                 _keep_blocked(kept, service, run, refusal, now, look)
                 return Admission(now, None, refusal, dead_at(prior.last_heartbeat, settings))
             serves = served_instant(run, settings)
-            if serves in kept.served:
+            if serves in kept.served or _run_id(run) in kept.executions:
                 return Admission(now, None, CYCLE_SERVED)
             kept.fencing_token += 1
             run.started_at = now
@@ -239,6 +239,10 @@ class MemoryBackend:
             for record in kept.executions.values():
                 assert (record.end_time is None) == (record.status is _RUNNING), record
                 assert (record.fencing_token is None) == (record.status is _BLOCKED), record
+
+
+def _run_id(run: AtomicServiceRun) -> str:
+    return run.atomic_service_id.atomic_service_run_id
 
 
 def _close(

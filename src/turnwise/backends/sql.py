@@ -15,15 +15,12 @@ one fails at once under contention, whatever the busy timeout. The database is i
 """
 
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from urllib.parse import quote
 
 from turnwise.atomic_service import (
-    ActiveRunnerInfo,
     AtomicServiceClaim,
     AtomicServiceExecutionStatus,
     AtomicServiceRun,
@@ -50,94 +47,24 @@ from turnwise.backends import (
 )
 from turnwise.membership import (
     RunnerRecord,
-    after_heartbeat,
     after_leave,
     cycle_at,
-    runner_digest,
-    service_hash,
-    set_digest,
 )
 from turnwise.settings import Settings
 
 try:
     import sqlalchemy as sa
-    from sqlalchemy import event
-    from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
-    from sqlalchemy.pool import QueuePool
+    from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 except ImportError as error:
     raise MissingExtraError(
         "SQL storages need the extra 'sql': pip install 'turnwise[sql]'"
     ) from error
 
+from turnwise.backends._runner_rows import beat, runner_record, runner_row, see, write_runner
+from turnwise.backends._schema import RECORD_COLUMNS, executions, metadata, runners, services
+from turnwise.backends._sqlite import WRITES, sqlite_engine
+
 _ABANDONED = AtomicServiceExecutionStatus.ABANDONED
-_BUSY_TIMEOUT_SECONDS = 5.0
-_WRITES = "turnwise_writes"
-
-
-class _Instant(sa.TypeDecorator[datetime]):
-    """An aware datetime, kept in UTC, to the microsecond, readable in the database's console."""
-
-    impl = sa.DateTime
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
-        del dialect
-        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
-
-    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
-        del dialect
-        return None if value is None else value.replace(tzinfo=UTC)
-
-
-_NAME = sa.String(255)
-_metadata = sa.MetaData()
-
-_services = sa.Table(
-    "turnwise_services",
-    _metadata,
-    sa.Column("service", _NAME, primary_key=True),
-    sa.Column("fencing_token", sa.BigInteger, nullable=False),
-    sa.Column("settings", sa.Text),
-)
-
-_runners = sa.Table(
-    "turnwise_runners",
-    _metadata,
-    sa.Column("service", _NAME, primary_key=True),
-    sa.Column("runner_id", _NAME, primary_key=True),
-    sa.Column("creation_time", _Instant, nullable=False),
-    sa.Column("last_heartbeat", _Instant, nullable=False),
-    sa.Column("may_run", sa.Boolean, nullable=False),
-    sa.Column("left_at", _Instant),
-    sa.Column("boot_id", sa.String(64), nullable=False),
-    sa.Column("digest", sa.BigInteger, nullable=False),
-)
-
-_executions = sa.Table(
-    "turnwise_executions",
-    _metadata,
-    sa.Column("run_id", _NAME, primary_key=True),
-    sa.Column("service", _NAME, nullable=False),
-    sa.Column("runner_id", _NAME, nullable=False),
-    sa.Column("fencing_token", sa.BigInteger),
-    sa.Column("cycle_start", _Instant, nullable=False),
-    sa.Column("slot_start", _Instant),
-    sa.Column("slot_end", _Instant),
-    sa.Column("start_time", _Instant, nullable=False),
-    sa.Column("end_time", _Instant),
-    sa.Column("last_heartbeat", _Instant, nullable=False),
-    sa.Column("status", sa.String(16), nullable=False),
-    sa.Column("reason", sa.Text, nullable=False),
-    sa.Column("stable_size", sa.Integer, nullable=False),
-    sa.Column("stable_digest", sa.String(12), nullable=False),
-    sa.Column("running", sa.SmallInteger),
-    sa.Column("serves", _Instant),
-    sa.UniqueConstraint("service", "running", name="turnwise_one_running"),
-    sa.UniqueConstraint("service", "serves", name="turnwise_one_serves"),
-    sa.Index("turnwise_executions_by_start", "service", "start_time"),
-)
-
-_RECORD_COLUMNS = [c for c in _executions.c if c.name not in ("running", "serves")]
 
 
 def _utc_now() -> datetime:
@@ -165,12 +92,12 @@ class SqlBackend:
     ) -> None:
         self._name = without_password(url)
         self._clock = clock
-        self._engine = _sqlite_engine(url, may_create=create_tables)
-        with self._transaction(writes=create_tables) as connection:
-            if create_tables:
-                _metadata.create_all(connection)
-            elif not sa.inspect(connection).has_table(_executions.name):
-                raise StorageError(f"{self._name} holds no tables of turnwise")
+        self._engine = sqlite_engine(url, may_create=create_tables)
+        try:
+            self._find_tables(may_create=create_tables)
+        except BaseException:
+            self.close()
+            raise
 
     def __repr__(self) -> str:
         return f"SqlBackend({self._name!r})"
@@ -180,13 +107,13 @@ class SqlBackend:
         with self._transaction() as connection:
             before = _settings(connection, service)
             written = connection.execute(
-                sa.update(_services)
-                .where(_services.c.service == service)
+                sa.update(services)
+                .where(services.c.service == service)
                 .values(settings=settings.to_json())
             )
             if written.rowcount == 0:
                 row = {"service": service, "fencing_token": 0, "settings": settings.to_json()}
-                connection.execute(sa.insert(_services).values(row))
+                connection.execute(sa.insert(services).values(row))
             return before
 
     def settings_of(self, service: str) -> Settings | None:
@@ -196,7 +123,7 @@ class SqlBackend:
 
     def services(self) -> tuple[str, ...]:
         """See :class:`turnwise.backends.Backend`."""
-        names = sa.select(_services.c.service).where(_services.c.settings.is_not(None))
+        names = sa.select(services.c.service).where(services.c.settings.is_not(None))
         with self._transaction(writes=False) as connection:
             return tuple(sorted(connection.scalars(names)))
 
@@ -206,7 +133,7 @@ class SqlBackend:
         """See :class:`turnwise.backends.Backend`."""
         with self._transaction() as connection:
             now = self._clock()
-            _, previous = _beat(connection, service, who, settings, now)
+            _, previous = beat(connection, service, who, settings, now)
             holds_run = run_id is not None and _keep_alive(connection, service, run_id, now)
             return Heartbeat(now, previous, holds_run)
 
@@ -214,21 +141,21 @@ class SqlBackend:
         """See :class:`turnwise.backends.Backend`."""
         with self._transaction() as connection:
             now = self._clock()
-            record, previous = _beat(connection, service, who, settings, now)
-            seen = _see(connection, service, settings, now)
+            record, previous = beat(connection, service, who, settings, now)
+            seen = see(connection, service, settings, now)
             return replace(seen, joined_at=record.creation_time, previous_boot_id=previous)
 
     def peek(self, service: str, settings: Settings, at: datetime | None = None) -> Look:
         """See :class:`turnwise.backends.Backend`."""
         with self._transaction(writes=False) as connection:
-            return _see(connection, service, settings, self._clock() if at is None else at)
+            return see(connection, service, settings, self._clock() if at is None else at)
 
     def leave(self, service: str, who: Participant) -> None:
         """See :class:`turnwise.backends.Backend`."""
         with self._transaction() as connection:
-            record = _runner(connection, service, who.runner_id)
+            record = runner_row(connection, service, who.runner_id)
             if record is not None and record.boot_id == who.boot_id:
-                _write_runner(connection, service, after_leave(record, self._clock()))
+                write_runner(connection, service, after_leave(record, self._clock()))
 
     def admit(
         self, service: str, run: AtomicServiceRun, settings: Settings, look: Look
@@ -242,7 +169,7 @@ class SqlBackend:
                     token = _next_fencing_token(connection, service)
                     record = running_record(service, run, token, now, look)
                     keys = {"running": 1, "serves": served_instant(run, settings)}
-                    connection.execute(sa.insert(_executions).values(asdict(record) | keys))
+                    connection.execute(sa.insert(executions).values(asdict(record) | keys))
             except IntegrityError:
                 return _refuse(connection, service, run, settings, now, look)
         # Only now is it admitted: the commit was acknowledged.
@@ -260,7 +187,7 @@ class SqlBackend:
         """See :class:`turnwise.backends.Backend`."""
         with self._transaction() as connection:
             now = self._clock()
-            this_run = _running_row(service, _executions.c.run_id == run_id)
+            this_run = _running_row(service, executions.c.run_id == run_id)
             connection.execute(this_run.values(_closed(status, reason, now, settings)))
             record = _execution(connection, service, run_id)
             _purge(connection, service, settings, now)
@@ -275,20 +202,20 @@ class SqlBackend:
     def runners(self, service: str) -> tuple[RunnerRecord, ...]:
         """See :class:`turnwise.backends.Backend`."""
         rows = (
-            sa.select(_runners)
-            .where(_runners.c.service == service)
-            .order_by(_runners.c.creation_time, _runners.c.runner_id)
+            sa.select(runners)
+            .where(runners.c.service == service)
+            .order_by(runners.c.creation_time, runners.c.runner_id)
         )
         with self._transaction(writes=False) as connection:
-            return tuple(_runner_record(row) for row in connection.execute(rows))
+            return tuple(runner_record(row) for row in connection.execute(rows))
 
     def executions(
         self, service: str, *, since: datetime | None = None, limit: int | None = None
     ) -> tuple[ExecutionRecord, ...]:
         """See :class:`turnwise.backends.Backend`."""
-        c = _executions.c
+        c = executions.c
         newest_first = (
-            sa.select(*_RECORD_COLUMNS)
+            sa.select(*RECORD_COLUMNS)
             .where(c.service == service)
             .order_by(
                 c.start_time.desc(), sa.func.coalesce(c.fencing_token, 0).desc(), c.run_id.desc()
@@ -310,80 +237,22 @@ class SqlBackend:
         """See :class:`turnwise.backends.Backend`."""
         self._engine.dispose()
 
+    def _find_tables(self, *, may_create: bool) -> None:
+        with self._transaction(writes=may_create) as connection:
+            if may_create:
+                metadata.create_all(connection)
+            elif not set(metadata.tables) <= set(sa.inspect(connection).get_table_names()):
+                raise StorageError(f"{self._name} holds no tables of turnwise")
+
     @contextmanager
     def _transaction(self, *, writes: bool = True) -> Iterator[sa.Connection]:
         try:
             with self._engine.connect() as connection:
-                connection = connection.execution_options(**{_WRITES: writes})  # noqa: PLW2901
+                connection = connection.execution_options(**{WRITES: writes})  # noqa: PLW2901
                 with connection.begin():
                     yield connection
         except (SQLAlchemyError, sqlite3.Error) as error:
             raise StorageError(f"{self._name}: {_cause(error)}") from error
-
-
-def _sqlite_engine(url: str, *, may_create: bool) -> sa.Engine:
-    try:
-        parsed = sa.make_url(url)
-        path = parsed.database
-    except (ArgumentError, ValueError) as error:
-        raise ValueError(f"{without_password(url)!r} is no URL of a database") from error
-    if parsed.host or parsed.query or parsed.drivername not in {"sqlite", "sqlite+pysqlite"}:
-        raise ValueError(
-            f"{without_password(url)!r} is no URL of an SQLite database: write "
-            "sqlite:///relative/path.db, sqlite:////absolute/path.db, or sqlite:// for memory"
-        )
-    in_memory = path in (None, "", ":memory:")
-
-    def connect() -> sqlite3.Connection:
-        # Opened here rather than by name, so that a missing file is created only where wanted.
-        mode = "memory" if in_memory else ("rwc" if may_create else "rw")
-        connection = sqlite3.connect(
-            "file::memory:" if in_memory else f"file:{quote(str(path))}?mode={mode}",
-            uri=True,
-            timeout=_BUSY_TIMEOUT_SECONDS,
-            isolation_level=None,  # transactions begin where _begin says so
-            check_same_thread=False,
-        )
-        try:
-            _prepare(connection, in_memory=in_memory)
-        except sqlite3.Error:
-            connection.close()
-            raise
-        return connection
-
-    # In memory every connection is a database of its own: all threads take turns at one.
-    pool_size, overflow = (1, 0) if in_memory else (5, 10)
-    engine = sa.create_engine(
-        "sqlite://",
-        creator=connect,
-        poolclass=QueuePool,
-        pool_size=pool_size,
-        max_overflow=overflow,
-    )
-    event.listen(engine, "begin", _begin)
-    return engine
-
-
-def _prepare(connection: sqlite3.Connection, *, in_memory: bool) -> None:
-    if in_memory:
-        return
-    # Entering WAL mode fails at once while another process does the same, whatever the timeout.
-    give_up = time.monotonic() + _BUSY_TIMEOUT_SECONDS
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > give_up:
-                raise
-            time.sleep(0.01)
-        else:
-            break
-    connection.execute("PRAGMA synchronous=FULL")
-
-
-def _begin(connection: sa.Connection) -> None:
-    writes = connection.get_execution_options().get(_WRITES, True)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 def _cause(error: Exception) -> str:
@@ -394,100 +263,21 @@ def _cause(error: Exception) -> str:
 
 
 def _settings(connection: sa.Connection, service: str) -> Settings | None:
-    stored = connection.scalar(
-        sa.select(_services.c.settings).where(_services.c.service == service)
-    )
-    return None if stored is None else Settings.from_json(stored)
-
-
-def _beat(
-    connection: sa.Connection, service: str, who: Participant, settings: Settings, now: datetime
-) -> tuple[RunnerRecord, str | None]:
-    """Write a heartbeat; the row as it is now, and the boot id that was on it before."""
-    before = _runner(connection, service, who.runner_id)
-    beat = RunnerRecord(who.runner_id, now, now, who.may_run, boot_id=who.boot_id)
-    record = after_heartbeat(before, beat, settings)
-    if before is None:
-        row = asdict(record) | {"service": service, "digest": runner_digest(who.runner_id)}
-        connection.execute(sa.insert(_runners).values(row))
-    else:
-        _write_runner(connection, service, record)
-    return record, None if before is None else before.boot_id
-
-
-def _runner(connection: sa.Connection, service: str, runner_id: str) -> RunnerRecord | None:
-    row = connection.execute(
-        sa.select(_runners).where(_runners.c.service == service, _runners.c.runner_id == runner_id)
-    ).one_or_none()
-    return None if row is None else _runner_record(row)
-
-
-def _runner_record(row: sa.Row[tuple[object, ...]]) -> RunnerRecord:
-    return RunnerRecord(
-        row.runner_id, row.creation_time, row.last_heartbeat, row.may_run, row.left_at, row.boot_id
-    )
-
-
-def _write_runner(connection: sa.Connection, service: str, record: RunnerRecord) -> None:
-    connection.execute(
-        sa.update(_runners)
-        .where(_runners.c.service == service, _runners.c.runner_id == record.runner_id)
-        .values(asdict(record))
-    )
-
-
-def _see(connection: sa.Connection, service: str, settings: Settings, now: datetime) -> Look:
-    """The cycle's frozen set: only its schedule leaves the database."""
-    cycle = cycle_at(now, settings.interval)
-    c = _runners.c
-    stable = (
-        sa.select(
-            c.runner_id,
-            c.creation_time,
-            c.last_heartbeat,
-            c.may_run,
-            (sa.func.row_number().over(order_by=(c.creation_time, c.runner_id)) - 1).label("place"),
-            sa.func.count().over().label("size"),
-            sa.func.sum(c.digest).over().label("digests"),
-        )
-        .where(
-            c.service == service,
-            c.may_run,
-            c.creation_time < cycle.start - settings.spread_margin,
-            c.last_heartbeat >= cycle.start - settings.heartbeat_timeout,
-            sa.or_(c.left_at.is_(None), c.left_at >= cycle.start),
-        )
-        .subquery()
-    )
-    # As membership.scheduled_position has it.
-    turned: sa.ColumnElement[int] = stable.c.place
-    if settings.runs_per_cycle == "once":
-        first = (cycle.number + service_hash(service)) % stable.c.size
-        turned = (stable.c.place - first + stable.c.size) % stable.c.size
-    rows = sa.select(stable).order_by(turned)
-    if settings.runs_per_cycle == "once":
-        rows = rows.where(turned <= settings.standbys)
-    scheduled = list(connection.execute(rows))
-    return Look(
-        now,
-        cycle,
-        tuple(
-            ActiveRunnerInfo(row.runner_id, row.creation_time, row.last_heartbeat, row.may_run)
-            for row in scheduled
-        ),
-        scheduled[0].size if scheduled else 0,
-        set_digest([int(scheduled[0].digests)] if scheduled else []),
-    )
+    stored = connection.scalar(sa.select(services.c.settings).where(services.c.service == service))
+    try:
+        return None if stored is None else Settings.from_json(stored)
+    except ValueError:  # another version of turnwise wrote them
+        return None
 
 
 def _keep_alive(connection: sa.Connection, service: str, run_id: str, now: datetime) -> bool:
-    this_run = _running_row(service, _executions.c.run_id == run_id)
+    this_run = _running_row(service, executions.c.run_id == run_id)
     return connection.execute(this_run.values(last_heartbeat=now)).rowcount == 1
 
 
 def _running_row(service: str, *conditions: sa.ColumnElement[bool]) -> sa.Update:
-    c = _executions.c
-    return sa.update(_executions).where(c.service == service, c.running == 1, *conditions)
+    c = executions.c
+    return sa.update(executions).where(c.service == service, c.running == 1, *conditions)
 
 
 def _closed(
@@ -505,21 +295,21 @@ def _closed(
 
 def _next_fencing_token(connection: sa.Connection, service: str) -> int:
     """Count on; where rows are locked, this also lets one runner at a time through the gate."""
-    this_service = _services.c.service == service
+    this_service = services.c.service == service
     counted = connection.execute(
-        sa.update(_services).where(this_service).values(fencing_token=_services.c.fencing_token + 1)
+        sa.update(services).where(this_service).values(fencing_token=services.c.fencing_token + 1)
     )
     if counted.rowcount == 0:
-        connection.execute(sa.insert(_services).values(service=service, fencing_token=1))
+        connection.execute(sa.insert(services).values(service=service, fencing_token=1))
     return int(
-        connection.execute(sa.select(_services.c.fencing_token).where(this_service)).scalar_one()
+        connection.execute(sa.select(services.c.fencing_token).where(this_service)).scalar_one()
     )
 
 
 def _bury_dead_owner(
     connection: sa.Connection, service: str, settings: Settings, now: datetime
 ) -> None:
-    silent = _executions.c.last_heartbeat < now - settings.heartbeat_timeout
+    silent = executions.c.last_heartbeat < now - settings.heartbeat_timeout
     connection.execute(
         _running_row(service, silent).values(_closed(_ABANDONED, OWNER_DEAD, now, settings))
     )
@@ -534,7 +324,7 @@ def _refuse(
     look: Look,
 ) -> Admission:
     """The unique keys have refused: say which run is in the way."""
-    c = _executions.c
+    c = executions.c
     prior = connection.execute(
         sa.select(c.run_id, c.last_heartbeat).where(c.service == service, c.running == 1)
     ).one_or_none()
@@ -555,13 +345,13 @@ def _keep_blocked(
 ) -> None:
     blocked = blocked_record(service, run, reason, now, look)
     if _execution(connection, service, blocked.run_id) is None:
-        connection.execute(sa.insert(_executions).values(asdict(blocked)))
+        connection.execute(sa.insert(executions).values(asdict(blocked)))
 
 
 def _execution(connection: sa.Connection, service: str, run_id: str) -> ExecutionRecord | None:
-    c = _executions.c
+    c = executions.c
     row = connection.execute(
-        sa.select(*_RECORD_COLUMNS).where(c.service == service, c.run_id == run_id)
+        sa.select(*RECORD_COLUMNS).where(c.service == service, c.run_id == run_id)
     ).one_or_none()
     return None if row is None else _execution_record(row)
 
@@ -574,7 +364,7 @@ def _execution_record(row: sa.Row[tuple[object, ...]]) -> ExecutionRecord:
 
 def _purge(connection: sa.Connection, service: str, settings: Settings, now: datetime) -> None:
     """Forget what is over: by age, by count, never of the current cycle, never a running one."""
-    c = _executions.c
+    c = executions.c
     ended = sa.and_(c.service == service, c.running.is_(None))
     this_cycle = cycle_at(now, settings.interval).start
     # The first record beyond the count, newest first; it and all older ones go.
@@ -589,6 +379,6 @@ def _purge(connection: sa.Connection, service: str, settings: Settings, now: dat
     if beyond is not None:
         same_time = sa.and_(c.start_time == beyond.start_time, c.run_id <= beyond.run_id)
         old = sa.or_(old, c.start_time < beyond.start_time, same_time)
-    connection.execute(sa.delete(_executions).where(ended, c.cycle_start < this_cycle, old))
-    forgotten = _runners.c.last_heartbeat < forget_runners_before(now, settings)
-    connection.execute(sa.delete(_runners).where(_runners.c.service == service, forgotten))
+    connection.execute(sa.delete(executions).where(ended, c.cycle_start < this_cycle, old))
+    forgotten = runners.c.last_heartbeat < forget_runners_before(now, settings)
+    connection.execute(sa.delete(runners).where(runners.c.service == service, forgotten))

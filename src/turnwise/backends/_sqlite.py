@@ -1,0 +1,86 @@
+"""SQLite through SQLAlchemy: how connections are opened, and where transactions begin."""
+
+import sqlite3
+import time
+from urllib.parse import quote
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import QueuePool
+
+from turnwise.backends import without_password
+
+BUSY_TIMEOUT_SECONDS = 5.0
+WRITES = "turnwise_writes"
+"""The execution option of a connection that says whether its transaction writes."""
+
+
+def sqlite_engine(url: str, *, may_create: bool) -> sa.Engine:
+    """The engine for an SQLite URL, which opens nothing yet.
+
+    Raises:
+        ValueError: it is no URL of an SQLite database.
+    """
+    try:
+        parsed = sa.make_url(url)
+        path = parsed.database
+    except (ArgumentError, ValueError) as error:
+        raise ValueError(f"{without_password(url)!r} is no URL of a database") from error
+    if parsed.host or parsed.query or parsed.drivername not in {"sqlite", "sqlite+pysqlite"}:
+        raise ValueError(
+            f"{without_password(url)!r} is no URL of an SQLite database: write "
+            "sqlite:///relative/path.db, sqlite:////absolute/path.db, or sqlite:// for memory"
+        )
+    in_memory = path in (None, "", ":memory:")
+
+    def connect() -> sqlite3.Connection:
+        # Opened here rather than by name, so that a missing file is created only where wanted.
+        mode = "memory" if in_memory else ("rwc" if may_create else "rw")
+        connection = sqlite3.connect(
+            "file::memory:" if in_memory else f"file:{quote(str(path))}?mode={mode}",
+            uri=True,
+            timeout=BUSY_TIMEOUT_SECONDS,
+            isolation_level=None,  # transactions begin where _begin says so
+            check_same_thread=False,
+        )
+        try:
+            _prepare(connection, in_memory=in_memory)
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
+
+    # In memory every connection is a database of its own: all threads take turns at one.
+    pool_size, overflow = (1, 0) if in_memory else (5, 10)
+    engine = sa.create_engine(
+        "sqlite://",
+        creator=connect,
+        poolclass=QueuePool,
+        pool_size=pool_size,
+        max_overflow=overflow,
+    )
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _prepare(connection: sqlite3.Connection, *, in_memory: bool) -> None:
+    if in_memory:
+        return
+    # Entering WAL mode fails at once while another process does the same, whatever the timeout.
+    give_up = time.monotonic() + BUSY_TIMEOUT_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > give_up:
+                raise
+            time.sleep(0.01)
+        else:
+            break
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _begin(connection: sa.Connection) -> None:
+    writes = connection.get_execution_options().get(WRITES, True)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
