@@ -1,5 +1,6 @@
 """When a runner's loop looks again: at what can happen next, not at a fixed poll."""
 
+import time
 from collections.abc import Callable
 from datetime import datetime
 
@@ -7,6 +8,13 @@ from turnwise.settings import Settings
 
 _FIRST_BACKOFF_SECONDS = 0.1
 _MOST_DOUBLINGS = 30
+
+
+def monotonic_seconds() -> float:
+    """Seconds that only grow. On Linux they count while the host is suspended, too."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
 
 
 class Pace:
@@ -29,8 +37,14 @@ class Pace:
         return self._storage_now is not None
 
     def note(self, storage_now: datetime, asked_at: float) -> None:
-        """The storage has answered with its now to what was asked at ``asked_at``."""
-        self._storage_now = (storage_now, asked_at)
+        """The storage has answered with its now to what was asked at ``asked_at``.
+
+        Where its clock has stepped back, what was due belongs to another cycle: a round is due
+        at once.
+        """
+        before, self._storage_now = self._storage_now, (storage_now, asked_at)
+        if before is not None and storage_now < before[0]:
+            self._round_due = None
 
     def round_at(self, instant: datetime | None) -> None:
         """The next round is due at an instant of the storage's clock; None for at once."""
@@ -54,9 +68,10 @@ class Pace:
         self._failures += 1
         return min(delay, self._heartbeat_interval)
 
-    def recovered(self) -> None:
-        """A step went well: the next failure backs off from the start."""
-        self._failures = 0
+    def recovered(self) -> bool:
+        """A step went well: the next failure backs off from the start. Whether one came before."""
+        failures, self._failures = self._failures, 0
+        return failures > 0
 
     def _seconds_to_round(self) -> float:
         if self._round_due is None or self._storage_now is None:
