@@ -1,0 +1,19 @@
+"""Hypothesis profiles: how hard the properties are tried.
+
+- ``everyday``: 300 examples a property, the same ones each time.
+- ``ci``: 2,000 examples a property, the same ones each time; chosen where ``CI`` is set.
+- ``fresh``: 10,000 examples a property with a new seed, on demand:
+  ``pytest --hypothesis-profile=fresh``.
+"""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+# Two cores shared by several test processes: a slow example says nothing about the code.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+settings.register_profile("everyday", patient, max_examples=300, derandomize=True)
+settings.register_profile("ci", patient, max_examples=2000, derandomize=True)
+settings.register_profile("fresh", patient, max_examples=10_000, derandomize=False)
+settings.load_profile("ci" if os.environ.get("CI") else "everyday")
