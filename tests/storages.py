@@ -11,6 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import uuid4
 
+from hypothesis import settings as hypothesis_settings
+
 from turnwise import AtomicServiceExecutionStatus, AtomicServiceRun, Backend, Settings
 from turnwise.backends import Admission, ExecutionRecord, Look, Participant
 from turnwise.backends.memory import MemoryBackend
@@ -34,6 +36,11 @@ SETTINGS = Settings(
     retention_age=600 * SECOND,
 )
 """Cycles of a minute; slots of 20 s with two standbys; a heartbeat each 7 s."""
+
+
+def share_of_the_profile(share: int) -> hypothesis_settings:
+    """Settings for examples that each drive a storage: so many times fewer than of pure ones."""
+    return hypothesis_settings(max_examples=hypothesis_settings().max_examples // share)
 
 
 class ManualClock:

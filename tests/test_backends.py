@@ -6,7 +6,6 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from storages import (
@@ -23,6 +22,7 @@ from storages import (
     ManualClock,
     fresh,
     run_of,
+    share_of_the_profile,
 )
 from turnwise import AtomicServiceExecutionStatus, ExecutionRecord, RunnerRecord
 from turnwise.backends import CYCLE_SERVED, NO_MARGIN, OWNER_DEAD, Admission, Participant
@@ -40,7 +40,7 @@ from turnwise.timetable import decide
 
 TIMEOUT = SETTINGS.heartbeat_timeout
 every_storage = pytest.mark.parametrize("storage", STORAGES)
-some_examples = hypothesis_settings(max_examples=30, deadline=None)
+some_examples = share_of_the_profile(12)
 
 
 @pytest.fixture(params=STORAGES)
@@ -307,8 +307,8 @@ def test_how_a_turn_ended_says_whether_a_standby_may_serve_its_cycle(
     desk: Desk,
     status: AtomicServiceExecutionStatus,
     reason: str,
-    retry_failed: bool,  # noqa: FBT001 (a column of the table)
-    open_again: bool,  # noqa: FBT001
+    retry_failed: bool,
+    open_again: bool,
 ) -> None:
     desk.settings = replace(SETTINGS, retry_failed=retry_failed)
     desk.finish(desk.admitted("a"), status, reason)

@@ -1,19 +1,16 @@
 """One state machine drives all storages together: they agree on every answer, step by step.
 
-``TURNWISE_AGREE`` sets the number of runs of 50 steps: an everyday run does a part of what the
-verification of a change asks for, ``TURNWISE_AGREE=500 pytest tests/test_backends_agree.py``.
+With ``--hypothesis-profile=fresh`` it is 500 runs of 50 steps; everyday it is 15.
 """
 
 import copy
-import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from hypothesis import HealthCheck, event
-from hypothesis import settings as hypothesis_settings
+from hypothesis import event
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -28,6 +25,7 @@ from storages import (
     ManualClock,
     fresh,
     run_of,
+    share_of_the_profile,
 )
 from turnwise import AtomicServiceClaim, Backend, Settings
 from turnwise import AtomicServiceExecutionStatus as Status
@@ -204,9 +202,4 @@ class Agreement(RuleBasedStateMachine):
 
 
 TestAgreement = Agreement.TestCase
-TestAgreement.settings = hypothesis_settings(
-    max_examples=int(os.environ.get("TURNWISE_AGREE", "20")),
-    stateful_step_count=50,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+TestAgreement.settings = share_of_the_profile(20)

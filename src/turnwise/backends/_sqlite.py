@@ -12,6 +12,7 @@ from sqlalchemy.pool import QueuePool
 from turnwise.backends import without_password
 
 BUSY_TIMEOUT_SECONDS = 5.0
+_POLL_SECONDS = 0.001
 WRITES = "turnwise_writes"
 """The execution option of a connection that says whether its transaction writes."""
 
@@ -41,7 +42,7 @@ def sqlite_engine(url: str, *, may_create: bool) -> sa.Engine:
             "file::memory:" if in_memory else f"file:{quote(str(path))}?mode={mode}",
             uri=True,
             timeout=BUSY_TIMEOUT_SECONDS,
-            isolation_level=None,  # transactions begin where _begin says so
+            isolation_level=None,  # transactions begin as _begin says
             check_same_thread=False,
         )
         try:
@@ -68,19 +69,34 @@ def _prepare(connection: sqlite3.Connection, *, in_memory: bool) -> None:
     if in_memory:
         return
     # Entering WAL mode fails at once while another process does the same, whatever the timeout.
-    give_up = time.monotonic() + BUSY_TIMEOUT_SECONDS
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > give_up:
-                raise
-            time.sleep(0.01)
-        else:
-            break
+    _while_locked(connection, "PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
 
 
 def _begin(connection: sa.Connection) -> None:
-    writes = connection.get_execution_options().get(WRITES, True)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    if not connection.get_execution_options().get(WRITES, True):
+        connection.exec_driver_sql("BEGIN")
+        return
+    raw = connection.connection.dbapi_connection
+    assert isinstance(raw, sqlite3.Connection)  # noqa: S101 (for the type checker)
+    # SQLite's own wait sleeps for up to 100 ms: of many that come at once, as they do at the
+    # start of a cycle, the last would wait for seconds.
+    raw.execute("PRAGMA busy_timeout=0")
+    try:
+        _while_locked(raw, "BEGIN IMMEDIATE")
+    finally:
+        raw.execute(f"PRAGMA busy_timeout={round(BUSY_TIMEOUT_SECONDS * 1000)}")
+
+
+def _while_locked(connection: sqlite3.Connection, statement: str) -> None:
+    """Execute a statement, again and again while somebody else has locked the database."""
+    give_up = time.monotonic() + BUSY_TIMEOUT_SECONDS
+    while True:
+        try:
+            connection.execute(statement)
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > give_up:
+                raise
+            time.sleep(_POLL_SECONDS)
+        else:
+            return
