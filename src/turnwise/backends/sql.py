@@ -164,13 +164,16 @@ class SqlBackend:
         with self._transaction() as connection:
             now = self._clock()
             _bury_dead_owner(connection, service, settings, now)
+            token: int | None
             try:
-                with connection.begin_nested():
+                with connection.begin_nested():  # a refused run gives its fencing token back
                     token = _next_fencing_token(connection, service)
                     record = running_record(service, run, token, now, look)
                     keys = {"running": 1, "serves": served_instant(run, settings)}
                     connection.execute(sa.insert(executions).values(asdict(record) | keys))
             except IntegrityError:
+                token = None
+            if token is None:
                 return _refuse(connection, service, run, settings, now, look)
         # Only now is it admitted: the commit was acknowledged.
         run.started_at = now
@@ -255,7 +258,10 @@ class SqlBackend:
             raise StorageError(f"{self._name}: {_cause(error)}") from error
 
 
-def _cause(error: Exception) -> str:
+def _cause(error: BaseException) -> str:
+    # A rollback that fails, too, must not hide why there was one.
+    while isinstance(error.__context__, SQLAlchemyError | sqlite3.Error):
+        error = error.__context__
     cause = str(getattr(error, "orig", None) or error).splitlines()[0]
     if "unable to open database file" in cause:
         return f"{cause}: does it exist, in a folder that may be written to?"
