@@ -47,7 +47,10 @@ def test_row_3_a_margin_as_long_as_the_slot_leaves_no_window() -> None:
     assert (claim.stable_runner_count, claim.assigned_runner_id) == (3, "r1")
     assert (claim.runner_position, claim.slot_start) == (1, None)
     assert not claim.is_slot_owner_now, "the flag is filled in from row 4 on"
-    assert "interval/3" in claim.skip_message
+    assert claim.skip_message == (
+        f"spread_margin={100 / 60}m leaves nothing of a slot of interval/3: shorten the margin, "
+        "lengthen the interval, or share it among fewer runners"
+    )
 
 
 def test_row_3_does_not_concern_a_lone_runner() -> None:
@@ -140,49 +143,72 @@ def test_the_list_is_neither_sorted_nor_filtered() -> None:
     assert USUAL.decide("z", among).stable_runner_count == 2
 
 
+NAN, INF = float("nan"), float("inf")
+YEARS = "finite Unix seconds within the years 1 to 9999"
+MINUTES = "a finite number of minutes, 0 or more"
+SECONDS = "a finite number of seconds, 0 or more"
+LENGTH = "a finite number of minutes, over 0 when rounded to a microsecond"
+FRACTION = "over 0 and at most 1"
+
+
 @pytest.mark.parametrize(
-    ("parameter", "values", "allowed"),
+    ("field", "parameter", "values", "allowed"),
     [
-        ("current_time", (float("nan"), float("inf"), -float("inf"), 1e300), "years 1 to 9999"),
-        ("current_time", (253402300800.0, -62135596801.0, 10**400), "years 1 to 9999"),
-        ("interval_minutes", (float("nan"), float("inf"), -float("inf")), "finite .* over 0"),
-        ("interval_minutes", (0.0, -0.0, -5.0, 1e-9, 0.5 / 60_000_000), "rounded to a microsecond"),
-        ("margin_minutes", (float("nan"), float("inf"), -1e-9), "finite .* 0 or more"),
-        ("stabilization_seconds", (float("nan"), float("inf"), -1.0), "finite .* 0 or more"),
+        ("current_time", "current_time", (NAN, INF, -INF, 1e300), YEARS),
+        ("current_time", "current_time", (253402300800.0, -62135596801.0, 10**400), YEARS),
+        ("interval_minutes", "service_interval_minutes", (NAN, INF, -INF), LENGTH),
+        ("interval_minutes", "service_interval_minutes", (0.0, -0.0, -5.0, 1e-9), LENGTH),
+        ("interval_minutes", "service_interval_minutes", (0.5 / 60_000_000,), LENGTH),
+        ("margin_minutes", "spread_margin_minutes", (NAN, INF, -1e-9), MINUTES),
         (
-            "max_fraction",
-            (0.0, -0.5, 1.0000001, float("nan"), float("inf")),
-            "over 0 and at most 1",
+            "stabilization_seconds",
+            "membership_stabilization_seconds",
+            (NAN, INF, -1.0),
+            SECONDS,
         ),
+        ("max_fraction", "max_start_slot_fraction", (0.0, -0.5, 1.0000001, NAN, INF), FRACTION),
     ],
 )
 @pytest.mark.parametrize("count", [0, 1, 3])
+@pytest.mark.parametrize("margin", [0.0, 1 / 3])
 def test_bad_numbers_are_a_value_error_that_names_parameter_value_and_what_is_allowed(
-    parameter: str, values: tuple[float, ...], allowed: str, count: int
+    field: str,
+    parameter: str,
+    values: tuple[float, ...],
+    allowed: str,
+    count: int,
+    margin: float,
 ) -> None:
-    names = {
-        "interval_minutes": "service_interval_minutes",
-        "margin_minutes": "spread_margin_minutes",
-        "stabilization_seconds": "membership_stabilization_seconds",
-        "max_fraction": "max_start_slot_fraction",
-    }
+    good = replace(USUAL, count=count, margin_minutes=margin)
+    assert good.ask(-1).stable_runner_count == count
     for value in values:
-        situation = replace(USUAL, count=count, **{parameter: value})
-        with pytest.raises(ValueError, match=allowed) as caught:
-            situation.ask(-1)
-        assert names.get(parameter, parameter) in str(caught.value)
-        assert repr(value) in str(caught.value)
+        with pytest.raises(ValueError, match=parameter) as caught:
+            replace(good, **{field: value}).ask(-1)
+        assert str(caught.value) == f"{parameter} must be {allowed}, got {value!r}"
 
 
 def test_the_least_interval_is_what_rounds_to_a_microsecond() -> None:
     assert Situation(1, 0.0, 0.51 / 60_000_000).ask(0).should_try_start
 
 
-@pytest.mark.parametrize("current_time", [-62135596800.0 + 1, 253402300799.0 - 60])
-def test_a_cycle_beyond_the_years_of_datetime_is_a_value_error(current_time: float) -> None:
-    with pytest.raises(ValueError, match=r"current_time and service_interval_minutes .*9999"):
-        Situation(1, current_time, 1e8).ask(0)
-    assert Situation(1, current_time, 1.0).ask(0).should_try_start
+def test_a_cycle_beyond_the_years_of_datetime_is_a_value_error() -> None:
+    """It says from where and how far the cycle reaches."""
+    rule = (
+        "current_time and service_interval_minutes must keep the cycle within the years 1 to 9999"
+    )
+    first, last = Situation(1, -62135596800.0 + 1, 1e8), Situation(1, 253402300799.0 - 60, 1e8)
+    for situation in (first, last):
+        assert replace(situation, interval_minutes=1.0).ask(0).should_try_start
+    offset = first.now_us % first.interval_us
+    with pytest.raises(ValueError, match="current_time") as caught:
+        first.ask(0)
+    assert str(caught.value) == (
+        f"{rule}: -{offset} microseconds from 0001-01-01T00:00:01+00:00 is outside"
+    )
+    with pytest.raises(ValueError, match="current_time") as caught:
+        last.ask(0)
+    start = last.ask(-1).cycle_start.isoformat()
+    assert str(caught.value) == (f"{rule}: {last.interval_us} microseconds from {start} is outside")
 
 
 def test_an_interval_beyond_all_years_is_a_value_error() -> None:

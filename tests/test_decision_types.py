@@ -24,6 +24,7 @@ from turnwise.atomic_service import (
     _is_in_grace,
     _late_start_fraction,
     _slot_window,
+    _to_microseconds,
 )
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -109,8 +110,12 @@ def test_where_both_forms_are_given_the_composed_one_wins_so_that_replace_works(
 def test_a_run_without_an_identity_is_a_type_error_that_says_what_is_accepted(
     flat: dict[str, str],
 ) -> None:
-    with pytest.raises(TypeError, match=r"atomic_service_id.* runner_id .*atomic_service_run_id"):
+    with pytest.raises(TypeError) as caught:
         AtomicServiceRun(**flat)  # type: ignore[arg-type] # the point of the test
+    assert str(caught.value) == (
+        "AtomicServiceRun needs an identity: accepted are atomic_service_id, or runner_id with an "
+        "optional atomic_service_run_id"
+    )
 
 
 def test_a_run_has_its_fields_in_order_and_can_be_stamped() -> None:
@@ -342,6 +347,19 @@ def test_grace_ends_exactly_at_its_limit_and_zero_disables_it() -> None:
     assert _is_in_grace(runner, NOON + timedelta(days=1_000_000), 1e300)
 
 
+def test_grace_is_exact_over_ages_that_no_float_holds() -> None:
+    runner = ActiveRunnerInfo("a", datetime(1, 1, 1, tzinfo=UTC), NOON)
+    now = datetime(9000, 1, 1, tzinfo=UTC)
+    limit = int((now - runner.creation_time).total_seconds())
+    assert not _is_in_grace(runner, now, limit)
+    assert _is_in_grace(runner, now - timedelta(microseconds=1), limit)
+
+
+def test_units_too_long_for_a_float_of_microseconds_are_still_exact() -> None:
+    assert _to_microseconds(1e305, 60_000_000) == int(1e305) * 60_000_000
+    assert _to_microseconds(1.5, 1_000_000) == 1_500_000
+
+
 def test_grace_needs_an_aware_creation_time_and_says_whose_is_not() -> None:
     naive = ActiveRunnerInfo("the-runner", NOON.replace(tzinfo=None), NOON)
     with pytest.raises(ValueError, match=r"'the-runner'.*aware datetime"):
@@ -364,6 +382,8 @@ def test_the_late_fraction_is_given_only_when_over_the_maximum() -> None:
         (0, 0, 100, 0.5),
         (-1, 0, 100, 0.5),
         (75, 0, 100, 1.0),
+        (175, 0, 100, 1.0),
+        (175, 0, 100, 1.5),
         (75, 0, 100, 0.0),
         (75, 0, 100, -1.0),
         (75, 0, 100, 2.0),
