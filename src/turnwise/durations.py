@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from fractions import Fraction
 
 _UNITS = {
     "d": timedelta(days=1),
@@ -20,7 +21,8 @@ def parse_duration(text: str) -> timedelta:
     """Read a duration such as ``30s``, ``5m``, ``1h30m``, ``1.5s`` or ``250ms``.
 
     A duration is one or more numbers, each with a unit (``d``, ``h``, ``m``, ``s``, ``ms``,
-    ``us``), added up and rounded to the nearest microsecond. A plain ``0`` needs no unit.
+    ``us``), added up exactly and then rounded to the nearest microsecond (ties to even). A plain
+    ``0`` needs no unit.
 
     Raises:
         ValueError: the text is no duration, or longer than a :class:`~datetime.timedelta` can
@@ -33,11 +35,12 @@ def parse_duration(text: str) -> timedelta:
         raise ValueError(
             f"{text!r} is no duration: write numbers with units, such as 30s, 5m, 1h30m or 250ms"
         )
+    microseconds = sum(
+        Fraction(number) * (_UNITS[unit] // _UNITS["us"])
+        for number, unit in _PART.findall(stripped)
+    )
     try:
-        return sum(
-            (_UNITS[unit] * float(number) for number, unit in _PART.findall(stripped)),
-            timedelta(0),
-        )
+        return timedelta(microseconds=round(microseconds))
     except OverflowError:
         raise ValueError(f"{text!r} is too long: at most {timedelta.max.days} days") from None
 
