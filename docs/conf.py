@@ -26,6 +26,8 @@ exclude_patterns = ["_build", "_generated"]
 html_theme = "furo"
 html_title = f"turnwise {version}"
 html_show_sphinx = False
+html_static_path = ["_static"]
+html_css_files = ["turnwise.css"]
 
 default_role = "code"
 myst_enable_extensions = ["colon_fence", "deflist"]
@@ -119,6 +121,8 @@ def by_short_name(app: Sphinx, env: BuildEnvironment, node: pending_xref, conten
 
 def setup(app: Sphinx) -> None:
     """Sphinx calls this."""
+    # In what our commands print, a "#" starts no prompt.
+    app.add_lexer("console", import_module("pygments.lexers").TextLexer)
     attributes = PlainAttributes()
     app.connect("builder-inited", generate)
     app.connect("autodoc-process-docstring", attributes.keep, priority=400)
