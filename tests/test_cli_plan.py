@@ -55,7 +55,7 @@ def test_a_lone_runner_has_the_whole_cycle_without_guard_time(
     _, out, _ = plan(capsys, "--runners", "1")
     (bar,) = BAR.findall(out)
     assert bar == "#" * 36 + "-" * 36
-    assert "until somebody starts a runner" in out
+    assert "no other is left" in out
 
 
 def test_it_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:

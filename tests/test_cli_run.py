@@ -163,7 +163,7 @@ def test_a_turn_that_was_lost_while_turnwise_was_stopped_ends_its_child(tmp_path
             assert is_alive(child), "nothing on this host can end it while turnwise is stopped"
             alice.send(signal.SIGCONT)
             eventually(lambda: not is_alive(child), "the child of the lost turn is ended")
-            alice.logs("turn lost")
+            alice.logs("turn 1 lost")
         assert history.await_ended(lost.run_id) == closed, "the late end is not recorded"
 
 
@@ -180,7 +180,7 @@ def test_the_childs_output_passes_through_untouched_and_logs_go_to_stderr(tmp_pa
         assert runner.wait() == 0
     assert runner.out == b"out \xff\x00 [bold]"
     assert "err [bold]" in runner.log
-    assert "turn ends" in runner.log
+    assert "ends after" in runner.log
 
 
 def test_it_runs_again_in_the_next_cycle(tmp_path: Path) -> None:

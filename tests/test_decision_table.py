@@ -183,7 +183,7 @@ def test_bad_numbers_are_a_value_error_that_names_parameter_value_and_what_is_al
     assert good.ask(-1).stable_runner_count == count
     for value in values:
         with pytest.raises(ValueError, match=parameter) as caught:
-            replace(good, **{field: value}).ask(-1)
+            replace(good, **{field: value}).ask(-1)  # type: ignore[arg-type]  # whichever
         assert str(caught.value) == f"{parameter} must be {allowed}, got {value!r}"
 
 

@@ -27,9 +27,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from turnwise.durations import format_duration
-from turnwise.settings import Settings
+
+if TYPE_CHECKING:
+    from turnwise.settings import Settings
 
 _ZERO = timedelta(0)
 _MICROSECOND = timedelta(microseconds=1)
@@ -59,20 +62,20 @@ class Review:
     ``slot`` is a slot with its guard time and ``window`` the part of it in which a turn may
     start. ``most_slots`` is the largest number of slots that the margin allows.
     ``overlap_excluded_by_time`` is None where the longest run is not known. ``gap_...`` are
-    the longest times between two starts, None where the service stops. ``gap_after_kill``
+    the longest times between two starts, None where nobody can start; ``gap_after_kill``
     counts from the kill. ``closed_share`` is between 0 and 1. ``first_slot_delay`` is how long
     a new runner waits, at most, for the cycle in which it first counts.
     ``rounds_per_cycle`` counts heartbeats, and looks at the gate, of the whole cluster.
     """
 
-    settings: Settings
+    settings: "Settings"
     runners: int
     slots: int
     slot: timedelta
     window: timedelta
     most_slots: int
     overlap_excluded_by_time: bool | None
-    gap_without_fault: timedelta
+    gap_without_fault: timedelta | None
     gap_with_one_dead: timedelta | None
     gap_after_kill: timedelta | None
     first_slot_delay: timedelta
@@ -88,7 +91,7 @@ class Review:
 
 
 def review(
-    settings: Settings, *, runners: int, longest_run: timedelta | None, clock_skew: timedelta
+    settings: "Settings", *, runners: int, longest_run: timedelta | None, clock_skew: timedelta
 ) -> Review:
     """Work out what ``settings`` promise; see :meth:`turnwise.settings.Settings.review`.
 
@@ -107,8 +110,10 @@ def review(
     window = max(slot - margin, _ZERO) * settings.max_start_slot_fraction
     excluded = None if longest_run is None else window + longest_run + clock_skew <= slot
     once = settings.runs_per_cycle == "once"
+    most_slots = interval // (settings.spread_margin + _MICROSECOND)
+    somebody_starts = slots == 1 or slots <= most_slots
     gap = interval if once else slot
-    alone = runners == 1
+    others = runners > 1 and somebody_starts
     # The storage lets go of the dead runner's run in the late part of a slot, or within the dead
     # runner's own; the next may be the dead runner's, too. Two that alternate have two slots in
     # a row: last of one cycle, first of the next.
@@ -119,11 +124,11 @@ def review(
         slots=slots,
         slot=slot,
         window=window,
-        most_slots=interval // (settings.spread_margin + _MICROSECOND),
+        most_slots=most_slots,
         overlap_excluded_by_time=excluded,
-        gap_without_fault=gap,
-        gap_with_one_dead=None if alone else gap + slot,
-        gap_after_kill=None if alone else timeout + slots_lost * slot,
+        gap_without_fault=gap if somebody_starts else None,
+        gap_with_one_dead=gap + slot if others else None,
+        gap_after_kill=timeout + slots_lost * slot if others else None,
         first_slot_delay=interval + settings.spread_margin,
         heartbeats_per_cycle=-(-interval // settings.heartbeat_interval) * runners,
         looks_per_cycle=slots,
@@ -135,7 +140,7 @@ def review(
 
 
 def _findings(
-    settings: Settings,
+    settings: "Settings",
     runners: int,
     slot: timedelta,
     window: timedelta,
@@ -156,7 +161,7 @@ def _findings(
         yield Finding(
             Level.WARNING,
             "no standby: a cycle whose primary is dead, or whose turn fails, is missed",
-            "set standbys to 1 or more",
+            "have one standby or more",
         )
     if longest_run is None:
         yield Finding(
@@ -170,12 +175,12 @@ def _findings(
         yield Finding(
             Level.NOTE,
             f"the history of {format_duration(settings.retention_age)} is shorter than two cycles",
-            "lengthen retention_age, to see more than the last run",
+            "keep the history for longer, to see more than the last run",
         )
 
 
 def _findings_on_slots(
-    settings: Settings, runners: int, slot: timedelta, window: timedelta
+    settings: "Settings", runners: int, slot: timedelta, window: timedelta
 ) -> Iterator[Finding]:
     slots = settings.slots(runners)
     margin = format_duration(settings.spread_margin)
@@ -185,8 +190,8 @@ def _findings_on_slots(
             Level.ERROR,
             f"the margin of {margin} leaves nothing of a slot of {format_duration(slot)} "
             f"({slots} slots): nobody ever starts",
-            f"have at most {most} runners, shorten spread_margin below "
-            f"{format_duration(slot)}, lengthen the interval, or use runs_per_cycle='once'",
+            f"have at most {most} runners, shorten the margin below {format_duration(slot)}, "
+            "lengthen the interval, or run once in each cycle",
         )
         return
     if slots > 1 and settings.runs_per_cycle == "every_slot" and slots > most // 2:
@@ -194,19 +199,19 @@ def _findings_on_slots(
             Level.WARNING,
             f"{slots} slots of at most {most} that the margin of {margin} allows: twice as many "
             "runners and nobody starts any more",
-            "lengthen the interval, shorten spread_margin, or use runs_per_cycle='once'",
+            "lengthen the interval, shorten the margin, or run once in each cycle",
         )
-    left = (slot - (settings.spread_margin if slots > 1 else timedelta(0))) - window
+    left = slot - (settings.spread_margin if slots > 1 else _ZERO) - window
     if left < settings.min_run_margin:
         yield Finding(
             Level.WARNING,
             f"a turn may start with only {format_duration(left)} of its slot left, and one with "
-            f"less than min_run_margin ({format_duration(settings.min_run_margin)}) ends at once",
-            "lower max_start_slot_fraction",
+            f"less than {format_duration(settings.min_run_margin)} left ends at once",
+            "lower the part of a slot within which a turn may start",
         )
 
 
-def _findings_on_clocks(settings: Settings, skew: timedelta) -> Iterator[Finding]:
+def _findings_on_clocks(settings: "Settings", skew: timedelta) -> Iterator[Finding]:
     if skew > settings.spread_margin:
         yield Finding(
             Level.WARNING,
@@ -214,12 +219,16 @@ def _findings_on_clocks(settings: Settings, skew: timedelta) -> Iterator[Finding
             f"{format_duration(settings.spread_margin)}: runners that decide by their own "
             "clocks could be cleared together. The storage's clock and its gate are not "
             "affected",
-            "set spread_margin to the clock skew or more, or keep to the storage's clock",
+            "set the margin to the clock skew or more, or keep to the storage's clock",
         )
 
 
 def _findings_on_runs(
-    settings: Settings, slot: timedelta, window: timedelta, longest_run: timedelta, skew: timedelta
+    settings: "Settings",
+    slot: timedelta,
+    window: timedelta,
+    longest_run: timedelta,
+    skew: timedelta,
 ) -> Iterator[Finding]:
     run = format_duration(longest_run)
     if longest_run >= settings.interval:
@@ -234,12 +243,6 @@ def _findings_on_runs(
             Level.WARNING,
             f"a run of {run} that starts late reaches into the next slot: only the storage's "
             "gate keeps the next runner waiting",
-            f"keep runs within {format_duration(max(slot - window - skew, timedelta(0)))}, lower "
-            "max_start_slot_fraction, or lengthen the interval",
-        )
-    if settings.retention_age < 2 * settings.interval:
-        yield Finding(
-            Level.NOTE,
-            f"the history of {format_duration(settings.retention_age)} is shorter than two cycles",
-            "lengthen retention_age, to see more than the last run",
+            f"keep runs within {format_duration(max(slot - window - skew, _ZERO))}, lower the "
+            "part of a slot within which a turn may start, or lengthen the interval",
         )

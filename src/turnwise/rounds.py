@@ -76,6 +76,7 @@ class TurnTaker:
         self._pace = Pace(settings, monotonic)
         self._keeper: TurnKeeper | None = None
         self._used_slot: datetime | None = None
+        self._refused_slot: datetime | None = None
         self._settings_published = False
         self._other_processes: set[str] = set()
 
@@ -97,7 +98,7 @@ class TurnTaker:
             claim = _refused(claim, HAD_ITS_TURN)
         elif run is not None:
             return self._pass_the_gate(claim, run, look)
-        elif claim.skip_reason is not None:
+        elif claim.skip_reason is not None and not self._was_in_time(claim):
             self._backend.block(self.service, claim, look)
         self._pace.round_at(self._next_chance(claim, look))
         return claim
@@ -207,12 +208,18 @@ class TurnTaker:
         )
         return in_slot and claim.slot_start == self._used_slot
 
+    def _was_in_time(self, claim: AtomicServiceClaim) -> bool:
+        """Whether a late start is none: the gate had refused this runner earlier in its slot."""
+        late = claim.reason is AtomicServiceDecisionReason.LATE_START
+        return late and claim.slot_start == self._refused_slot
+
     def _pass_the_gate(
         self, claim: AtomicServiceClaim, run: AtomicServiceRun, look: Look
     ) -> Turn | AtomicServiceClaim:
         asked_at = self._monotonic()
         admission = self._gate.admit(run, look)
         if admission.fencing_token is None:
+            self._refused_slot = run.slot_start
             self._pace.round_at(self._next_try(admission, look))
             return _refused(claim, admission.refusal)
         self._used_slot = run.slot_start

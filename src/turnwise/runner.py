@@ -250,7 +250,8 @@ class Runner(TurnTaker):
         )
 
     def _serve(self, turn: Turn) -> None:
-        _log.info("turn starts: %s fencing-token:%d", turn.run, turn.fencing_token)
+        run_id = turn.run.atomic_service_id.atomic_service_run_id
+        _log.info("turn %d starts: %s", turn.fencing_token, run_id)
         began = self._monotonic()
         status, reason = _ABANDONED, "exception:BaseException"
         try:
@@ -273,10 +274,11 @@ class Runner(TurnTaker):
         try:
             self.finish(turn, status, reason)
         except TurnLost as lost:
-            _log.error("turn lost after %s: %s", took, lost)
+            _log.error("turn %d lost after %s: %s", turn.fencing_token, took, lost)
         except StorageError as error:
             _log.error(
-                "turn ended after %s as %s %s, which could not be recorded: %s",
+                "turn %d ended after %s as %s %s, which could not be recorded: %s",
+                turn.fencing_token,
                 took,
                 status,
                 reason,
@@ -284,7 +286,8 @@ class Runner(TurnTaker):
             )
         else:
             level = logging.INFO if status is _COMPLETED else logging.WARNING
-            _log.log(level, "turn ends after %s: %s %s", took, status, reason)
+            how = f"{status} {reason}".rstrip()
+            _log.log(level, "turn %d ends after %s: %s", turn.fencing_token, took, how)
 
 
 def _ends_the_loop(error: BaseException) -> bool:

@@ -8,18 +8,18 @@ counts in it. Each knob is documented by its consequence in :class:`Settings`;
 import json
 from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, Literal, Self, get_args
+from typing import Final, Literal, Self, get_args
 
 from turnwise.durations import format_duration, parse_duration
-
-if TYPE_CHECKING:
-    from turnwise.review import Review
+from turnwise.review import Review, review
 
 RunsPerCycle = Literal["once", "every_slot"]
 
 _ZERO = timedelta(0)
 _MICROSECOND = timedelta(microseconds=1)
 _LONGEST_INTERVAL = timedelta(days=3653)
+# So that an age counted back from now stays within the years that a datetime can express.
+_LONGEST_RETENTION = 100 * _LONGEST_INTERVAL
 _HEARTBEATS_PER_TIMEOUT: Final = 3
 
 
@@ -43,7 +43,8 @@ class Settings:
             start. Smaller leaves each turn more time before the next slot; larger lets a
             runner that comes late still start. Default 0.5.
         membership_stabilization: age below which an assigned runner does not start, and nobody
-            in its place. 0, the default, adds nothing to the wait for the next cycle.
+            in its place. 0, the default, adds nothing to the wait for the next cycle. At most
+            3,653 days.
         min_run_margin: the least time that must be left of the slot when the storage has
             admitted a turn; with less the turn ends at once, ABANDONED with ``no_margin``.
             Default 50 milliseconds.
@@ -54,7 +55,7 @@ class Settings:
         retry_failed: with ``"once"``, whether a failed turn leaves the cycle to the next
             standby. If False, a cycle is served at most once, whatever became of the turn: the
             turn of a runner that died counts, too. Default True.
-        retention_age: how long ended executions are kept. Default 1 hour.
+        retention_age: how long ended executions are kept. Default 1 hour, at most 365,300 days.
         retention_count: how many ended executions are kept. Default 1,000. A running
             execution, and those of the current cycle, are kept in any case.
 
@@ -107,8 +108,11 @@ class Settings:
 
     @property
     def heartbeat_interval(self) -> timedelta:
-        """Time between two heartbeats: a third of the timeout, so that two may be lost."""
-        return self.heartbeat_timeout / _HEARTBEATS_PER_TIMEOUT
+        """Time between two heartbeats: a third of the timeout, so that two may be lost.
+
+        A microsecond at least.
+        """
+        return max(self.heartbeat_timeout / _HEARTBEATS_PER_TIMEOUT, _MICROSECOND)
 
     def slots(self, runners: int) -> int:
         """How many slots a cycle has when ``runners`` runners are stable."""
@@ -120,7 +124,7 @@ class Settings:
         runners: int,
         longest_run: timedelta | None = None,
         clock_skew: timedelta = _ZERO,
-    ) -> "Review":
+    ) -> Review:
         """What these settings promise to ``runners`` runners; see :func:`turnwise.review.review`.
 
         Args:
@@ -132,8 +136,6 @@ class Settings:
         Raises:
             ValueError: an argument is out of its range.
         """
-        from turnwise.review import review  # noqa: PLC0415 (it needs this class)
-
         return review(self, runners=runners, longest_run=longest_run, clock_skew=clock_skew)
 
     def to_json(self) -> str:
@@ -147,21 +149,29 @@ class Settings:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read what :meth:`to_json` wrote.
+        """Read what :meth:`to_json` wrote. A knob that is left out has its default.
 
         Raises:
-            ValueError: the text is no such object.
+            ValueError: the text is no such object; the message names the knob that is wrong.
         """
         try:
-            stored: dict[str, object] = json.loads(text)
-            durations = {field.name for field in fields(cls) if field.type is timedelta}
-            knobs = {
-                name: parse_duration(str(value)) if name in durations else value
+            stored = json.loads(text)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"no settings in {text!r}: {error}") from None
+        if not isinstance(stored, dict):
+            raise ValueError(f"no settings in {text!r}: no JSON object")  # noqa: TRY004 (as said)
+        types = {field.name: field.type for field in fields(cls)}
+        if unknown := stored.keys() - types.keys():
+            names = ", ".join(map(repr, sorted(unknown)))
+            raise ValueError(f"no settings in {text!r}: unknown are {names}")
+        try:
+            knobs: dict[str, object] = {
+                name: _stored_duration(name, value) if types[name] is timedelta else value
                 for name, value in stored.items()
             }
             # The constructor checks the type of each value as it runs.
             return cls(**knobs)  # type: ignore[arg-type]
-        except (TypeError, AttributeError) as error:
+        except TypeError as error:
             raise ValueError(f"no settings in {text!r}: {error}") from None
 
     def differences(self, other: "Settings") -> tuple[str, ...]:
@@ -175,13 +185,11 @@ class Settings:
     def _check_types(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            expected = _TYPES.get(field.type, ())
+            expected, name = _TYPES.get(field.type, ((object,), ""))
             # A bool is an int to isinstance, and never meant as one.
-            if expected and (
-                not isinstance(value, expected)
-                or (isinstance(value, bool) and bool not in expected)
-            ):
-                raise TypeError(f"{field.name} must be a {expected[0].__name__}, got {value!r}")
+            stray_bool = isinstance(value, bool) and field.type in (int, float)
+            if stray_bool or not isinstance(value, expected):
+                raise TypeError(f"{field.name} must be {name}, got {value!r}")
 
     def _check_ranges(self) -> None:
         self._require(
@@ -189,10 +197,19 @@ class Settings:
             "interval",
             f"positive and at most {format_duration(_LONGEST_INTERVAL)}",
         )
-        for name in ("heartbeat_timeout", "retention_age"):
-            self._require(getattr(self, name) > _ZERO, name, "positive")
-        for name in ("spread_margin", "membership_stabilization", "min_run_margin"):
+        self._require(self.heartbeat_timeout > _ZERO, "heartbeat_timeout", "positive")
+        for name in ("spread_margin", "min_run_margin"):
             self._require(getattr(self, name) >= _ZERO, name, "0 or more")
+        self._require(
+            _ZERO <= self.membership_stabilization <= _LONGEST_INTERVAL,
+            "membership_stabilization",
+            f"0 or more and at most {format_duration(_LONGEST_INTERVAL)}",
+        )
+        self._require(
+            _ZERO < self.retention_age <= _LONGEST_RETENTION,
+            "retention_age",
+            f"positive and at most {format_duration(_LONGEST_RETENTION)}",
+        )
         self._require(
             0 < self.max_start_slot_fraction <= 1,
             "max_start_slot_fraction",
@@ -219,7 +236,7 @@ class Settings:
             )
         # With every slot the number of runners is not known here: review() holds it against them.
         shares = 1 + self.standbys if self.runs_per_cycle == "once" else 1
-        slot = self.interval / shares
+        slot = self.interval // shares  # the shortest: where they differ, by a microsecond
         bound = f"the {interval}"
         if shares > 1:
             bound = (
@@ -238,12 +255,21 @@ class Settings:
             )
 
 
-_TYPES: dict[object, tuple[type, ...]] = {
-    timedelta: (timedelta,),
-    float: (float, int),
-    int: (int,),
-    bool: (bool,),
+_TYPES: dict[object, tuple[tuple[type, ...], str]] = {
+    timedelta: ((timedelta,), "a timedelta"),
+    float: ((float, int), "a number"),
+    int: ((int,), "a whole number"),
+    bool: ((bool,), "True or False"),
 }
+
+
+def _stored_duration(name: str, value: object) -> timedelta:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a duration such as '5m', got {value!r}")
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def _text(value: object) -> str:

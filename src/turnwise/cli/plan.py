@@ -241,13 +241,18 @@ def _print_review(review: Review) -> None:
         "slots alone, without the gate, keep runs apart",
         {None: "not known", True: "yes", False: "no"}[review.overlap_excluded_by_time],
     )
-    facts.add_row("longest time from start to start, no fault", rounded(review.gap_without_fault))
-    facts.add_row("the same, one runner dead", _or_never(review.gap_with_one_dead))
-    facts.add_row("from a kill in a turn to the next start", _or_never(review.gap_after_kill))
+    gaps = {
+        "longest time from start to start, no fault": review.gap_without_fault,
+        "the same, one runner dead": review.gap_with_one_dead,
+        "from a kill in a turn to the next start": review.gap_after_kill,
+    }
+    nobody = "nobody ever starts" if review.gap_without_fault is None else "no other is left"
+    for name, gap in gaps.items():
+        facts.add_row(name, nobody if gap is None else rounded(gap))
     facts.add_row("a new runner counts after, at most", rounded(review.first_slot_delay))
     facts.add_row(
         "messages per cycle, all runners",
-        f"{review.heartbeats_per_cycle:,} heartbeats, {review.looks_per_cycle:,} rounds",
+        f"{review.heartbeats_per_cycle:,} heartbeats, {review.looks_per_cycle:,} looks",
     )
     console.print()
     console.print(facts)
@@ -261,7 +266,3 @@ def _print_review(review: Review) -> None:
         )
     if not review.findings:
         console.print("no findings")
-
-
-def _or_never(gap: timedelta | None) -> str:
-    return "until somebody starts a runner" if gap is None else rounded(gap)

@@ -1,0 +1,539 @@
+"""One Runner in virtual time: its rounds, its turns, and what it says of them."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from storages import (
+    ABANDONED,
+    BLOCKED,
+    COMPLETED,
+    MICROSECOND,
+    RUNNING,
+    SECOND,
+    SETTINGS,
+    START,
+    share_of_the_profile,
+)
+from turnwise import (
+    AtomicServiceClaim,
+    AtomicServiceExecutionStatus,
+    ExecutionRecord,
+    Runner,
+    Settings,
+    StorageError,
+    Turn,
+    TurnFailed,
+    TurnLost,
+)
+from turnwise import AtomicServiceDecisionReason as Reason
+from turnwise.backends.memory import MemoryBackend
+from virtual import SERVICE, Faulty, World
+
+CYCLE = SETTINGS.interval
+TIMEOUT = SETTINGS.heartbeat_timeout
+WHOLE = CYCLE.total_seconds()
+
+
+class Alone(World):
+    """One runner, at the start of the first cycle in which it counts: it owns the whole of it."""
+
+    def __init__(self, settings: Settings = SETTINGS) -> None:
+        super().__init__(settings, turn_takes=timedelta(0))
+        self.add("a")
+        self.run_to(START + CYCLE - MICROSECOND)
+        self.clock.advance(MICROSECOND)
+
+    @property
+    def runner(self) -> Runner:
+        return self.members["a"].runner
+
+    @property
+    def storage(self) -> Faulty:
+        return self.members["a"].storage
+
+    def turn(self) -> Turn:
+        outcome = self.runner.begin()
+        assert isinstance(outcome, Turn), outcome
+        return outcome
+
+    def claim(self) -> AtomicServiceClaim:
+        outcome = self.runner.begin()
+        assert isinstance(outcome, AtomicServiceClaim)
+        assert outcome.atomic_service_run is None
+        return outcome
+
+    def step_with(self, service: Callable[[Turn], object]) -> ExecutionRecord:
+        """Serve a turn in a step of the loop; how it was recorded."""
+        self.service = service
+        self.runner.step()
+        return self.history()[-1]
+
+    def blocked(self) -> list[str]:
+        return [r.reason for r in self.backend.executions(SERVICE) if r.status is BLOCKED]
+
+
+@pytest.fixture
+def alone() -> Alone:
+    return Alone()
+
+
+# A round ------------------------------------------------------------------------------------
+
+
+def test_a_runner_that_has_just_joined_has_no_turn_and_is_told_why() -> None:
+    world = World()
+    world.add("a", "b")
+    first = world.members["a"].runner.begin()
+    assert isinstance(first, AtomicServiceClaim)
+    assert first.reason is Reason.NO_STABLE_RUNNERS
+    assert not world.backend.executions(SERVICE)
+
+
+def test_a_turn_tells_its_run_and_token_and_what_is_left_of_its_slot(alone: Alone) -> None:
+    turn = alone.turn()
+    run = turn.run
+    assert (run.cycle_start, run.slot_start, run.slot_end) == (
+        START + CYCLE,
+        START + CYCLE,
+        START + 2 * CYCLE,
+    )
+    assert run.started_at == START + CYCLE
+    assert turn.fencing_token == 1
+    assert turn.remaining() == WHOLE
+    alone.clock.advance(10 * SECOND)
+    assert turn.remaining() == WHOLE - 10
+    alone.clock.advance(CYCLE)
+    assert turn.remaining() == 0.0
+    turn.run.started_at = None
+    [record] = alone.history()
+    assert (record.stable_size, record.status) == (1, RUNNING)
+
+
+@share_of_the_profile(3)
+@given(
+    on_the_way=st.integers(0, 3_000_000),
+    on_the_way_back=st.integers(0, 3_000_000),
+    skew=st.integers(-9, 9),
+)
+def test_a_deadline_is_never_later_than_the_end_of_the_slot(
+    on_the_way: int, on_the_way_back: int, skew: int
+) -> None:
+    world = Alone()
+    world.clock.step(skew * MICROSECOND)
+    world.storage.before["admit"] = lambda: world.clock.advance(on_the_way * MICROSECOND)
+    world.storage.after["admit"] = lambda: world.clock.advance(on_the_way_back * MICROSECOND)
+    outcome = world.runner.begin()
+    if isinstance(outcome, Turn):
+        left = (START + 2 * CYCLE - world.clock()).total_seconds()
+        assert left - on_the_way / 1e6 - 1e-9 <= outcome.remaining() <= left + 1e-9
+
+
+def test_a_runner_starts_one_turn_in_a_slot_whatever_became_of_it(alone: Alone) -> None:
+    alone.runner.finish(alone.turn(), ABANDONED, "exit:1")
+    for _ in range(3):
+        claim = alone.claim()
+        assert claim.skip_message == "this runner has had its turn in this slot"
+        alone.clock.advance(CYCLE / 3)
+    assert len(alone.history()) == 1
+    assert alone.turn().run.cycle_start == START + 2 * CYCLE
+
+
+def test_a_turn_that_outlasted_half_its_slot_is_not_recorded_as_a_late_start(alone: Alone) -> None:
+    turn = alone.turn()
+    alone.clock.advance(CYCLE * 0.8)
+    alone.runner.finish(turn)
+    assert alone.claim().reason is Reason.LATE_START
+    assert alone.blocked() == []
+
+
+def test_a_late_start_is_recorded_and_brings_no_turn(alone: Alone) -> None:
+    alone.clock.advance(CYCLE * 0.8)
+    alone.runner.heartbeat()
+    for _ in range(2):
+        claim = alone.claim()
+        assert claim.reason is Reason.LATE_START
+    assert alone.blocked() == ["late_start"]
+    assert alone.history() == []
+
+
+def test_a_standby_that_the_gate_refused_in_time_is_not_recorded_as_late_as_well() -> None:
+    world = World(turn_takes=50 * SECOND)
+    world.add("a", "b")
+    world.run_to(START + 2 * CYCLE - SECOND)
+    [run] = world.history()
+    records = world.backend.executions(SERVICE)
+    assert [r.reason for r in records if r.status is BLOCKED] == [f"prior_running:{run.run_id}"]
+
+
+def test_a_refusal_by_the_gate_is_in_the_claim(alone: Alone) -> None:
+    other = World(clock=alone.clock)
+    other.backend = alone.backend
+    other.add("a")
+    turn = alone.turn()
+    run_id = turn.run.atomic_service_id.atomic_service_run_id
+    same_name = other.members["a"].runner
+    claim = same_name.begin()
+    assert isinstance(claim, AtomicServiceClaim)
+    assert (claim.reason, claim.skip_message) == (Reason.ASSIGNED, f"prior_running:{run_id}")
+    alone.runner.finish(turn)
+    claim = same_name.begin()
+    assert isinstance(claim, AtomicServiceClaim)
+    assert (claim.should_try_start, claim.skip_message) == (False, "cycle_served")
+
+
+@pytest.mark.parametrize("retry_failed", [True, False])
+def test_a_runner_suspended_between_decision_and_gate_gives_its_cycle_back(
+    retry_failed: bool,
+) -> None:
+    alone = Alone(replace(SETTINGS, retry_failed=retry_failed))
+    alone.storage.before["admit"] = lambda: alone.clock.advance(CYCLE - 40 * MICROSECOND)
+    assert alone.claim().skip_message == "no_margin"
+    [record] = alone.history()
+    assert (record.status, record.reason) == (ABANDONED, "no_margin")
+    assert alone.served == []
+    # Another one may still serve the cycle.
+    again = Alone(alone.settings)
+    assert again.turn().fencing_token == 1
+
+
+@pytest.mark.parametrize("asleep", [50 * SECOND, CYCLE, 10 * CYCLE])
+def test_a_runner_suspended_while_it_is_admitted_starts_only_within_its_slot(
+    alone: Alone, asleep: timedelta
+) -> None:
+    alone.storage.after["admit"] = lambda: alone.clock.advance(asleep)
+    outcome = alone.runner.begin()
+    if asleep < CYCLE:
+        assert isinstance(outcome, Turn)
+        assert outcome.remaining() == WHOLE - asleep.total_seconds()
+        outcome.check()
+    else:
+        assert isinstance(outcome, AtomicServiceClaim)
+        assert outcome.skip_message == "no_margin"
+
+
+def test_an_admission_that_was_long_in_coming_is_renewed_before_its_turn_begins(
+    alone: Alone,
+) -> None:
+    alone.storage.after["admit"] = lambda: alone.clock.advance(SETTINGS.heartbeat_interval)
+    turn = alone.turn()
+    assert alone.history()[0].last_heartbeat == alone.clock()
+    alone.clock.advance(TIMEOUT - MICROSECOND)
+    turn.check()
+
+
+def test_an_admission_that_came_too_late_brings_no_turn(alone: Alone) -> None:
+    def dead_meanwhile() -> None:
+        alone.clock.advance(TIMEOUT + MICROSECOND)
+        other = Alone()
+        run = other.turn().run
+        alone.backend.admit(SERVICE, run, SETTINGS, alone.backend.peek(SERVICE, SETTINGS))
+
+    alone.storage.after["admit"] = dead_meanwhile
+    claim = alone.claim()
+    assert claim.skip_message == "owner_dead: the admission was answered too late"
+    assert [r.status for r in alone.history()] == [ABANDONED, RUNNING]
+
+
+def test_a_turn_taken_away_while_it_was_given_back_is_logged(
+    alone: Alone, caplog: pytest.LogCaptureFixture
+) -> None:
+    def dead_meanwhile() -> None:
+        alone.clock.advance(CYCLE)
+        alone.backend.finish(SERVICE, alone.history()[0].run_id, ABANDONED, "owner_dead", SETTINGS)
+
+    alone.storage.after["admit"] = dead_meanwhile
+    assert alone.claim().skip_message == "no_margin"
+    assert "somebody else closed this run: abandoned, owner_dead" in caplog.text
+
+
+# The end of a turn --------------------------------------------------------------------------
+
+
+def test_a_finished_turn_is_recorded_as_it_ended(alone: Alone) -> None:
+    turn = alone.turn()
+    alone.clock.advance(SECOND)
+    record = alone.runner.finish(turn, ABANDONED, "exit:1")
+    assert alone.history() == [record]
+    assert (record.status, record.reason) == (ABANDONED, "exit:1")
+    assert record.end_time == alone.clock()
+
+
+@pytest.mark.parametrize("status", [RUNNING, BLOCKED])
+def test_a_turn_ends_as_completed_or_abandoned_and_as_nothing_else(
+    alone: Alone, status: AtomicServiceExecutionStatus
+) -> None:
+    turn = alone.turn()
+    with pytest.raises(ValueError, match="a turn ends as completed or abandoned, not as"):
+        alone.runner.finish(turn, status)
+    assert alone.history()[0].status is RUNNING
+    alone.runner.finish(turn)
+
+
+def test_a_reason_that_no_storage_can_keep_is_kept_escaped(alone: Alone) -> None:
+    record = alone.runner.finish(alone.turn(), ABANDONED, "cannot read \udcff\0")
+    assert record.reason == "cannot read \\udcff\\x00"
+
+
+def test_a_turn_that_somebody_else_closed_is_reported_as_lost(alone: Alone) -> None:
+    turn = alone.turn()
+    turn.check()
+    alone.clock.advance(TIMEOUT + MICROSECOND)
+    run_id = turn.run.atomic_service_id.atomic_service_run_id
+    alone.backend.finish(SERVICE, run_id, ABANDONED, "owner_dead", SETTINGS)
+    assert not alone.runner.heartbeat(turn).holds_run
+    with pytest.raises(TurnLost, match="the storage has closed this run"):
+        turn.check()
+    with pytest.raises(TurnLost, match="somebody else closed this run: abandoned, owner_dead"):
+        alone.runner.finish(turn)
+
+
+def test_a_turn_that_is_not_kept_any_more_is_reported_as_lost(alone: Alone) -> None:
+    turn = alone.turn()
+    alone.backend._services.clear()
+    with pytest.raises(TurnLost, match="it is not kept any more"):
+        alone.runner.finish(turn)
+
+
+def test_a_turn_is_lost_when_no_heartbeat_was_confirmed_for_the_timeout(alone: Alone) -> None:
+    turn = alone.turn()
+    alone.clock.advance(TIMEOUT - MICROSECOND)
+    turn.check()
+    alone.clock.advance(MICROSECOND)
+    with pytest.raises(TurnLost, match=r"confirmed for 21\.0 s, and the heartbeat timeout is 21 s"):
+        turn.check()
+    # The storage had not noticed: a heartbeat makes it sure again.
+    assert alone.runner.heartbeat(turn).holds_run
+    turn.check()
+
+
+def test_silence_is_counted_from_before_the_heartbeat_left(alone: Alone) -> None:
+    turn = alone.turn()
+    alone.clock.advance(5 * SECOND)
+    alone.storage.after["heartbeat"] = lambda: alone.clock.advance(4 * SECOND)
+    alone.runner.heartbeat(turn)
+    alone.clock.advance(TIMEOUT - 4 * SECOND)
+    with pytest.raises(TurnLost):
+        turn.check()
+
+
+# The service --------------------------------------------------------------------------------
+
+
+def test_a_service_is_handed_its_turn_and_completes_it(alone: Alone) -> None:
+    turns: list[Turn] = []
+    record = alone.step_with(turns.append)
+    assert (record.status, record.reason) == (COMPLETED, "")
+    assert [turn.fencing_token for turn in turns] == [record.fencing_token]
+
+
+def test_a_coroutine_service_is_awaited_to_its_end(alone: Alone) -> None:
+    steps = []
+
+    async def service(turn: Turn) -> None:
+        steps.append(turn.remaining())
+        await asyncio.sleep(0)
+        steps.append(turn.remaining())
+
+    runner = Runner(
+        alone.backend,
+        SERVICE,
+        service,
+        settings=SETTINGS,
+        runner_id="a",
+        heartbeat_thread=False,
+        monotonic=alone.clock.monotonic,
+    )
+    runner.step()
+    assert alone.history()[-1].status is COMPLETED
+    assert steps == [WHOLE, WHOLE]
+
+
+class UnluckyError(ValueError):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (UnluckyError("number 13"), "exception:UnluckyError"),
+        (asyncio.CancelledError(), "exception:CancelledError"),
+        (StorageError("of the service's own"), "exception:StorageError"),
+        (TurnLost("says the service"), "exception:TurnLost"),
+    ],
+)
+def test_an_exception_ends_the_turn_and_not_the_loop_and_is_logged_with_its_traceback(
+    alone: Alone, caplog: pytest.LogCaptureFixture, error: BaseException, reason: str
+) -> None:
+    def service(turn: Turn) -> None:
+        del turn
+        raise error
+
+    record = alone.step_with(service)
+    assert (record.status, record.reason) == (ABANDONED, reason)
+    logged = next(entry for entry in caplog.records if entry.exc_info)
+    assert logged.exc_info is not None
+    assert logged.exc_info[1] is error
+    alone.service = lambda turn: turn
+    alone.run_for(CYCLE)
+    assert alone.history()[-1].status is COMPLETED
+
+
+def test_a_service_can_say_why_it_failed(alone: Alone, caplog: pytest.LogCaptureFixture) -> None:
+    def service(turn: Turn) -> None:
+        del turn
+        raise TurnFailed("nothing to sweep with")
+
+    record = alone.step_with(service)
+    assert (record.status, record.reason) == (ABANDONED, "nothing to sweep with")
+    assert not any(entry.exc_info for entry in caplog.records)
+    assert "turn 1 ends after 0s: abandoned nothing to sweep with" in caplog.text
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_closes_the_turn_and_goes_on_to_the_program(
+    alone: Alone, error: type[BaseException]
+) -> None:
+    def service(turn: Turn) -> None:
+        del turn
+        raise error
+
+    with pytest.raises(error):
+        alone.step_with(service)
+    assert alone.history()[-1].reason == f"exception:{error.__name__}"
+    assert alone.history()[-1].status is ABANDONED
+
+
+def test_a_turn_lost_within_the_service_is_logged_at_its_end(
+    alone: Alone, caplog: pytest.LogCaptureFixture
+) -> None:
+    def service(turn: Turn) -> None:
+        run_id = turn.run.atomic_service_id.atomic_service_run_id
+        alone.backend.finish(SERVICE, run_id, ABANDONED, "owner_dead", SETTINGS)
+
+    record = alone.step_with(service)
+    assert record.reason == "owner_dead"
+    [entry] = [r for r in caplog.records if "turn 1 lost after" in r.message]
+    assert entry.levelno == logging.ERROR
+
+
+def test_a_turn_knows_that_its_runner_was_asked_to_stop(alone: Alone) -> None:
+    seen = []
+
+    def service(turn: Turn) -> None:
+        seen.append(turn.stop_requested)
+        alone.runner.request_stop()
+        seen.append(turn.stop_requested)
+
+    alone.step_with(service)
+    assert seen == [False, True]
+
+
+# What is noticed and said -------------------------------------------------------------------
+
+
+def test_a_second_process_with_the_same_id_is_reported_once(
+    alone: Alone, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = Runner(alone.backend, SERVICE, settings=SETTINGS, runner_id="a")
+    for _ in range(3):
+        other.heartbeat()
+        alone.runner.heartbeat()
+    reports = [r for r in caplog.records if "is used by another live process" in r.message]
+    assert [r.levelno for r in reports] == [logging.ERROR] * 2, "each of the two says it once"
+
+
+def test_a_restarted_process_that_keeps_its_id_is_no_second_one(
+    alone: Alone, caplog: pytest.LogCaptureFixture
+) -> None:
+    restarted = Runner(alone.backend, SERVICE, settings=SETTINGS, runner_id="a")
+    for _ in range(3):
+        restarted.heartbeat()
+    restarted.begin()
+    assert "another live process" not in caplog.text
+
+
+def test_settings_that_differ_from_those_before_are_reported_with_both_values(
+    alone: Alone, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = replace(SETTINGS, standbys=1)
+    Runner(alone.backend, SERVICE, settings=other, runner_id="b").begin()
+    assert "was started with other settings before (standbys: 1, not 2)" in caplog.text
+    caplog.clear()
+    Runner(alone.backend, SERVICE, settings=other, runner_id="c").begin()
+    assert "other settings" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("joins_before_the_edge", "first_cycle"), [(3 * SECOND, 1), (2 * SECOND, 2), (SECOND, 2)]
+)
+def test_a_runner_says_when_its_first_turn_can_be(
+    caplog: pytest.LogCaptureFixture, joins_before_the_edge: timedelta, first_cycle: int
+) -> None:
+    caplog.set_level(logging.INFO)
+    world = World()
+    world.clock.advance(CYCLE - joins_before_the_edge)
+    world.add("a")
+    world.run_to(START + 3 * CYCLE)
+    said = (START + first_cycle * CYCLE).isoformat(timespec="seconds")
+    assert caplog.text.count(f"runner a: first turn at {said} at the earliest") == 1
+    assert world.cycles()[0] == first_cycle
+
+
+def test_a_runner_that_may_not_run_takes_no_turns() -> None:
+    world = World()
+    world.add("a")
+    watcher = Runner(world.backend, SERVICE, settings=SETTINGS, runner_id="w", may_run=False)
+    for _ in range(20):
+        world.run_for(7 * SECOND)
+        assert isinstance(watcher.begin(), AtomicServiceClaim)
+    assert set(world.servers()) == {"a"}
+    assert world.backend.peek(SERVICE, SETTINGS).size == 1
+
+
+def test_leaving_keeps_the_slot_empty_until_the_cycle_ends(alone: Alone) -> None:
+    alone.runner.leave()
+    assert alone.backend.peek(SERVICE, SETTINGS).size == 1
+    alone.clock.advance(CYCLE)
+    assert alone.backend.peek(SERVICE, SETTINGS).size == 0
+
+
+# Construction -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("", "must have 1 to 255 characters, got 0: ''"),
+        ("x" * 256, "must have 1 to 255 characters, got 256: 'xxx"),
+        ("half \ud800", "must be Unicode text without NUL, got 'half"),
+        ("nul \0", "must be Unicode text without NUL, got 'nul"),
+    ],
+)
+def test_a_name_that_no_storage_can_keep_is_refused(name: str, said: str) -> None:
+    with pytest.raises(ValueError, match=f"service {said}"):
+        Runner(MemoryBackend(), name)
+    with pytest.raises(ValueError, match=f"runner_id {said}"):
+        Runner(MemoryBackend(), "s", runner_id=name)
+
+
+def test_default_runner_ids_differ_and_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "h" * 300)
+    ids = {Runner(MemoryBackend(), "s").runner_id for _ in range(50)}
+    assert len(ids) == 50
+    assert all(len(name) <= 255 for name in ids)
+
+
+def test_without_a_function_single_turns_can_be_taken_and_no_loop_run() -> None:
+    runner = Runner(MemoryBackend(), "s")
+    assert isinstance(runner.begin(), AtomicServiceClaim)
+    for loop in (runner.run, runner.start, runner.step):
+        with pytest.raises(TypeError, match="a Runner needs a function to run"):
+            loop()
+    assert runner.stop()
