@@ -13,8 +13,10 @@ from uuid import uuid4
 
 from hypothesis import settings as hypothesis_settings
 
+import servers
 from turnwise import AtomicServiceExecutionStatus, AtomicServiceRun, Backend, Settings
 from turnwise.backends import Admission, ExecutionRecord, Look, Participant
+from turnwise.backends._database import Database
 from turnwise.backends.memory import MemoryBackend
 from turnwise.backends.sql import SqlBackend
 from turnwise.membership import cycle_at
@@ -72,12 +74,34 @@ class ManualClock:
 
 Clock = Callable[[], datetime]
 
+
+def emptied(server: servers.Server) -> str:
+    """The URL of a server on which no table is left from the test before."""
+    database = Database(server.url, may_create=True, clock=None)
+    with database.connection() as connection:
+        for table in database.tables.metadata.sorted_tables:
+            connection.execute(table.delete())
+    database.close()
+    return server.url
+
+
+SHARED: dict[str, Callable[[Path], str]] = {
+    "sqlite-file": lambda folder: f"sqlite:///{folder / 'turns.db'}",
+    "postgresql": lambda _: emptied(servers.postgres()),
+}
+"""The URLs of fresh storages that several processes can share."""
+if servers.mariadb_is_here():
+    SHARED["mariadb"] = lambda _: emptied(servers.mariadb())
+
+
+def _opened(url: Callable[[Path], str]) -> Callable[[Clock, Path], Backend]:
+    return lambda clock, folder: SqlBackend(url(folder), clock=clock)
+
+
 STORAGES: dict[str, Callable[[Clock, Path], Backend]] = {
     "memory": lambda clock, _: MemoryBackend(clock),
-    "sqlite-file": lambda clock, folder: SqlBackend(
-        f"sqlite:///{folder / 'turns.db'}", clock=clock
-    ),
     "sqlite-memory": lambda clock, _: SqlBackend("sqlite://", clock=clock),
+    **{name: _opened(url) for name, url in SHARED.items()},
 }
 
 

@@ -15,7 +15,7 @@ PURE = {
     "durations": set[str](),
     "settings": {"durations", "review"},
     "review": {"durations", "settings"},
-    "membership": {"atomic_service", "settings"},
+    "membership": {"atomic_service", "durations", "settings"},
     "timetable": {"atomic_service", "membership", "settings"},
 }
 BACKENDS = {f"backends.{path.stem}" for path in (SOURCE / "backends").glob("[!_]*.py")}

@@ -124,7 +124,10 @@ def test_the_rows_and_the_set_of_a_cycle_are_what_the_pure_functions_say(
             stable = stable_set(members.sorted(), cycle.start, settings)
             look = backend.peek(desk.service, settings, at)
             assert (look.now, look.cycle) == (at, cycle)
-            assert look.scheduled == schedule(stable, desk.service, cycle, settings)
+            # Heartbeats that came after the set was written down are not in it.
+            assert [r[:2] for r in look.scheduled] == [
+                r[:2] for r in schedule(stable, desk.service, cycle, settings)
+            ]
             assert look.size == len(stable)
             assert look.digest == set_digest(runner_digest(r.runner_id) for r in stable)
 

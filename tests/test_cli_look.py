@@ -208,7 +208,7 @@ def test_bad_input_to_explain_is_one_line_and_status_2(
 @pytest.fixture
 def host_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands open the storage themselves; here they read the test's clock, too."""
-    monkeypatch.setattr("turnwise.backends.sql._utc_now", lambda: world.now)
+    monkeypatch.setattr("turnwise.backends._database._utc_now", lambda: world.now)
     monkeypatch.setattr(
         "turnwise.cli.storage.open_backend",
         lambda url, **options: SqlBackend(url, clock=lambda: world.now, **options),

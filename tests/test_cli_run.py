@@ -236,7 +236,7 @@ URL = "sqlite:///turns.db"
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--backend", "ftp://x", "--", "true"], "known are memory: and sqlite:"),
+        (["--backend", "ftp://x", "--", "true"], "known are memory:, sqlite:, postgresql:"),
         (["--backend", URL, "--interval", "5x", "--", "true"], "such as 30s, 5m, 1h30m or 250ms"),
         (["--backend", URL, "--margin", "5m", "--", "true"], "--margin (5m) must be shorter than"),
         (["--backend", "sqlite:///missing/t.db", "--", "true"], "folder that may be written to"),

@@ -14,11 +14,12 @@ from itertools import pairwise
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
 
-from storages import COMPLETED, RUNNING, SETTINGS, START, Desk, ManualClock, fresh, run_of
+from storages import COMPLETED, RUNNING, SETTINGS, SHARED, START, Desk, ManualClock, fresh, run_of
 from turnwise import Backend
 from turnwise.backends import CYCLE_SERVED, Admission, Participant
 from turnwise.backends.sql import SqlBackend
@@ -27,6 +28,7 @@ PATIENCE_SECONDS = 60.0
 SERVICE = Desk.service
 KEPT = replace(SETTINGS, retention_count=100_000, retention_age=100_000 * SETTINGS.interval)
 spawn = multiprocessing.get_context("spawn")
+each_shared_storage = pytest.mark.parametrize("storage", SHARED)
 
 
 def contend(
@@ -66,7 +68,8 @@ def assert_one_was_admitted_in_each_round(by_contender: list[list[Admission]]) -
 
 
 @pytest.mark.parametrize(
-    ("storage", "rounds"), [("memory", 200), ("sqlite-memory", 20), ("sqlite-file", 12)]
+    ("storage", "rounds"),
+    [("memory", 200), ("sqlite-memory", 20), *((shared, 12) for shared in SHARED)],
 )
 def test_of_32_threads_one_is_admitted_in_each_round(storage: str, rounds: int) -> None:
     threads = 32
@@ -107,10 +110,11 @@ def contend_in_a_process(
         answers.put(contend(backend, number, rounds, lambda: barrier.wait(PATIENCE_SECONDS)))
 
 
-def test_of_8_processes_one_is_admitted_in_each_of_200_rounds(tmp_path: Path) -> None:
+@each_shared_storage
+def test_of_8_processes_one_is_admitted_in_each_of_200_rounds(storage: str, tmp_path: Path) -> None:
     contenders, rounds = 8, 200
     barrier, answers = spawn.Barrier(contenders), spawn.SimpleQueue()
-    url = f"sqlite:///{tmp_path / 'turns.db'}"
+    url = SHARED[storage](tmp_path)
     arguments = [(url, number, rounds, barrier, answers) for number in range(contenders)]
     with processes(contend_in_a_process, *arguments):
         by_contender = [answers.get() for _ in range(contenders)]
@@ -129,8 +133,13 @@ def open_and_join(url: str, number: int, barrier: Barrier) -> None:
         backend.heartbeat(SERVICE, Participant(str(number), "boot"), SETTINGS)
 
 
-def test_ten_processes_may_open_an_empty_storage_at_the_same_instant(tmp_path: Path) -> None:
-    url, barrier = f"sqlite:///{tmp_path / 'turns.db'}", spawn.Barrier(10)
+@each_shared_storage
+def test_ten_processes_may_open_an_empty_storage_at_the_same_instant(
+    storage: str, tmp_path: Path
+) -> None:
+    url, barrier = SHARED[storage](tmp_path), spawn.Barrier(10)
+    if storage != "sqlite-file":
+        url += ("&" if "?" in url else "?") + f"table_prefix=t{uuid4().hex[:8]}_"
     with processes(open_and_join, *((url, number, barrier) for number in range(10))):
         pass
     with closing(SqlBackend(url, create_tables=False)) as backend:
@@ -145,7 +154,7 @@ def hang_before_commit(url: str, what: str, hanging: Event) -> None:
         hanging.set()
         threading.Event().wait(PATIENCE_SECONDS)
 
-    sa.event.listen(backend._engine, "commit", hang)
+    sa.event.listen(backend._database.engine, "commit", hang)
     desk = Desk(backend, ManualClock())
     if what == "admit":
         desk.admit("killed")
@@ -155,7 +164,7 @@ def hang_before_commit(url: str, what: str, hanging: Event) -> None:
 
 @pytest.mark.parametrize("what", ["admit", "finish"])
 def test_a_process_killed_within_a_write_leaves_nothing_behind(tmp_path: Path, what: str) -> None:
-    url, hanging = f"sqlite:///{tmp_path / 'turns.db'}", spawn.Event()
+    url, hanging = SHARED["sqlite-file"](tmp_path), spawn.Event()
     with closing(SqlBackend(url, clock=ManualClock())) as backend:
         desk = Desk(backend, ManualClock())
         if what == "finish":

@@ -121,9 +121,10 @@ def test_a_database_in_memory_is_fresh_and_shared_by_threads(url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("", "is named without a scheme; known are memory: and sqlite:"),
+        ("", "is named without a scheme; known are memory:, sqlite:, postgresql:"),
         ("turns.db", "is named without a scheme"),
-        ("postgresql://root:secret@host/db", "has the scheme 'postgresql'"),
+        ("ftp://root:secret@host/db", "has the scheme 'ftp'"),
+        ("postgresql+other://root:secret@host/db", "no driver 'postgresql+other'"),
         ("SQLITE:///x.db", "has the scheme 'SQLITE'"),
         ("memory:secret-name", "in memory has a name"),
         ("sqlite:turns.db", "is no URL of a database"),
@@ -241,7 +242,7 @@ def test_a_database_that_may_only_be_read_can_be_read_and_admits_nobody(path: Pa
 def pragma(desk: Desk, statement: str) -> object:
     """Ask the one connection that a backend holds that served one thread."""
     assert isinstance(desk.backend, SqlBackend)
-    with desk.backend._engine.connect() as connection:
+    with desk.backend._database.engine.connect() as connection:
         raw = connection.connection.dbapi_connection
         assert isinstance(raw, sqlite3.Connection)
         row = raw.execute(f"PRAGMA {statement}").fetchone()

@@ -24,7 +24,8 @@ it had not left before ``c``       whoever leaves gets a mark >= c
 =================================  =====================================================
 
 ordered by ``(creation_time, runner_id)``. The one hole is a write that commits after the edge
-that its timestamp precedes; the margin covers it, and the storage's gate stands behind.
+that its timestamp precedes; the margin covers it, the storage writes the set down at the first
+look of a cycle, and its gate stands behind.
 
 Nothing here reads a clock: every instant is an argument, and is the storage's.
 """
@@ -32,9 +33,11 @@ Nothing here reads a clock: every instant is an argument, and is the storage's.
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from hashlib import sha256
 
 from turnwise.atomic_service import ActiveRunnerInfo
+from turnwise.durations import format_duration
 from turnwise.settings import Settings
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -109,6 +112,19 @@ def stable_set(
     return tuple(
         r.to_active_runner() for r in sorted(stable, key=lambda r: (r.creation_time, r.runner_id))
     )
+
+
+@lru_cache(maxsize=128)  # asked for in every look
+def set_rules(settings: Settings) -> str:
+    """The knobs that decide who counts and who has a slot, as a text to compare."""
+    once = settings.runs_per_cycle == "once"
+    knobs = (
+        format_duration(settings.interval),
+        format_duration(settings.spread_margin),
+        format_duration(settings.heartbeat_timeout),
+        f"{settings.standbys} standbys" if once else "every slot",
+    )
+    return ", ".join(knobs)
 
 
 def first_position(service: str, cycle_number: int, size: int) -> int:

@@ -40,6 +40,7 @@ HAD_ITS_TURN = "this runner has had its turn in this slot"
 _COMPLETED = AtomicServiceExecutionStatus.COMPLETED
 _ABANDONED = AtomicServiceExecutionStatus.ABANDONED
 _LONGEST_NAME = 255
+_LONGEST_REASON = 1000
 
 
 class TurnTaker:
@@ -114,7 +115,7 @@ class TurnTaker:
         Args:
             turn: what :meth:`begin` gave.
             status: COMPLETED or ABANDONED.
-            reason: why, where there is something to say.
+            reason: why, where there is something to say; 1,000 characters of it are kept.
 
         Raises:
             ValueError: another status.
@@ -124,7 +125,7 @@ class TurnTaker:
         """
         if status not in (_COMPLETED, _ABANDONED):
             raise ValueError(f"a turn ends as completed or abandoned, not as {status}")
-        reason = _storable(reason)
+        reason = _storable(reason)[:_LONGEST_REASON]
         try:
             record = self._gate.close(turn.run, status, reason)
         finally:

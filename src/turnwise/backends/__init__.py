@@ -81,9 +81,10 @@ class Heartbeat:
 class Look:
     """The cycle of the storage's ``now``, and who counts in it.
 
-    ``scheduled`` are the runners that have a slot, in the order of their slots; ``size`` and
-    ``digest`` are of the whole stable set. After a heartbeat, ``joined_at`` is the creation time
-    of the caller's row, and ``previous_boot_id`` is as in :class:`Heartbeat`.
+    ``scheduled`` are the runners that have a slot, in the order of their slots, as they were when
+    the cycle was first looked at; ``size`` and ``digest`` are of the whole stable set. After a
+    heartbeat, ``joined_at`` is the creation time of the caller's row, and ``previous_boot_id`` is
+    as in :class:`Heartbeat`.
     """
 
     now: datetime
@@ -164,10 +165,14 @@ class Backend(Protocol):
         """Say that ``who`` lives, and keep its run ``run_id`` alive where it names one."""
 
     def look(self, service: str, who: Participant, settings: Settings) -> Look:
-        """A heartbeat, and the cycle that it falls in, in one step."""
+        """A heartbeat, and the cycle that it falls in, in one step.
+
+        The first look of a cycle writes its set down, in the place of that of the cycle before,
+        and the looks after it read it there: they need not go through all runners.
+        """
 
     def peek(self, service: str, settings: Settings, at: datetime | None = None) -> Look:
-        """The cycle of now, or of another instant, without a heartbeat."""
+        """The cycle of now, or of another instant, without a heartbeat, and without a trace."""
 
     def leave(self, service: str, who: Participant) -> None:
         """Mark that ``who`` leaves, unless another process has taken over its id."""
@@ -222,8 +227,10 @@ def open_backend(url: str, *, create_tables: bool = True) -> Backend:
 
     ``memory:`` is a fresh storage within this process. ``sqlite:///turns.db`` is a file beside
     the working directory, ``sqlite:////var/lib/turns.db`` one with an absolute path,
-    ``sqlite://`` a fresh one in memory. If ``create_tables`` is False, what is missing, a file
-    or a table, is an error rather than created.
+    ``sqlite://`` a fresh one in memory. ``postgresql://user:password@host/database``,
+    ``mysql://...`` and ``mariadb://...`` are servers; see
+    :class:`turnwise.backends.sql.SqlBackend`. If ``create_tables`` is False, what is missing, a
+    file or a table, is an error rather than created.
 
     Raises:
         ValueError: the URL is malformed, or no backend has its scheme.
@@ -235,16 +242,23 @@ def open_backend(url: str, *, create_tables: bool = True) -> Backend:
         from turnwise.backends.memory import MemoryBackend  # noqa: PLC0415 (only when asked for)
 
         return MemoryBackend()
-    if scheme == "sqlite":
+    if is_sql(url):
         from turnwise.backends.sql import SqlBackend  # noqa: PLC0415 (needs an extra)
 
         return SqlBackend(url, create_tables=create_tables)
     what = f"has the scheme {scheme!r}" if colon else "is named without a scheme"
     if scheme == "memory":
         what = "in memory has a name"
-    raise ValueError(
-        f"backend {without_password(url)!r}: no storage {what}; known are memory: and sqlite:"
-    )
+    known = ", ".join(f"{scheme}:" for scheme in ("memory", *_SQL_SCHEMES))
+    raise ValueError(f"backend {without_password(url)!r}: no storage {what}; known are {known}")
+
+
+_SQL_SCHEMES = ("sqlite", "postgresql", "mysql", "mariadb")
+
+
+def is_sql(url: str) -> bool:
+    """Whether a URL names an SQL database; its driver may stand after a plus."""
+    return url.partition(":")[0].partition("+")[0] in _SQL_SCHEMES
 
 
 def without_password(url: str) -> str:

@@ -6,10 +6,7 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import QueuePool
-
-from turnwise.backends import without_password
 
 BUSY_TIMEOUT_SECONDS = 5.0
 _POLL_SECONDS = 0.001
@@ -17,20 +14,16 @@ WRITES = "turnwise_writes"
 """The execution option of a connection that says whether its transaction writes."""
 
 
-def sqlite_engine(url: str, *, may_create: bool) -> sa.Engine:
-    """The engine for an SQLite URL, which opens nothing yet.
+def sqlite_engine(url: sa.URL, shown: str, *, may_create: bool) -> sa.Engine:
+    """The engine for an SQLite URL, ``shown`` in messages, which opens nothing yet.
 
     Raises:
         ValueError: it is no URL of an SQLite database.
     """
-    try:
-        parsed = sa.make_url(url)
-        path = parsed.database
-    except (ArgumentError, ValueError) as error:
-        raise ValueError(f"{without_password(url)!r} is no URL of a database") from error
-    if parsed.host or parsed.query or parsed.drivername not in {"sqlite", "sqlite+pysqlite"}:
+    path = url.database
+    if url.host or url.query:
         raise ValueError(
-            f"{without_password(url)!r} is no URL of an SQLite database: write "
+            f"{shown!r} is no URL of an SQLite database: write "
             "sqlite:///relative/path.db, sqlite:////absolute/path.db, or sqlite:// for memory"
         )
     in_memory = path in (None, "", ":memory:")

@@ -39,6 +39,7 @@ from turnwise.membership import (
     runner_digest,
     schedule,
     set_digest,
+    set_rules,
     stable_set,
 )
 from turnwise.settings import Settings
@@ -54,7 +55,11 @@ def _utc_now() -> datetime:
 
 @dataclass(slots=True)
 class _Service:
-    """All that is kept of one service. ``running`` and ``served`` are the gate's unique keys."""
+    """All that is kept of one service.
+
+    ``running`` and ``served`` are the gate's unique keys. ``frozen`` is the set of the cycle that
+    was last looked at, under the settings that ``frozen_under`` tells.
+    """
 
     settings: Settings | None = None
     fencing_token: int = 0
@@ -62,6 +67,8 @@ class _Service:
     executions: dict[str, ExecutionRecord] = field(default_factory=dict)
     running: str | None = None
     served: dict[datetime, str] = field(default_factory=dict)
+    frozen: Look | None = None
+    frozen_under: str = ""
 
 
 class MemoryBackend:
@@ -113,6 +120,7 @@ class MemoryBackend:
             previous = self._beat(kept, who, settings, now)
             joined_at = kept.runners[who.runner_id].creation_time
             seen = self._see(service, settings, now)
+            kept.frozen, kept.frozen_under = seen, set_rules(settings)
             return replace(seen, joined_at=joined_at, previous_boot_id=previous)
 
     def peek(self, service: str, settings: Settings, at: datetime | None = None) -> Look:
@@ -216,8 +224,11 @@ class MemoryBackend:
         return None if before is None else before.boot_id
 
     def _see(self, service: str, settings: Settings, now: datetime) -> Look:
-        cycle = cycle_at(now, settings.interval)
-        stable = stable_set(self._of(service).runners.values(), cycle.start, settings)
+        kept, cycle = self._of(service), cycle_at(now, settings.interval)
+        frozen = kept.frozen
+        if frozen and frozen.cycle == cycle and kept.frozen_under == set_rules(settings):
+            return replace(frozen, now=now)
+        stable = stable_set(kept.runners.values(), cycle.start, settings)
         digest = set_digest(runner_digest(runner.runner_id) for runner in stable)
         scheduled = schedule(stable, service, cycle, settings)
         return Look(now, cycle, scheduled, len(stable), digest)

