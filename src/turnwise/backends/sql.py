@@ -195,10 +195,10 @@ class SqlBackend:
             closed = connection.execute(self._do.close, this | moment)
             row = closed.one_or_none() if self._do.returns else None
             record = self._execution(connection, service, run_id) if row is None else _record(row)
-            now = record.end_time if row is not None and record is not None else None
-            self._purge(
-                connection, service, settings, now or self._do.read_clock(connection, settings)
-            )
+            is_ours = row is not None or (not self._do.returns and closed.rowcount == 1)
+            now = record.end_time if is_ours and record is not None else None
+            now = now or self._do.read_clock(connection, settings)
+            self._purge(connection, service, settings, now)
         return record
 
     def block(self, service: str, claim: AtomicServiceClaim, look: Look) -> None:
@@ -285,23 +285,32 @@ class SqlBackend:
         c, runners = self._tables.executions.c, self._tables.runners
         ended = sa.and_(c.service == service, c.running.is_(None))
         this_cycle = cycle_at(now, settings.interval).start
-        # The first record beyond the count, newest first; it and all older ones go.
-        beyond = connection.execute(
-            sa.select(c.start_time, c.run_id)
-            .where(ended)
-            .order_by(c.start_time.desc(), c.run_id.desc())
-            .offset(settings.retention_count)
-            .limit(1)
-        ).one_or_none()
-        old: sa.ColumnElement[bool] = c.end_time < now - settings.retention_age
-        if beyond is not None:
-            same_time = sa.and_(c.start_time == beyond.start_time, c.run_id <= beyond.run_id)
-            old = sa.or_(old, c.start_time < beyond.start_time, same_time)
-        connection.execute(
-            sa.delete(self._tables.executions).where(ended, c.cycle_start < this_cycle, old)
+        over = sa.and_(ended, c.cycle_start < this_cycle)
+        newest_first = (c.start_time.desc(), c.run_id.desc())
+        # The first record beyond the count; it and all older ones go.
+        beyond = sa.select(c.start_time, c.run_id).where(ended).order_by(*newest_first)
+        beyond = beyond.offset(settings.retention_count).limit(1)
+        old = sa.and_(over, c.end_time < now - settings.retention_age)
+        silent = sa.and_(
+            runners.c.service == service,
+            runners.c.last_heartbeat < forget_runners_before(now, settings),
         )
-        forgotten = runners.c.last_heartbeat < forget_runners_before(now, settings)
-        connection.execute(sa.delete(runners).where(runners.c.service == service, forgotten))
+        found = connection.execute(
+            sa.select(
+                beyond.with_only_columns(c.start_time).scalar_subquery().label("start_time"),
+                beyond.with_only_columns(c.run_id).scalar_subquery().label("run_id"),
+                sa.exists(sa.select(c.run_id).where(old)).label("any_old"),
+                sa.exists(sa.select(runners.c.runner_id).where(silent)).label("any_silent"),
+            )
+        ).one()
+        if found.run_id is not None:
+            same_time = sa.and_(c.start_time == found.start_time, c.run_id <= found.run_id)
+            too_many = sa.or_(c.start_time < found.start_time, same_time)
+            old = sa.or_(old, sa.and_(over, too_many))
+        if found.any_old or found.run_id is not None:
+            connection.execute(sa.delete(self._tables.executions).where(old))
+        if found.any_silent:
+            connection.execute(sa.delete(runners).where(silent))
 
 
 _ANY_SETTINGS = Settings()
