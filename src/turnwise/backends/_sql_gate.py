@@ -1,6 +1,5 @@
 """The gate of an SQL storage: unique keys that refuse, and the answer why."""
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -21,7 +20,7 @@ from turnwise.backends import (
     served_instant,
 )
 from turnwise.backends._database import Database
-from turnwise.backends._statements import Statements, parameters
+from turnwise.backends._statements import Statements, parameters, record_parameters
 from turnwise.settings import Settings
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ class SqlGate:
     ) -> None:
         """Insert a BLOCKED row, unless it is there."""
         blocked = blocked_record(service, run, reason, look.now, look)
-        of_this = parameters(**asdict(blocked), running=None, serves=None)
+        of_this = record_parameters(blocked, running=None, serves=None)
         connection.execute(self._do.block, of_this | self._clock.parameters(_ANY_SETTINGS))
 
     def _insert(
@@ -74,7 +73,7 @@ class SqlGate:
         """Try to insert a run; the unique keys refuse, or it is admitted."""
         moment = self._clock.parameters
         record = running_record(service, run, None, look.now, look)
-        of_this = parameters(**asdict(record), running=1, serves=served_instant(run, settings))
+        of_this = record_parameters(record, running=1, serves=served_instant(run, settings))
         row = None
         if self._do.changes_in_cte:
             with self._database.connection(atomic=False) as connection:

@@ -5,7 +5,7 @@ Built once for a storage and executed many times: the parameters begin with ``th
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
+from turnwise.backends import ExecutionRecord
 from turnwise.backends._moment import Clock, Moment
 from turnwise.backends._schema import Expression, Instant, Tables
 from turnwise.settings import Settings
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 def given(column: sa.Column[Any]) -> sa.BindParameter[Any]:
     """The parameter for a column."""
     return sa.bindparam(f"the_{column.name}", type_=column.type)
+
+
+def record_parameters(record: ExecutionRecord, **keys: object) -> dict[str, object]:
+    """An execution and its keys at the gate, under the names of their parameters."""
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    return parameters(**values, **keys)
 
 
 def parameters(**values: object) -> dict[str, object]:
@@ -253,6 +260,65 @@ class Statements:
             serves=sa.case((opens_cycle, sa.null()), else_=c.serves),
         ).add_cte(*moment.ctes)
         return statement.returning(*self.tables.record_columns) if self.returns else statement
+
+    # Retention: what is over goes, by age and by count, never of this cycle, never a running one --
+
+    @cached_property
+    def find_what_is_over(self) -> "AnySelect":
+        """The first execution beyond the count, newest first, and whether any row is too old."""
+        c = self.tables.executions.c
+        beyond = (
+            sa.select(c.start_time)
+            .where(self._ended)
+            .order_by(c.start_time.desc(), c.run_id.desc())
+            .offset(sa.bindparam("the_count", type_=sa.Integer))
+            .limit(1)
+        )
+        return sa.select(
+            beyond.scalar_subquery().label("start_time"),
+            beyond.with_only_columns(c.run_id).scalar_subquery().label("run_id"),
+            sa.exists(sa.select(c.run_id).where(self._too_old)).label("any_old"),
+            sa.exists(sa.select(self.tables.runners.c.runner_id).where(self._forgotten)).label(
+                "any_forgotten"
+            ),
+        )
+
+    @cached_property
+    def forget_executions(self) -> sa.Delete:
+        """Delete the old ones, and the one beyond the count with all that are older than it."""
+        c = self.tables.executions.c
+        same_time = sa.and_(c.start_time == given(c.start_time), c.run_id <= given(c.run_id))
+        too_many = sa.or_(c.start_time < given(c.start_time), same_time)
+        over = sa.and_(self._ended, self._before_this_cycle, too_many)
+        return sa.delete(self.tables.executions).where(sa.or_(self._too_old, over))
+
+    @cached_property
+    def forget_runners(self) -> sa.Delete:
+        """Delete the runners that were silent for too long."""
+        return sa.delete(self.tables.runners).where(self._forgotten)
+
+    @property
+    def _ended(self) -> Expression:
+        c = self.tables.executions.c
+        return sa.and_(c.service == given(c.service), c.running.is_(None))
+
+    @property
+    def _before_this_cycle(self) -> Expression:
+        c = self.tables.executions.c
+        return c.cycle_start < given(c.cycle_start)
+
+    @property
+    def _too_old(self) -> Expression:
+        c = self.tables.executions.c
+        too_old = c.end_time < given(c.end_time)
+        return sa.and_(self._ended, self._before_this_cycle, too_old)
+
+    @property
+    def _forgotten(self) -> Expression:
+        c = self.tables.runners.c
+        return sa.and_(c.service == given(c.service), c.last_heartbeat < given(c.last_heartbeat))
+
+    # What is left ---------------------------------------------------------------------------
 
     @cached_property
     def leave(self) -> sa.Update:

@@ -281,36 +281,20 @@ class SqlBackend:
     def _purge(
         self, connection: sa.Connection, service: str, settings: Settings, now: datetime
     ) -> None:
-        """Forget what is over: by age, by count, never of this cycle, never a running one."""
-        c, runners = self._tables.executions.c, self._tables.runners
-        ended = sa.and_(c.service == service, c.running.is_(None))
-        this_cycle = cycle_at(now, settings.interval).start
-        over = sa.and_(ended, c.cycle_start < this_cycle)
-        newest_first = (c.start_time.desc(), c.run_id.desc())
-        # The first record beyond the count; it and all older ones go.
-        beyond = sa.select(c.start_time, c.run_id).where(ended).order_by(*newest_first)
-        beyond = beyond.offset(settings.retention_count).limit(1)
-        old = sa.and_(over, c.end_time < now - settings.retention_age)
-        silent = sa.and_(
-            runners.c.service == service,
-            runners.c.last_heartbeat < forget_runners_before(now, settings),
+        """Forget what is over, where there is anything."""
+        limits = parameters(
+            service=service,
+            cycle_start=cycle_at(now, settings.interval).start,
+            end_time=now - settings.retention_age,
+            count=settings.retention_count,
+            last_heartbeat=forget_runners_before(now, settings),
         )
-        found = connection.execute(
-            sa.select(
-                beyond.with_only_columns(c.start_time).scalar_subquery().label("start_time"),
-                beyond.with_only_columns(c.run_id).scalar_subquery().label("run_id"),
-                sa.exists(sa.select(c.run_id).where(old)).label("any_old"),
-                sa.exists(sa.select(runners.c.runner_id).where(silent)).label("any_silent"),
-            )
-        ).one()
-        if found.run_id is not None:
-            same_time = sa.and_(c.start_time == found.start_time, c.run_id <= found.run_id)
-            too_many = sa.or_(c.start_time < found.start_time, same_time)
-            old = sa.or_(old, sa.and_(over, too_many))
-        if found.any_old or found.run_id is not None:
-            connection.execute(sa.delete(self._tables.executions).where(old))
-        if found.any_silent:
-            connection.execute(sa.delete(runners).where(silent))
+        over = connection.execute(self._do.find_what_is_over, limits).one()
+        if over.any_old or over.run_id is not None:
+            beyond = parameters(start_time=over.start_time, run_id=over.run_id)
+            connection.execute(self._do.forget_executions, limits | beyond)
+        if over.any_forgotten:
+            connection.execute(self._do.forget_runners, limits)
 
 
 _ANY_SETTINGS = Settings()
