@@ -14,8 +14,7 @@ share of the cycle closed to starts       ``1 - S * window / I``
 time alone excludes overlap when          ``window + longest run + clock skew <= I/S``
 gap between starts, no fault              ``I`` (``"every_slot"``: ``I/S``)
 the same, one runner dead while idle      one slot more (``S = 1``: a whole cycle)
-from a kill within a turn to a start      ``T + 2 * I/S``; ``T + 3 * I/S`` for two runners
-                                          that alternate
+from a kill within a turn to a start      ``T + 2 * I/S - window``; ``T + I`` where ``S = 1``
 a new runner counts after at most         ``I + m``
 ========================================  ==============================================
 
@@ -114,10 +113,9 @@ def review(
     somebody_starts = slots == 1 or slots <= most_slots
     gap = interval if once else slot
     others = runners > 1 and somebody_starts
-    # The storage lets go of the dead runner's run in the late part of a slot, or within the dead
-    # runner's own; the next may be the dead runner's, too. Two that alternate have two slots in
-    # a row: last of one cycle, first of the next.
-    slots_lost = 3 if once and slots == runners == 2 else 2  # noqa: PLR2004
+    # The storage lets go of the dead runner's run just after a window has closed, and the next
+    # slot is the dead runner's own. It has one at most: in the next cycle it does not count.
+    slots_lost = slot if slots == 1 else 2 * slot - window
     return Review(
         settings=settings,
         runners=runners,
@@ -128,7 +126,7 @@ def review(
         overlap_excluded_by_time=excluded,
         gap_without_fault=gap if somebody_starts else None,
         gap_with_one_dead=gap + slot if others else None,
-        gap_after_kill=timeout + slots_lost * slot if others else None,
+        gap_after_kill=timeout + slots_lost if others else None,
         first_slot_delay=interval + settings.spread_margin,
         heartbeats_per_cycle=-(-interval // settings.heartbeat_interval) * runners,
         looks_per_cycle=slots,
