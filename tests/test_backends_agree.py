@@ -1,6 +1,6 @@
 """One state machine drives all storages together: they agree on every answer, step by step.
 
-With ``--hypothesis-profile=fresh`` it is 500 runs of 50 steps; everyday it is 15.
+With ``--hypothesis-profile=fresh`` it is 500 runs of 50 steps; everyday it is 10.
 """
 
 import copy
@@ -202,4 +202,4 @@ class Agreement(RuleBasedStateMachine):
 
 
 TestAgreement = Agreement.TestCase
-TestAgreement.settings = share_of_the_profile(20)
+TestAgreement.settings = share_of_the_profile(30)

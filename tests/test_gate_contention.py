@@ -20,7 +20,7 @@ import pytest
 import sqlalchemy as sa
 
 from storages import COMPLETED, RUNNING, SETTINGS, SHARED, START, Desk, ManualClock, fresh, run_of
-from turnwise import Backend
+from turnwise import Backend, open_backend
 from turnwise.backends import CYCLE_SERVED, Admission, Participant
 from turnwise.backends.sql import SqlBackend
 
@@ -106,7 +106,7 @@ def processes(target: Callable[..., None], *arguments: tuple[object, ...]) -> It
 def contend_in_a_process(
     url: str, number: int, rounds: int, barrier: Barrier, answers: "SimpleQueue[list[Admission]]"
 ) -> None:
-    with closing(SqlBackend(url)) as backend:
+    with closing(open_backend(url)) as backend:
         answers.put(contend(backend, number, rounds, lambda: barrier.wait(PATIENCE_SECONDS)))
 
 
@@ -119,7 +119,7 @@ def test_of_8_processes_one_is_admitted_in_each_of_200_rounds(storage: str, tmp_
     with processes(contend_in_a_process, *arguments):
         by_contender = [answers.get() for _ in range(contenders)]
     assert_one_was_admitted_in_each_round(by_contender)
-    with closing(SqlBackend(url)) as backend:
+    with closing(open_backend(url)) as backend:
         runs = [r for r in backend.executions(SERVICE) if r.fencing_token is not None]
         assert [r.fencing_token for r in runs] == list(range(1, rounds + 1))
         assert all(r.status is COMPLETED for r in runs)
@@ -129,7 +129,7 @@ def test_of_8_processes_one_is_admitted_in_each_of_200_rounds(storage: str, tmp_
 
 def open_and_join(url: str, number: int, barrier: Barrier) -> None:
     barrier.wait(PATIENCE_SECONDS)
-    with closing(SqlBackend(url)) as backend:
+    with closing(open_backend(url)) as backend:
         backend.heartbeat(SERVICE, Participant(str(number), "boot"), SETTINGS)
 
 
@@ -138,11 +138,11 @@ def test_ten_processes_may_open_an_empty_storage_at_the_same_instant(
     storage: str, tmp_path: Path
 ) -> None:
     url, barrier = SHARED[storage](tmp_path), spawn.Barrier(10)
-    if storage != "sqlite-file":
+    if storage in ("postgresql", "mariadb"):
         url += ("&" if "?" in url else "?") + f"table_prefix=t{uuid4().hex[:8]}_"
     with processes(open_and_join, *((url, number, barrier) for number in range(10))):
         pass
-    with closing(SqlBackend(url, create_tables=False)) as backend:
+    with closing(open_backend(url, create_tables=False)) as backend:
         joined = {record.runner_id for record in backend.runners(SERVICE)}
     assert joined == set(map(str, range(10)))
 

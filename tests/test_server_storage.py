@@ -1,4 +1,4 @@
-"""What servers add to an SQL storage: their clock, the wire, their tables, and their silence."""
+"""What database servers add to SQL: their clock, the wire, their tables, and their silence."""
 
 import re
 import socket
@@ -31,7 +31,7 @@ from turnwise.backends import Participant, _servers
 from turnwise.backends.sql import SqlBackend, schema_statements
 from turnwise.membership import cycle_at
 
-SERVERS = [name for name in SHARED if name != "sqlite-file"]
+SERVERS = [name for name in SHARED if name in ("postgresql", "mariadb")]
 each_server = pytest.mark.parametrize("server", SERVERS)
 WHO = Participant("a", "boot")
 

@@ -229,8 +229,9 @@ def open_backend(url: str, *, create_tables: bool = True) -> Backend:
     the working directory, ``sqlite:////var/lib/turns.db`` one with an absolute path,
     ``sqlite://`` a fresh one in memory. ``postgresql://user:password@host/database``,
     ``mysql://...`` and ``mariadb://...`` are servers; see
-    :class:`turnwise.backends.sql.SqlBackend`. If ``create_tables`` is False, what is missing, a
-    file or a table, is an error rather than created.
+    :class:`turnwise.backends.sql.SqlBackend`. ``redis://host:6379/0`` and ``rediss://...`` are a
+    Redis; see :class:`turnwise.backends.redis.RedisBackend`. If ``create_tables`` is False, what
+    is missing, a file or a table, is an error rather than created.
 
     Raises:
         ValueError: the URL is malformed, or no backend has its scheme.
@@ -246,14 +247,19 @@ def open_backend(url: str, *, create_tables: bool = True) -> Backend:
         from turnwise.backends.sql import SqlBackend  # noqa: PLC0415 (needs an extra)
 
         return SqlBackend(url, create_tables=create_tables)
+    if scheme in _REDIS_SCHEMES:
+        from turnwise.backends.redis import RedisBackend  # noqa: PLC0415 (needs an extra)
+
+        return RedisBackend(url)
     what = f"has the scheme {scheme!r}" if colon else "is named without a scheme"
     if scheme == "memory":
         what = "in memory has a name"
-    known = ", ".join(f"{scheme}:" for scheme in ("memory", *_SQL_SCHEMES))
+    known = ", ".join(f"{scheme}:" for scheme in ("memory", *_SQL_SCHEMES, *_REDIS_SCHEMES))
     raise ValueError(f"backend {without_password(url)!r}: no storage {what}; known are {known}")
 
 
 _SQL_SCHEMES = ("sqlite", "postgresql", "mysql", "mariadb")
+_REDIS_SCHEMES = ("redis", "rediss")
 
 
 def is_sql(url: str) -> bool:
