@@ -84,7 +84,7 @@ def test_every_script_stays_on_one_node_of_a_cluster() -> None:
     """A node in cluster mode refuses a script whose keys lie in several slots."""
     with own_server("--cluster-enabled", "yes") as server:
         with closing(redis.Redis.from_url(server.url, decode_responses=True)) as client:
-            client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
+            client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))  # type: ignore[no-untyped-call] # as it is
             servers.wait_for(
                 lambda: client.set("is the cluster", "up?"), server.process, redis.RedisError
             )
