@@ -23,6 +23,7 @@ from turnwise.backends import (
     open_backend,
 )
 from turnwise.membership import Cycle, RunnerRecord, cycle_at, schedule, stable_set
+from turnwise.own_process import ForkError
 from turnwise.review import Finding, Level, Review
 from turnwise.runner import Runner
 from turnwise.settings import Settings
@@ -41,6 +42,7 @@ __all__ = [
     "Cycle",
     "ExecutionRecord",
     "Finding",
+    "ForkError",
     "Level",
     "MissingExtraError",
     "NextTurn",

@@ -35,6 +35,7 @@ from typing import Self
 from turnwise.atomic_service import AtomicServiceExecutionStatus
 from turnwise.backends import CYCLE_SERVED, Backend, StorageError
 from turnwise.durations import format_duration
+from turnwise.own_process import OwnProcess
 from turnwise.pace import monotonic_seconds
 from turnwise.rounds import HAD_ITS_TURN, TurnTaker
 from turnwise.settings import Settings
@@ -101,6 +102,7 @@ class Runner(TurnTaker):
             monotonic=monotonic,
             sleep=sleep,
         )
+        self._process = OwnProcess(f"runner {self.runner_id} of service {self.service}")
         self._function = function
         # A SimpleQueue, because its put() is safe in a signal handler that interrupts its get().
         self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -117,6 +119,7 @@ class Runner(TurnTaker):
 
         Raises:
             RuntimeError: the runner loops already.
+            ForkError: the runner was made before a fork.
             TypeError: the runner was built without a function.
         """
         self._claim_the_loop()
@@ -156,6 +159,7 @@ class Runner(TurnTaker):
 
         Raises:
             RuntimeError: the runner loops already.
+            ForkError: the runner was made before a fork.
             TypeError: the runner was built without a function.
         """
         self._claim_the_loop()
@@ -169,7 +173,11 @@ class Runner(TurnTaker):
         Waits for ``timeout`` seconds, or as long as it takes. Answers whether the loop has
         ended; where it has not, its turn goes on, and keeps its gate, until it ends. Called from
         within a turn, it does not wait.
+
+        Raises:
+            ForkError: the runner was made before a fork; its thread is not in this process.
         """
+        self._process.check()
         self.request_stop()
         if self._loop_thread == threading.get_ident():
             return False
@@ -188,6 +196,7 @@ class Runner(TurnTaker):
         self.stop()
 
     def _claim_the_loop(self) -> None:
+        self._process.check()
         self._required_function()
         if not self._loop_ended.is_set():
             raise RuntimeError(f"runner {self.runner_id} of service {self.service} runs already")

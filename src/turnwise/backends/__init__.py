@@ -146,8 +146,9 @@ class ExecutionRecord:
 class Backend(Protocol):
     """One storage. Safe to use from several threads; each operation is atomic.
 
-    Every operation raises :class:`StorageError` where the storage does not answer. All instants
-    are aware datetimes on the storage's clock.
+    Every operation raises :class:`StorageError` where the storage does not answer, and
+    :class:`~turnwise.own_process.ForkError` in another process than the one that opened it. All
+    instants are aware datetimes on the storage's clock.
     """
 
     def publish_settings(self, service: str, settings: Settings) -> Settings | None:

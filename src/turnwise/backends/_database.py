@@ -16,6 +16,7 @@ from turnwise.backends._moment import Clock, HostClock, MySqlClock, PostgresCloc
 from turnwise.backends._schema import Tables
 from turnwise.backends._servers import mysql_engine, postgres_engine
 from turnwise.backends._sqlite import WRITES, sqlite_engine
+from turnwise.own_process import OwnProcess
 
 _DRIVERS = {
     "sqlite": "sqlite",
@@ -50,6 +51,7 @@ class Database:
 
     def __init__(self, url: str, *, may_create: bool, clock: Callable[[], datetime] | None) -> None:
         self.name = without_password(url)
+        self._process = OwnProcess(f"the storage {self.name}")
         parsed, self.tables = _read_url(url)
         self.kind = _DRIVERS[parsed.drivername]
         self._password = parsed.password
@@ -79,7 +81,9 @@ class Database:
         Raises:
             StorageError: what went wrong, in one line; nothing is known of an open transaction.
             IntegrityError: a unique key has refused; the transaction is rolled back.
+            ForkError: the storage was opened before a fork.
         """
+        self._process.check()
         try:
             with self.engine.connect() as connection:
                 if self.kind == "sqlite":

@@ -42,6 +42,7 @@ from turnwise.membership import (
     set_rules,
     stable_set,
 )
+from turnwise.own_process import OwnProcess
 from turnwise.settings import Settings
 
 _RUNNING = AtomicServiceExecutionStatus.RUNNING
@@ -71,6 +72,20 @@ class _Service:
     frozen_under: str = ""
 
 
+class _Lock:
+    """A lock of this process; in a forked one it might be held for ever."""
+
+    def __init__(self) -> None:
+        self._lock, self._process = Lock(), OwnProcess("a MemoryBackend")
+
+    def __enter__(self) -> None:
+        self._process.check()
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
 class MemoryBackend:
     """A storage in this process.
 
@@ -80,7 +95,7 @@ class MemoryBackend:
 
     def __init__(self, clock: Callable[[], datetime] = _utc_now) -> None:
         self._clock = clock
-        self._lock = Lock()
+        self._lock = _Lock()
         self._services: dict[str, _Service] = {}
 
     def publish_settings(self, service: str, settings: Settings) -> Settings | None:

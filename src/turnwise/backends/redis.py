@@ -51,6 +51,7 @@ from turnwise.membership import (
     set_digest,
     set_rules,
 )
+from turnwise.own_process import OwnProcess
 from turnwise.settings import Settings
 
 try:
@@ -93,6 +94,7 @@ class RedisBackend:
 
     def __init__(self, url: str, *, clock: Callable[[], datetime] | None = None) -> None:
         self._name, self._clock = without_password(url), clock
+        self._process = OwnProcess(f"the storage {self._name}")
         plain, self._prefix = _without_prefix(url)
         self._password = urlsplit(plain).password
         try:
@@ -255,6 +257,7 @@ class RedisBackend:
         return self._ask(run)
 
     def _ask(self, question: Callable[[], object]) -> Any:
+        self._process.check()
         try:
             return question()
         except (RedisError, OSError) as error:

@@ -1,0 +1,36 @@
+"""Noticing that an object came into this process by a fork.
+
+A connection that two processes share mixes up their answers, and a thread does not come along. So
+what holds either is made after a fork, by each process for itself.
+"""
+
+import os
+
+
+class ForkError(RuntimeError):
+    """An object is used in another process than the one that made it."""
+
+
+class OwnProcess:
+    """The process that made an object.
+
+    Args:
+        what: names the object in the error.
+    """
+
+    __slots__ = ("_pid", "_what")
+
+    def __init__(self, what: str) -> None:
+        self._what, self._pid = what, os.getpid()
+
+    def check(self) -> None:
+        """Make sure that this is still that process.
+
+        Raises:
+            ForkError: it is not.
+        """
+        if os.getpid() != self._pid:
+            raise ForkError(
+                f"{self._what} was made in process {self._pid} and is used in {os.getpid()}: "
+                "make it after the fork, in the process that uses it"
+            )
