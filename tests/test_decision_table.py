@@ -187,6 +187,11 @@ def test_bad_numbers_are_a_value_error_that_names_parameter_value_and_what_is_al
         assert str(caught.value) == f"{parameter} must be {allowed}, got {value!r}"
 
 
+def test_the_least_interval_is_not_what_is_complained_of_where_something_else_is_wrong() -> None:
+    with pytest.raises(ValueError, match="spread_margin_minutes must be"):
+        Situation(1, 0.0, 0.51 / 60_000_000, -1.0).ask(0)
+
+
 def test_the_least_interval_is_what_rounds_to_a_microsecond() -> None:
     assert Situation(1, 0.0, 0.51 / 60_000_000).ask(0).should_try_start
 

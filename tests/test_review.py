@@ -214,75 +214,171 @@ def test_some_kill_comes_near_the_promise(
     assert longest >= 0.9 * promised, (longest, promised)
 
 
+# Figures ------------------------------------------------------------------------------------
+
+
+def test_the_figures_of_the_defaults_are_those_of_the_documentation() -> None:
+    settings = Settings()
+    review = settings.review(runners=3, longest_run=SECOND)
+    assert (review.settings, review.runners, review.slots) == (settings, 3, 3)
+    assert (review.slot, review.window, review.most_slots) == (100 * SECOND, 40 * SECOND, 14)
+    assert review.closed_share == pytest.approx(0.6)
+    assert review.gap_without_fault == 300 * SECOND
+    assert review.gap_with_one_dead == 400 * SECOND
+    assert review.gap_after_kill == 220 * SECOND
+    assert review.first_slot_delay == 320 * SECOND
+    assert (review.heartbeats_per_cycle, review.looks_per_cycle) == (45, 3)
+
+
+def test_figures_with_two_runners_with_none_to_stand_by_and_with_every_slot() -> None:
+    assert Settings().review(runners=2).gap_after_kill == (60 + 300 - 65) * SECOND
+    assert Settings(standbys=0).review(runners=2).gap_after_kill == (60 + 300) * SECOND
+    fourteen = Settings(runs_per_cycle="every_slot").review(runners=14)
+    assert fourteen.gap_without_fault == 300 * SECOND / 14
+
+
+def test_a_heartbeat_that_is_due_at_the_end_of_a_cycle_counts_in_it() -> None:
+    review = Settings(heartbeat_timeout=70 * SECOND).review(runners=3)  # each 23.3 s
+    assert review.heartbeats_per_cycle == 13 * 3
+
+
 # Findings -----------------------------------------------------------------------------------
 
-FINE = Settings().review(runners=3, longest_run=SECOND)
+RUN = SECOND
+DEFAULT = Settings()
+EVERY_SLOT = Settings(runs_per_cycle="every_slot")
 
 
-def the_one_more(review: Review) -> Finding:
-    [finding] = review.findings
-    return finding
+def findings(settings: Settings, runners: int = 3, **known: timedelta) -> list[Finding]:
+    review = settings.review(runners=runners, **({"longest_run": RUN} | known))
+    assert review.has_errors == any(f.level is Level.ERROR for f in review.findings)
+    return list(review.findings)
 
 
 def test_a_configuration_in_which_all_is_well_has_no_findings() -> None:
-    assert FINE.findings == ()
-    assert not FINE.has_errors
+    assert findings(DEFAULT) == []
 
 
 def test_nobody_can_start_is_an_error_and_promises_no_gap() -> None:
-    settings = Settings(runs_per_cycle="every_slot")
-    review = settings.review(runners=15, longest_run=SECOND)
-    finding = the_one_more(review)
-    assert review.has_errors
-    assert finding.level is Level.ERROR
-    assert "leaves nothing of a slot of 20s (15 slots): nobody ever starts" in finding.meaning
-    assert "at most 14 runners" in finding.change
+    assert findings(EVERY_SLOT, 15) == [
+        Finding(
+            Level.ERROR,
+            "the margin of 20s leaves nothing of a slot of 20s (15 slots): nobody ever starts",
+            "have at most 14 runners, shorten the margin below 20s, lengthen the interval, or run "
+            "once in each cycle",
+        )
+    ]
+    review = EVERY_SLOT.review(runners=15)
     assert {review.gap_without_fault, review.gap_with_one_dead, review.gap_after_kill} == {None}
     assert review.closed_share == 1.0
-    assert not settings.review(runners=14, longest_run=timedelta(0)).has_errors
+    assert not EVERY_SLOT.review(runners=14).has_errors
+    wide = replace(EVERY_SLOT, spread_margin=200 * SECOND)
+    assert [f.level for f in findings(wide, 2)] == [Level.ERROR]
+    assert wide.review(runners=2).gap_without_fault is None
+    assert wide.review(runners=1).gap_without_fault == 300 * SECOND
 
 
 def test_near_the_most_runners_is_a_warning_from_half_of_them_on() -> None:
-    settings = Settings(runs_per_cycle="every_slot")
-    assert settings.review(runners=7, longest_run=SECOND).findings == ()
-    finding = the_one_more(settings.review(runners=8, longest_run=SECOND))
-    assert finding.level is Level.WARNING
-    assert finding.meaning.startswith("8 slots of at most 14 that the margin of 20s allows")
+    assert findings(EVERY_SLOT, 7) == []
+    assert findings(EVERY_SLOT, 8) == [
+        Finding(
+            Level.WARNING,
+            "8 slots of at most 14 that the margin of 20s allows: twice as many runners and "
+            "nobody starts any more",
+            "lengthen the interval, shorten the margin, or run once in each cycle",
+        )
+    ]
+    of_three = replace(EVERY_SLOT, spread_margin=80 * SECOND)
+    assert [f.level for f in findings(of_three, 2)] == [Level.WARNING]
+    assert "2 slots of at most 3" in findings(of_three, 2)[0].meaning
+    of_one = replace(EVERY_SLOT, spread_margin=200 * SECOND)
+    assert [f.change for f in findings(of_one, 1)] == ["start a second runner"]
 
 
 def test_a_window_that_reaches_into_the_run_margin_is_a_warning() -> None:
-    settings = Settings(max_start_slot_fraction=1.0)
-    levels = [f.level for f in settings.review(runners=3, longest_run=SECOND).findings]
-    assert levels == [Level.WARNING]
-    assert "with only 0s of its slot left" in settings.review(runners=3).findings[0].meaning
+    for runners in (1, 2, 3):
+        late = replace(DEFAULT, max_start_slot_fraction=1.0)
+        assert findings(late, runners)[0] == Finding(
+            Level.WARNING,
+            "a turn may start with only 0s of its slot left, and one with less than 50ms left "
+            "ends at once",
+            "lower the part of a slot within which a turn may start",
+        )
+    assert findings(replace(DEFAULT, min_run_margin=40 * SECOND)) == []
+    assert len(findings(replace(DEFAULT, min_run_margin=40 * SECOND + MICROSECOND))) == 1
 
 
 def test_a_skew_beyond_the_margin_is_a_warning() -> None:
-    at_most = Settings().review(runners=3, longest_run=SECOND, clock_skew=20 * SECOND)
-    assert at_most.findings == ()
-    more = Settings().review(runners=3, longest_run=SECOND, clock_skew=20 * SECOND + MICROSECOND)
-    assert the_one_more(more).level is Level.WARNING
-    assert "exceeds the margin of 20s" in the_one_more(more).meaning
+    assert findings(DEFAULT, clock_skew=20 * SECOND) == []
+    assert findings(DEFAULT, clock_skew=21 * SECOND) == [
+        Finding(
+            Level.WARNING,
+            "a clock skew of 21s exceeds the margin of 20s: runners that decide by their own "
+            "clocks could be cleared together. The storage's clock and its gate are not affected",
+            "set the margin to the clock skew or more, or keep to the storage's clock",
+        )
+    ]
 
 
 def test_a_lone_runner_and_no_standby_are_warnings() -> None:
-    alone = the_one_more(Settings().review(runners=1, longest_run=SECOND))
-    assert (alone.level, alone.change) == (Level.WARNING, "start a second runner")
-    nobody = the_one_more(Settings(standbys=0).review(runners=2, longest_run=SECOND))
-    assert (nobody.level, nobody.change) == (Level.WARNING, "have one standby or more")
+    assert findings(DEFAULT, 1) == [
+        Finding(
+            Level.WARNING,
+            "one runner alone: when it dies, the service stops until it is back",
+            "start a second runner",
+        )
+    ]
+    assert findings(replace(DEFAULT, standbys=0), 2) == [
+        Finding(
+            Level.WARNING,
+            "no standby: a cycle whose primary is dead, or whose turn fails, is missed",
+            "have one standby or more",
+        )
+    ]
 
 
-def test_a_run_as_long_as_the_cycle_is_an_error_and_one_longer_than_its_slot_a_warning() -> None:
-    interval = Settings().interval
-    too_long = the_one_more(Settings().review(runners=3, longest_run=interval))
-    assert (too_long.level, too_long.change[:8]) == (Level.ERROR, "lengthen")
-    late = Settings().review(runners=3, longest_run=interval - MICROSECOND)
-    assert the_one_more(late).level is Level.WARNING
-    assert "keep runs within 1m" in the_one_more(late).change
+def test_a_run_as_long_as_the_cycle_is_an_error() -> None:
+    assert findings(DEFAULT, longest_run=DEFAULT.interval) == [
+        Finding(
+            Level.ERROR,
+            "a run of 5m is as long as the interval of 5m, or longer: cycles will be missed",
+            "lengthen the interval, or shorten the run",
+        )
+    ]
 
 
-def test_what_is_not_known_or_not_kept_is_noted() -> None:
-    unknown = the_one_more(Settings().review(runners=3))
-    assert (unknown.level, unknown.change) == (Level.NOTE, "give the longest run")
-    short = Settings(retention_age=timedelta(minutes=9))
-    assert the_one_more(short.review(runners=3, longest_run=SECOND)).level is Level.NOTE
+def test_a_run_that_reaches_into_the_next_slot_is_a_warning() -> None:
+    skew = 10 * SECOND
+    assert findings(DEFAULT, longest_run=60 * SECOND) == []
+    assert findings(DEFAULT, longest_run=50 * SECOND, clock_skew=skew) == []
+    assert findings(DEFAULT, longest_run=51 * SECOND, clock_skew=skew) == [
+        Finding(
+            Level.WARNING,
+            "a run of 51s that starts late reaches into the next slot: only the storage's gate "
+            "keeps the next runner waiting",
+            "keep runs within 50s, lower the part of a slot within which a turn may start, or "
+            "lengthen the interval",
+        )
+    ]
+    assert "keep runs within 0s" in findings(DEFAULT, clock_skew=90 * SECOND)[1].change
+
+
+def test_what_is_not_known_is_noted() -> None:
+    assert DEFAULT.review(runners=3).findings == (
+        Finding(
+            Level.NOTE,
+            "the longest run is not known, so whether turns fit their slots cannot be said",
+            "give the longest run",
+        ),
+    )
+
+
+def test_a_history_of_less_than_two_cycles_is_noted() -> None:
+    assert findings(replace(DEFAULT, retention_age=timedelta(minutes=10))) == []
+    assert findings(replace(DEFAULT, retention_age=timedelta(minutes=9))) == [
+        Finding(
+            Level.NOTE,
+            "the history of 9m is shorter than two cycles",
+            "keep the history for longer, to see more than the last run",
+        )
+    ]

@@ -179,6 +179,24 @@ def test_a_margin_as_wide_as_a_slot_is_refused_with_both_values() -> None:
     assert Settings(spread_margin=99 * SECOND).spread_margin == 99 * SECOND
 
 
+def test_the_shortest_slot_counts_where_they_differ_by_a_microsecond() -> None:
+    small = 200 * MICROSECOND
+    said = refusal(
+        interval=small,
+        heartbeat_timeout=small,
+        min_run_margin=timedelta(0),
+        spread_margin=66 * MICROSECOND,
+    )
+    assert said.startswith("spread_margin (66us) must be shorter than a slot, which is 66us: ")
+
+
+def test_with_one_standby_a_slot_is_half_of_the_interval() -> None:
+    assert refusal(spread_margin=150 * SECOND, standbys=1) == (
+        "spread_margin (2m30s) must be shorter than a slot, which is 2m30s: the interval (5m) "
+        "shared by 1 + standbys (1)"
+    )
+
+
 def test_a_run_margin_that_leaves_nothing_of_a_slot_is_refused_with_all_values() -> None:
     assert refusal(min_run_margin=80 * SECOND) == (
         "min_run_margin (1m20s) must be shorter than a slot, which is 1m40s: the interval (5m) "
@@ -225,6 +243,13 @@ def test_defaults_can_be_scaled_to_any_interval(interval: timedelta, standbys: i
     assert made.heartbeat_timeout == min(60 * SECOND, interval / 5)
     assert made.min_run_margin == min(timedelta(milliseconds=50), interval / 100)
     assert made.retention_age == max(timedelta(hours=1), interval * 12)
+
+
+def test_the_defaults_of_a_second_are_those_of_the_documentation() -> None:
+    made = Settings.for_interval(SECOND)
+    assert made.min_run_margin == timedelta(milliseconds=10)
+    assert made.heartbeat_timeout == timedelta(milliseconds=200)
+    assert made.spread_margin == timedelta(microseconds=66_667)
 
 
 def test_scaling_changes_no_default_where_the_interval_is_the_default() -> None:

@@ -211,6 +211,25 @@ def test_the_next_turn_is_the_first_slot_in_which_the_decision_would_clear_the_r
         assert found.role is found.slot.role
 
 
+def test_the_latest_start_of_a_slot_is_its_runners_next_turn_and_not_a_microsecond_later() -> None:
+    latest = NOON + 0.5 * ONCE.interval
+    found = next_turn("r0", runners(1), "s", latest, ONCE)
+    assert found is not None
+    assert found.slot.start == NOON
+    later = next_turn("r0", runners(1), "s", latest + MICROSECOND, ONCE)
+    assert later is not None
+    assert later.slot.start == NOON + ONCE.interval
+
+
+def test_the_end_of_a_slot_is_too_late_where_a_start_is_never_called_late() -> None:
+    settings = replace(EVERY_SLOT, max_start_slot_fraction=1.0)
+    slot = slot_at(0, 2, "r0", NOON, settings)
+    for at, start in ((slot.end - MICROSECOND, NOON), (slot.end, NOON + settings.interval)):
+        found = next_turn("r0", runners(2), "s", at, settings)
+        assert found is not None
+        assert found.slot.start == start
+
+
 def test_who_is_not_in_the_stable_set_has_no_next_turn() -> None:
     assert next_turn("stranger", runners(3), "s", NOON, ONCE) is None
     assert next_turn("r0", (), "s", NOON, ONCE) is None
