@@ -189,8 +189,9 @@ class World:
 
     def _work(self, member: Member, turn: Turn) -> None:
         now = self.clock.monotonic()
-        end = now + self.turn_takes.total_seconds()
-        kill_at = None if member.kill_at is None else now + member.kill_at
+        # To the microsecond, as the clock counts: what a float is off by would never be over.
+        end = round(now + self.turn_takes.total_seconds(), 6)
+        kill_at = None if member.kill_at is None else round(now + member.kill_at, 6)
         heartbeat = self.settings.heartbeat_interval.total_seconds()
         while (now := self.clock.monotonic()) < end:
             self._run_until(min(t for t in (now + heartbeat, end, kill_at) if t is not None))

@@ -8,6 +8,8 @@ from turnwise.settings import Settings
 
 _FIRST_BACKOFF_SECONDS = 0.1
 _MOST_DOUBLINGS = 30
+# Storages count microseconds. What is left below that is a float's error, and no wait would end it.
+_STORAGE_DIGITS = 6
 
 
 def monotonic_seconds() -> float:
@@ -77,4 +79,5 @@ class Pace:
         if self._round_due is None or self._storage_now is None:
             return 0.0
         now, asked_at = self._storage_now
-        return (self._round_due - now).total_seconds() - (self._monotonic() - asked_at)
+        left = (self._round_due - now).total_seconds() - (self._monotonic() - asked_at)
+        return round(left, _STORAGE_DIGITS)
