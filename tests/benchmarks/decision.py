@@ -231,10 +231,10 @@ def main() -> None:
     if arguments.json:
         json.dump(about | {"figures": [asdict(figure) for figure in figures]}, sys.stdout, indent=1)
         return
-    print(f"commit {about['commit']}, {about['python']}; times in nanoseconds\n")  # noqa: T201
-    print(f"{'path':14}{'runners':>8}{'decision':>11}{'floor':>9}{'ratio':>8}{'scan':>10}")  # noqa: T201
+    print(f"commit {about['commit']}, {about['python']}; times in nanoseconds\n")
+    print(f"{'path':14}{'runners':>8}{'decision':>11}{'floor':>9}{'ratio':>8}{'scan':>10}")
     for figure in figures:
-        print(  # noqa: T201
+        print(
             f"{figure.path:14}{figure.runners:8,}{figure.decision_ns:11,.0f}{figure.floor_ns:9,.0f}"
             f"{figure.ratio:8.2f}{figure.scan_ns:10,.0f}"
         )
@@ -243,7 +243,7 @@ def main() -> None:
         for count in (COUNTS[0], COUNTS[-1])
     )
     decision, scan = last.decision_ns - first.decision_ns, last.scan_ns - first.scan_ns
-    print(f"\ngrowth per runner, over that of the scan: {decision / scan:.2f}")  # noqa: T201
+    print(f"\ngrowth per runner, over that of the scan: {decision / scan:.2f}")
 
 
 if __name__ == "__main__":
