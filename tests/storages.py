@@ -89,9 +89,10 @@ def emptied(server: servers.Server) -> str:
 SHARED: dict[str, Callable[[Path], str]] = {
     "sqlite-file": lambda folder: f"sqlite:///{folder / 'turns.db'}",
     "postgresql": lambda _: emptied(servers.postgres()),
-    "redis": lambda _: f"{servers.redis().url}?key_prefix={uuid4().hex}",
 }
 """The URLs of fresh storages that several processes can share."""
+if servers.redis_executable() is not None:
+    SHARED["redis"] = lambda _: f"{servers.redis().url}?key_prefix={uuid4().hex}"
 if servers.mariadb_is_here():
     SHARED["mariadb"] = lambda _: emptied(servers.mariadb())
 

@@ -18,6 +18,7 @@ from turnwise.backends import Participant
 from turnwise.backends.redis import RedisBackend
 
 WHO = Participant("a", "boot")
+pytestmark = pytest.mark.skipif(servers.redis_executable() is None, reason=servers.WHY_NO_REDIS)
 
 
 def fresh_url() -> str:
