@@ -22,6 +22,7 @@ from turnwise.backends.redis import RedisBackend
 from turnwise.backends.sql import SqlBackend
 from turnwise.membership import cycle_at
 
+MOST_EXAMPLES_IN_CI = 2000
 SECOND = timedelta(seconds=1)
 MICROSECOND = timedelta(microseconds=1)
 RUNNING = AtomicServiceExecutionStatus.RUNNING
@@ -41,9 +42,14 @@ SETTINGS = Settings(
 """Cycles of a minute; slots of 20 s with two standbys; a heartbeat each 7 s."""
 
 
-def share_of_the_profile(share: int) -> hypothesis_settings:
-    """Settings for examples that each drive a storage: so many times fewer than of pure ones."""
-    return hypothesis_settings(max_examples=hypothesis_settings().max_examples // share)
+def share_of_the_profile(share: int, most: int = 50) -> hypothesis_settings:
+    """Settings for examples that each drive a storage: so many times fewer than of pure ones.
+
+    At most ``most``, but for the profile that is run on demand: there are many storages.
+    """
+    examples = hypothesis_settings().max_examples // share
+    on_demand = hypothesis_settings().max_examples > MOST_EXAMPLES_IN_CI
+    return hypothesis_settings(max_examples=examples if on_demand else min(examples, most))
 
 
 class ManualClock:

@@ -116,7 +116,7 @@ def test_a_turn_tells_its_run_and_token_and_what_is_left_of_its_slot(alone: Alon
     assert (record.stable_size, record.status) == (1, RUNNING)
 
 
-@share_of_the_profile(3)
+@share_of_the_profile(3, most=500)
 @given(
     on_the_way=st.integers(0, 3_000_000),
     on_the_way_back=st.integers(0, 3_000_000),

@@ -236,7 +236,7 @@ def inflict(world: World, fault: str, pick: int) -> None:
                 member.storage.fail(operation, after=fault == "lose answers", times=1 + pick % 3)
 
 
-@share_of_the_profile(4)
+@share_of_the_profile(4, most=500)
 @given(
     plan=st.lists(st.tuples(faults, st.integers(0, 100).map(lambda s: s * SECOND)), max_size=12),
     takes=st.sampled_from([SECOND, 10 * SECOND, 25 * SECOND]),
