@@ -1,5 +1,6 @@
 """``turnwise run``, with real processes, real children and real signals."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -135,12 +136,24 @@ def test_a_child_that_outlives_its_grace_time_is_killed_and_recorded(tmp_path: P
     assert (str(run.status), run.reason) == ("abandoned", "signal:SIGKILL")
 
 
+def is_guarded(group: int) -> bool:
+    """Whether the guard's command line is among those of this host's processes."""
+    wanted = f"turnwise-guard\0{group}\0".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if (process / "cmdline").read_bytes().endswith(wanted):
+                return True
+    return False
+
+
 def test_a_killed_turnwise_takes_its_childs_whole_group_with_it(tmp_path: Path) -> None:
     script = "sleep 60 & echo $! > grandchild; echo $$ > child; wait"
     with RunProcess(tmp_path, "alice", *SHORT, command=["sh", "-c", script]) as runner:
         eventually((tmp_path / "child").exists, "the child runs")
         pids = [int((tmp_path / name).read_text()) for name in ("child", "grandchild")]
         assert all(map(is_alive, pids))
+        # A moment after the child; what a kill between the two does, the documentation says.
+        eventually(lambda: is_guarded(pids[0]), "the guard runs")
         runner.send(signal.SIGKILL)
         runner.wait()
         eventually(lambda: not any(map(is_alive, pids)), "child and grandchild are gone")
