@@ -230,10 +230,14 @@ class TurnTaker:
         if not self._is_still_held(turn):
             return _refused(claim, f"{OWNER_DEAD}: the admission was answered too late")
         if self._heartbeat_thread:
-            interval = self.settings.heartbeat_interval.total_seconds()
-            self._keeper = TurnKeeper(turn, self.heartbeat, interval)
+            self._keeper = self._keeper_of(turn)
             self._keeper.start()
         return turn
+
+    def _keeper_of(self, turn: Turn) -> TurnKeeper:
+        """What keeps a turn alive; in virtual time it is no thread."""
+        interval = self.settings.heartbeat_interval.total_seconds()
+        return TurnKeeper(turn, self.heartbeat, interval)
 
     def _turn(self, run: AtomicServiceRun, fencing_token: int, asked_at: float, look: Look) -> Turn:
         slot_end, started_at = run.slot_end or look.cycle.end, run.started_at or look.now
