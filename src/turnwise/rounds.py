@@ -259,10 +259,14 @@ class TurnTaker:
             _log.warning("%s", lost)
 
     def _is_still_held(self, turn: Turn) -> bool:
-        """Renew a turn whose admission was long in coming, before it begins."""
+        """Renew a turn whose admission was long in coming, before it begins.
+
+        What is answered after the timeout says nothing any more.
+        """
         if turn.silence() < self.settings.heartbeat_interval.total_seconds():
             return True
-        return self.heartbeat(turn).holds_run
+        holds_run = self.heartbeat(turn).holds_run
+        return holds_run and turn.silence() < self.settings.heartbeat_timeout.total_seconds()
 
     def _next_chance(self, claim: AtomicServiceClaim, look: Look) -> datetime:
         """The next instant at which a round could bring a turn."""

@@ -29,6 +29,7 @@ class Faults:
             FaultKind.OUTAGE: self._outage,
             FaultKind.SLOW: self._slow,
             FaultKind.LOST_REPLY: self._lost_reply,
+            FaultKind.LOST_ACKNOWLEDGEMENT: self._lost_acknowledgement,
             FaultKind.LATE_COMMIT: self._late_commit,
             FaultKind.LEAVE: self._leave,
             FaultKind.JOIN: self._join,
@@ -66,7 +67,7 @@ class Faults:
         return self._time.now + microseconds(incident.lasts)
 
     def _healed(self) -> None:
-        self._laboratory.work.heal()
+        self._laboratory.heal()
 
     def _crash(self, incident: Incident, process: RunnerProcess | None) -> None:
         if process is None or incident.place is None:
@@ -101,7 +102,7 @@ class Faults:
     def _trouble_all(self, until: int, beyond: int = 0) -> None:
         self._network.troubled_until = max(self._network.troubled_until, until)
         storage = self._laboratory.storage
-        storage.network_disturbed = max(storage.network_disturbed, until + beyond)
+        storage.disturbances.add(self._time.now, until + beyond)
 
     def _lost_reply(self, incident: Incident, process: RunnerProcess | None) -> None:
         if process is not None:
@@ -109,6 +110,10 @@ class Faults:
             process.lost_reply = (self._until(incident), delay)
             process.trouble(self._until(incident))
             process.disturb(self._until(incident) + delay)
+
+    def _lost_acknowledgement(self, _: Incident, process: RunnerProcess | None) -> None:
+        if process is not None:
+            process.loses_next_acknowledgement = True
 
     def _late_commit(self, incident: Incident, process: RunnerProcess | None) -> None:
         if process is not None:

@@ -59,7 +59,7 @@ class Laboratory:
         self.time = VirtualTime()
         self.violations = Violations(self.time.clock)
         gated = scenario.clock == "storage"
-        self.storage = WatchedStorage(self.time, scenario.settings, self.violations, gated=gated)
+        self.storage = WatchedStorage(self.time, scenario, self.violations)
         make = parts.backend if gated else NoGate
         self.storage.backend = make(self.storage.clock)
         self.network = Network(scenario.latency, scenario.random("network"))
@@ -120,6 +120,12 @@ class Laboratory:
         self._started.append(process)
         process.start(runner)
         return process
+
+    def heal(self) -> None:
+        """Nothing goes wrong any more."""
+        self.work.heal()
+        for process in self._started:
+            process.loses_next_acknowledgement = False
 
     def replace_in(self, place: int, *, same_id: bool = False) -> None:
         """Start a process in a place, unless somebody else has filled it meanwhile."""

@@ -134,6 +134,7 @@ class Link:
         if (
             self._always_calm
             and now >= process.troubled_until
+            and not process.loses_next_acknowledgement
             and now >= self._network.troubled_until
         ):
             self._storage.asking = process
@@ -150,7 +151,7 @@ class Link:
 
     def _ask_in_trouble(self, name: str, act: Callable[[int | None], _T]) -> _T:
         self._travel(name)
-        self._lose_the_answer(act)
+        self._lose_the_answer(name, act)
         answer = self._act_late(name, act)
         self._travel(name)
         return answer
@@ -168,15 +169,27 @@ class Link:
         if self._time.now < until:
             raise StorageError(f"no connection for {name}")
 
-    def _lose_the_answer(self, act: Callable[[int | None], _T]) -> None:
+    def _lose_the_answer(self, name: str, act: Callable[[int | None], _T]) -> None:
         until, delay = self._process.lost_reply
+        if self._process.loses_next_acknowledgement and name in ("admit", "finish"):
+            self._process.loses_next_acknowledgement = False
+            self._process.disturb(self._time.now)
+            until, delay = self._time.now + 1, 0
         if self._time.now >= until:
             return
         if delay:
-            self._time.at(self._time.now + delay, lambda: act(None))
+            self._time.at(self._time.now + delay, lambda: self._act_detached(act))
         else:
             act(None)
         raise StorageError("the answer was lost")
+
+    def _act_detached(self, act: Callable[[int | None], _T]) -> None:
+        """Nobody waits for it any more."""
+        self._storage.detached = True
+        try:
+            act(None)
+        finally:
+            self._storage.detached = False
 
     def _act_late(self, name: str, act: Callable[[int | None], _T]) -> _T:
         until, most = self._process.late_commit

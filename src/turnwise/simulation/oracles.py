@@ -7,6 +7,7 @@
 """
 
 from collections.abc import Iterable
+from datetime import timedelta
 
 from turnwise.settings import Settings
 from turnwise.simulation.processes import RunnerProcess
@@ -31,7 +32,7 @@ class CycleOracle:
         self._settings = scenario.settings
         self._storage = storage
         self._say = violations.add
-        self._gated = scenario.clock == "storage"
+        self._asks_why = scenario.clock == "storage" and messages_fit(scenario)
         # A runner that could not reach the storage tries again after a heartbeat at the latest.
         self._slack = 2 * microseconds(scenario.settings.heartbeat_interval) + 1_000_000
         self.served = 0
@@ -53,7 +54,7 @@ class CycleOracle:
             self._still_open.append(number)
             return
         self.missed += 1
-        if self._gated and self._storage.network_disturbed < start - self._slack:
+        if self._asks_why and self._storage.disturbances.last < start - self._slack:
             self._require_an_excuse(number, start, seen, processes)
 
     def _count_what_was_open(self) -> None:
@@ -93,8 +94,20 @@ class CycleOracle:
 
     def _was_well(self, process: RunnerProcess, start: int) -> bool:
         at_work = process.turn is not None or process.worked_until >= start
-        disturbed = process.last_disturbed >= start - self._slack
+        disturbed = process.disturbances.last >= start - self._slack
         return process.alive and not (process.stopping or at_work or disturbed)
+
+
+def messages_fit(scenario: Scenario) -> bool:
+    """Whether two rounds of messages fit the part of a slot in which a turn may start.
+
+    What is promised leaves out the time of messages: where they take longer, nobody may start.
+    """
+    settings = scenario.settings
+    # A runner more for each that may join.
+    slots = settings.slots(2 * scenario.runners)
+    slot = settings.interval / slots - (settings.spread_margin if slots > 1 else timedelta(0))
+    return 4 * scenario.latency.most <= slot * settings.max_start_slot_fraction
 
 
 def bound_after_healing(settings: Settings, runners: int) -> int:
@@ -118,6 +131,8 @@ def require_that_it_came_back(
 ) -> None:
     """After the last fault the service starts within the bound, whoever was at work then."""
     settings = scenario.settings
+    if not messages_fit(scenario):
+        return
     due = max(
         healed_at + bound_after_healing(settings, scenario.runners),
         busy_until + microseconds(settings.interval + settings.interval),

@@ -7,6 +7,7 @@ from turnwise.backends import Backend, Heartbeat, Look
 from turnwise.rounds import TurnTaker
 from turnwise.runner import Runner
 from turnwise.settings import Settings
+from turnwise.simulation.calm import Disturbances
 from turnwise.simulation.virtual_time import (
     Killed,
     VirtualEvent,
@@ -99,8 +100,10 @@ class RunnerProcess(VirtualProcess):
         self.cut_off_until = 0
         self.lost_reply: tuple[int, int] = (0, 0)
         self.late_commit: tuple[int, int] = (0, 0)
+        self.loses_next_acknowledgement = False
         self.troubled_until = 0
-        self.last_disturbed = time.now  # it has just started
+        self.disturbances = Disturbances()
+        self.disturb(time.now)  # it has just started
         self.last_beat = -NEVER
         self.joined_at: int | None = None
         self.last_look: Look | None = None
@@ -143,7 +146,7 @@ class RunnerProcess(VirtualProcess):
 
     def disturb(self, until: int) -> None:
         """Something is wrong with it until then."""
-        self.last_disturbed = max(self.last_disturbed, until)
+        self.disturbances.add(self.time.now, until)
 
     def trouble(self, until: int) -> None:
         """Its way to the storage is not what it should be until then."""

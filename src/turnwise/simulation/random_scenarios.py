@@ -36,7 +36,7 @@ def random_scenario(seed: int, *, cycles: int = 12) -> Scenario:
         faults=_faults(random, settings, cycles),
         duration=cycles * settings.interval,
         quiet=min(5, cycles // 2) * settings.interval,
-        latency=_pick_one(random, (NOTHING, Uniform(timedelta(0), _SECOND / 50))),
+        latency=_latency(random, settings),
         clock_skew=_pick(random, (timedelta(0), _SECOND, 45 * _SECOND)),
         seed=seed,
     )
@@ -55,6 +55,13 @@ def _settings(random: Random) -> Settings:
         retention_age=_pick(random, (90 * _SECOND, 3600 * _SECOND)),
         retention_count=_pick(random, (1, 1000)),
     )
+
+
+def _latency(random: Random, settings: Settings) -> Distribution:
+    """None, of milliseconds, or so long that much can happen to a request on its way."""
+    long = settings.heartbeat_timeout / 10
+    latencies = NOTHING, Uniform(timedelta(0), _SECOND / 50), Uniform(timedelta(0), long)
+    return _pick_one(random, latencies)
 
 
 def _job(random: Random, settings: Settings) -> Distribution:
@@ -101,7 +108,7 @@ def _faults(random: Random, settings: Settings, cycles: int) -> tuple[Fault, ...
     return tuple(
         Fault(
             kind,
-            settings.interval * cycles / _pick(random, (2, 4, 12)),
+            settings.interval * cycles / _pick(random, (2, 4, 12, 36)),
             lasts.get(kind, NOTHING),
             delay.get(kind, NOTHING),
         )

@@ -116,6 +116,8 @@ class FaultKind(StrEnum):
     """For ``lasts`` each request of all takes up to ``delay`` more, there and back."""
     LOST_REPLY = "lost_reply"
     """For ``lasts`` one runner's requests fail for it, and take effect after ``delay``."""
+    LOST_ACKNOWLEDGEMENT = "lost_acknowledgement"
+    """The answer to one runner's next request to the gate is lost; it takes effect."""
     LATE_COMMIT = "late_commit"
     """For ``lasts`` what one runner writes bears the time of its arrival, and is seen later, by
     up to ``delay``, by others."""
@@ -137,6 +139,7 @@ OF_ONE_RUNNER = (
     FaultKind.PAUSE,
     FaultKind.CUT_OFF,
     FaultKind.LOST_REPLY,
+    FaultKind.LOST_ACKNOWLEDGEMENT,
     FaultKind.LATE_COMMIT,
     FaultKind.LEAVE,
 )

@@ -37,7 +37,9 @@ from turnwise.backends import (
 )
 from turnwise.membership import cycle_at
 from turnwise.settings import Settings
+from turnwise.simulation.calm import Disturbances, longest_calm
 from turnwise.simulation.processes import NEVER, SERVICE, RunnerProcess
+from turnwise.simulation.scenario import Scenario
 from turnwise.simulation.violations import Violations
 from turnwise.simulation.virtual_time import START, VirtualTime, microseconds
 from turnwise.timetable import slot_at
@@ -47,7 +49,7 @@ _COMPLETED = AtomicServiceExecutionStatus.COMPLETED
 _REMEMBERED_ENDS = 4
 _REMEMBERED_CYCLES = 100
 _MICROSECOND = timedelta(microseconds=1)
-_LONGEST_BACKOFF = 3_000_000  # microseconds, with some for the messages
+_LONGEST_BACKOFF = 3_000_000  # microseconds, and some more
 
 
 @dataclass(slots=True)
@@ -79,26 +81,27 @@ class CycleSeen:
 class WatchedStorage:
     """A backend whose every operation is watched. ``asking`` is the process that asks.
 
-    ``stamp`` is the instant that a late write bears, None for the present one.
+    ``stamp`` is the instant that a late write bears, None for the present one; ``detached``
+    says that who asked has given up waiting for the answer.
     """
 
     def __init__(
         self,
         time: VirtualTime,
-        settings: Settings,
+        scenario: Scenario,
         violations: Violations,
-        *,
-        gated: bool,
     ) -> None:
         self._time = time
-        self._settings = settings
+        self._settings = settings = scenario.settings
         self._say = violations.add
-        self._gated = gated
+        self._gated = scenario.clock == "storage"
         self._timeout = microseconds(settings.heartbeat_timeout)
+        self._answered_within = _LONGEST_BACKOFF + 4 * microseconds(scenario.latency.most)
         self.backend: Backend
         self.asking: RunnerProcess | None = None
         self.stamp: int | None = None
-        self.network_disturbed = -1
+        self.detached = False
+        self.disturbances = Disturbances()
         self.open: dict[str, OpenRun] = {}
         self.cycles: dict[int, CycleSeen] = {}
         self.executions: Counter[str] = Counter()
@@ -172,7 +175,7 @@ class WatchedStorage:
         look: Look,
     ) -> Admission:
         """See :class:`turnwise.backends.Backend`."""
-        if self._gated and process.last_look is not None:
+        if self._gated and process.last_look is not None and not self.detached:
             # What the storage told it, whatever it has made of that.
             self._require_a_place_in_the_list(process, run, process.last_look)
         admission = self.backend.admit(service, run, settings, look)
@@ -268,7 +271,8 @@ class WatchedStorage:
                 self._say(f"fencing token {token} was handed out after {self._last_token}")
             if self.open:
                 self._say(f"a run of {process.runner_id} was admitted while another is open")
-            if serves in self._served:
+            # One that comes after its cycle may find that purged; it must not begin.
+            if serves in self._served and self.cycle_number(now) == look.cycle.number:
                 self._say(f"a run of {process.runner_id} was admitted to a cycle that is served")
         self._last_token = max(token, self._last_token)
         run_id = run.atomic_service_id.atomic_service_run_id
@@ -279,7 +283,7 @@ class WatchedStorage:
             look.cycle.number,
             run.slot_end or look.cycle.end,
             now,
-            orphan=self.asking is None,
+            orphan=self.detached,
         )
 
     def _note_refusal(self, process: RunnerProcess, refusal: str, look: Look) -> None:
@@ -356,17 +360,18 @@ class WatchedStorage:
     def _require_a_dead_owner(self, run: OpenRun, record: ExecutionRecord) -> None:
         """Whoever was well has kept its run alive or closed it.
 
-        Excused is who was disturbed after it had last kept the run alive, and has since given
-        up: asking what became of an admission ends with the slot, closing after the timeout.
+        Who was not at all times must have done so when it was: while it is at work it sends
+        heartbeats; before it has begun it asks what became of its admission, until its slot
+        ends. Closing is given up after the timeout.
         """
-        owner, kept = run.owner, microseconds(record.last_heartbeat - START)
-        disturbed = max(owner.last_disturbed, self.network_disturbed)
+        owner, now, kept = run.owner, self._time.now, microseconds(record.last_heartbeat - START)
         if run.orphan or not owner.alive or owner.stopping:
             return
-        at_work = owner.turn is not None and owner.begun == run.run_id
-        could_ask = disturbed < microseconds(run.slot_end - START) - _LONGEST_BACKOFF
-        asked = owner.begun != run.run_id and kept <= run.admitted_at and could_ask
-        if disturbed >= kept and not at_work and not asked:
-            return
-        if self._time.now - max(kept, disturbed) >= self._timeout:
+        if owner.begun != run.run_id and kept <= run.admitted_at:
+            until, enough = min(now, microseconds(run.slot_end - START)), self._answered_within
+        elif owner.turn is not None and owner.begun == run.run_id:
+            until, enough = now, max(self._timeout // 2, self._answered_within)
+        else:
+            until, enough = now, now - kept
+        if longest_calm(kept, until, owner.disturbances, self.disturbances) >= enough:
             self._say(f"runner {owner.runner_id} is well, and lost the run that it is at")
