@@ -105,10 +105,13 @@ class WatchedStorage:
         self.open: dict[str, OpenRun] = {}
         self.cycles: dict[int, CycleSeen] = {}
         self.executions: Counter[str] = Counter()
-        self.disagreements: set[int] = set()
+        self.disagreements: set[int] = set()  # a late write crossed into, or out of, them
         self._ended: deque[ExecutionRecord] = deque(maxlen=_REMEMBERED_ENDS)
         self._served: dict[datetime, str] = {}
         self._last_token = 0
+        self._touched: set[str] = (
+            set()
+        )  # rows that a late request has changed, of whichever process
 
     def clock(self) -> datetime:
         """The storage's clock: the true one; with local clocks, that of whoever asks."""
@@ -150,13 +153,14 @@ class WatchedStorage:
         self._after_beat(process, who, look.previous_boot_id, look.joined_at)
         if self._gated:
             self._compare_with_other_looks(look)
-        process.last_look = look
+        if not self.detached:
+            process.last_look = look
         return look
 
     def leave(self, process: RunnerProcess, service: str, who: Participant) -> None:
         """See :class:`turnwise.backends.Backend`."""
         self.backend.leave(service, who)
-        self._note_crossing()
+        self._note_crossing(had_a_row=True)
         process.last_beat = -NEVER
 
     def block(
@@ -211,7 +215,13 @@ class WatchedStorage:
         joined_at: datetime | None,
     ) -> None:
         now = self._time.now if self.stamp is None else self.stamp
+        if self.detached:
+            self._touched.add(process.runner_id)
+            return
         known = now - process.last_beat <= self._timeout and self._gated
+        if process.runner_id in self._touched:
+            self._touched.remove(process.runner_id)
+            known = False
         if known and previous_boot_id != who.boot_id:
             what = "another process has" if previous_boot_id else "nobody has"
             self._say(f"runner {process.runner_id} is alive, and {what} its row")
@@ -222,16 +232,16 @@ class WatchedStorage:
             process.joined_at = joined
         elif not known:
             process.joined_at = None  # it may have joined anew, and will see so with its next look
-        if previous_boot_id is not None:
-            self._note_crossing()
+        self._note_crossing(had_a_row=previous_boot_id is not None)
         process.last_beat = now
 
-    def _note_crossing(self) -> None:
-        """A late write of a runner that had a row: the margin does not cover it."""
-        if self.stamp is not None:
-            cycle = self.cycle_number(self._time.now)
-            if self.cycle_number(self.stamp) != cycle:
-                self.disagreements.add(cycle)
+    def _note_crossing(self, *, had_a_row: bool) -> None:
+        """A write that is seen in a later cycle than it bears: the margin covers joins alone."""
+        if self.stamp is None:
+            return
+        before, after = self.cycle_number(self.stamp), self.cycle_number(self._time.now)
+        if before != after:
+            self.disagreements.update((before, after) if had_a_row else (before,))
 
     def _compare_with_other_looks(self, look: Look) -> None:
         number = look.cycle.number
