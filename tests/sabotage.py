@@ -6,25 +6,24 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from unittest.mock import patch
 
-import turnwise.backends.memory as memory
-import turnwise.rounds as rounds
-from turnwise.atomic_service import AtomicServiceExecutionStatus, AtomicServiceRun
+from turnwise import membership, rounds
+from turnwise.atomic_service import (
+    AtomicServiceClaim,
+    AtomicServiceExecutionStatus,
+    AtomicServiceRun,
+)
 from turnwise.backends import (
-    CYCLE_SERVED,
-    PRIOR_RUNNING,
     Admission,
-    Backend,
     ExecutionRecord,
     Look,
     StorageError,
-    dead_at,
     running_record,
     served_instant,
 )
 from turnwise.backends.memory import MemoryBackend
 from turnwise.gate import Gate
 from turnwise.settings import Settings
-from turnwise.simulation.laboratory import Parts
+from turnwise.simulation.laboratory import SHIPPED, Parts
 from turnwise.simulation.link import Link
 from turnwise.simulation.processes import SimulatedRunner
 from turnwise.simulation.work import Resource
@@ -137,16 +136,16 @@ class MembershipOfNow(MemoryBackend):
 
     def _see(self, service: str, settings: Settings, now: datetime) -> Look:
         look = super()._see(service, settings, now)
-        stable = memory.stable_set(self._of(service).runners.values(), now, settings)
-        digest = memory.set_digest(memory.runner_digest(r.runner_id) for r in stable)
-        scheduled = memory.schedule(stable, service, look.cycle, settings)
+        stable = membership.stable_set(self._of(service).runners.values(), now, settings)
+        digest = membership.set_digest(membership.runner_digest(r.runner_id) for r in stable)
+        scheduled = membership.schedule(stable, service, look.cycle, settings)
         return replace(look, scheduled=scheduled, size=len(stable), digest=digest)
 
 
 class NoMargin(SimulatedRunner):
     """Decides as if there were no guard time."""
 
-    def begin(self) -> "Turn | rounds.AtomicServiceClaim":
+    def begin(self) -> "Turn | AtomicServiceClaim":
         settings = self.settings
         self.settings = replace(settings, spread_margin=timedelta(0))
         try:
@@ -189,32 +188,40 @@ class OwnClock(SimulatedRunner):
         return replace(
             look,
             now=look.now + skew,
-            cycle=memory.cycle_at(look.now + skew, self.settings.interval),
+            cycle=membership.cycle_at(look.now + skew, self.settings.interval),
         )
 
 
 @dataclass(frozen=True)
 class Bug:
-    """A bug: the part that has it, and what must be patched beside."""
+    """A bug: what the oracle says that looks for it, the part that has it, and a patch."""
 
-    parts: Parts
+    found_as: str
+    parts: Parts = SHIPPED
     patched: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
 BUGS = {
-    "no gate": Bug(Parts(backend=NoGate)),
-    "check, then insert": Bug(Parts(backend=InsertsWhatWasChecked, link=CheckThenInsert)),
-    "finalize by name": Bug(Parts(backend=FinishByName)),
-    "unfenced resource": Bug(Parts(resource=UnfencedResource)),
-    "lease shorter than a turn": Bug(Parts(runner=NoRenewal)),
-    "lost acknowledgement taken for a failure": Bug(
-        Parts(), lambda: patch.object(rounds, "Gate", LostIsFailed)
+    "no gate": Bug("was admitted while another is open", Parts(backend=NoGate)),
+    "check, then insert": Bug(
+        "was admitted while another is open",
+        Parts(backend=InsertsWhatWasChecked, link=CheckThenInsert),
     ),
-    "duplicate runner": Bug(Parts(runner_id=lambda place, generation: f"twin-{place // 2}")),
-    "membership not frozen": Bug(Parts(backend=MembershipOfNow)),
-    "margin ignored": Bug(Parts(runner=NoMargin)),
-    "cycle key left out": Bug(Parts(backend=NoCycleKey)),
-    "purge of a RUNNING row": Bug(Parts(backend=PurgesRunning)),
-    "clock of the runner instead of the storage": Bug(Parts(runner=OwnClock)),
+    "finalize by name": Bug("changed the row of another run", Parts(backend=FinishByName)),
+    "unfenced resource": Bug("the resource took a write", Parts(resource=UnfencedResource)),
+    "lease shorter than a turn": Bug("lost the run that it is at", Parts(runner=NoRenewal)),
+    "lost acknowledgement taken for a failure": Bug(
+        "lost the run that it is at", patched=lambda: patch.object(rounds, "Gate", LostIsFailed)
+    ),
+    "duplicate runner": Bug(
+        "another process has its row", Parts(runner_id=lambda place, _: f"twin-{place // 2}")
+    ),
+    "membership not frozen": Bug("saw different stable sets", Parts(backend=MembershipOfNow)),
+    "margin ignored": Bug("outside its own slot", Parts(runner=NoMargin)),
+    "cycle key left out": Bug("to a cycle that is served", Parts(backend=NoCycleKey)),
+    "purge of a RUNNING row": Bug("has disappeared", Parts(backend=PurgesRunning)),
+    "clock of the runner instead of the storage": Bug(
+        "outside its own slot", Parts(runner=OwnClock)
+    ),
 }
 """The sabotage row: the planted bugs that the simulation must find."""

@@ -159,7 +159,9 @@ class Laboratory:
         def report(step: int) -> None:
             progress(step / _PROGRESS_STEPS)
             if step < _PROGRESS_STEPS:
-                self.time.at(end * (step + 1) // _PROGRESS_STEPS, lambda: report(step + 1))
+                # The last is due before the end, at which the loop stops.
+                due = end * (step + 1) // _PROGRESS_STEPS
+                self.time.at(min(due, end - 1), lambda: report(step + 1))
 
         report(0)
 
