@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from turnwise.backends import MissingExtraError, StorageError
-from turnwise.cli import demo, explain, plan, run, status
+from turnwise.cli import demo, explain, plan, run, simulate, status
 from turnwise.cli.errors import BadInput
 
 # typer's own errors, under whichever name its version brings them (ClickException).
@@ -41,6 +41,7 @@ _app.command("plan")(plan.plan)
 _app.command("explain")(explain.explain)
 _app.command("status")(status.status)
 _app.command("demo")(demo.demo)
+_app.command("simulate")(simulate.simulate)
 
 
 def run_app(arguments: list[str]) -> int:

@@ -35,25 +35,23 @@ class VirtualTime:
         self.environment = simpy.Environment(0)
         self.loop = greenlet.getcurrent()
         self.running: VirtualThread | None = None
-
-    @property
-    def now(self) -> int:
-        """Microseconds since the start."""
-        return int(self.environment.now)
+        # Microseconds since the start. A copy of SimPy's: whatever happens sets it first.
+        self.now = 0
 
     def clock(self) -> datetime:
         """The true time, as a storage's clock."""
-        return START + timedelta(0, 0, int(self.environment.now))
+        return START + timedelta(0, 0, self.now)
 
     def monotonic(self) -> float:
         """Seconds since the start."""
-        return self.environment.now / 1e6
+        return self.now / 1e6
 
     def at(self, instant: int, action: Callable[[], object]) -> Timeout:
         """Do something at an instant, now at the earliest."""
         event = Timeout(self.environment, max(0, instant - self.now))
 
         def happen(_: Event) -> None:
+            self.now = int(self.environment.now)
             action()
 
         event.callbacks.append(happen)
@@ -68,6 +66,7 @@ class VirtualTime:
     def run(self, until: int) -> None:
         """Let everything happen that is due until then."""
         self.environment.run(until)
+        self.now = until
 
 
 class VirtualThread:
@@ -121,11 +120,13 @@ class VirtualThread:
     def _woken(self, event: Event) -> None:
         if event is not self._awaited:
             return
-        held_up = self._process.paused_until - self._time.now
+        time = self._time
+        time.now = now = int(time.environment.now)
+        held_up = self._process.paused_until - now
         if held_up > 0:
             self._wake_after(held_up)
             return
-        self._time.running = self
+        time.running = self
         self._greenlet.switch()
 
 
