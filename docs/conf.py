@@ -41,7 +41,7 @@ napoleon_numpy_docstring = False
 
 # A reference that leads nowhere is an error; those to the standard library are no links.
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(collections\.abc|dataclasses|datetime)\..*")]
+nitpick_ignore_regex = [("py:.*", r"(collections\.abc|dataclasses|datetime|random)\..*")]
 
 TABLES = {
     "decision-table": "turnwise.atomic_service",

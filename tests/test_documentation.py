@@ -198,7 +198,8 @@ def test_every_option_of_every_command_is_on_the_page_of_the_command_line() -> N
     shared = sections["Options that say how turns are taken"]
     group = typer.main.get_command(_app)
     for name, command in getattr(group, "commands", {}).items():
-        text = sections[f"turnwise {name}"] + (shared if name in ("run", "plan") else "")
+        has_shared = name in ("run", "plan", "simulate")
+        text = sections[f"turnwise {name}"] + (shared if has_shared else "")
         for parameter in command.params:
             for option in parameter.opts:
                 if option.startswith("--"):

@@ -231,10 +231,14 @@ class TurnTaker:
         if not self._is_still_held(turn):
             return _refused(claim, f"{OWNER_DEAD}: the admission was answered too late")
         if self._heartbeat_thread:
-            interval = self.settings.heartbeat_interval.total_seconds()
-            self._keeper = TurnKeeper(turn, self.heartbeat, interval)
+            self._keeper = self._keeper_of(turn)
             self._keeper.start()
         return turn
+
+    def _keeper_of(self, turn: Turn) -> TurnKeeper:
+        """What keeps a turn alive; in virtual time it is no thread."""
+        interval = self.settings.heartbeat_interval.total_seconds()
+        return TurnKeeper(turn, self.heartbeat, interval)
 
     def _turn(self, run: AtomicServiceRun, fencing_token: int, asked_at: float, look: Look) -> Turn:
         slot_end, started_at = run.slot_end or look.cycle.end, run.started_at or look.now
@@ -256,10 +260,14 @@ class TurnTaker:
             _log.warning("%s", lost)
 
     def _is_still_held(self, turn: Turn) -> bool:
-        """Renew a turn whose admission was long in coming, before it begins."""
+        """Renew a turn whose admission was long in coming, before it begins.
+
+        What is answered after the timeout says nothing any more.
+        """
         if turn.silence() < self.settings.heartbeat_interval.total_seconds():
             return True
-        return self.heartbeat(turn).holds_run
+        holds_run = self.heartbeat(turn).holds_run
+        return holds_run and turn.silence() < self.settings.heartbeat_timeout.total_seconds()
 
     def _next_chance(self, claim: AtomicServiceClaim, look: Look) -> datetime:
         """The next instant at which a round could bring a turn."""

@@ -102,7 +102,7 @@ class Runner(TurnTaker):
             monotonic=monotonic,
             sleep=sleep,
         )
-        self._process = OwnProcess(f"runner {self.runner_id} of service {self.service}")
+        self._own_process = OwnProcess(f"runner {self.runner_id} of service {self.service}")
         self._function = function
         # A SimpleQueue, because its put() is safe in a signal handler that interrupts its get().
         self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -177,7 +177,7 @@ class Runner(TurnTaker):
         Raises:
             ForkError: the runner was made before a fork; its thread is not in this process.
         """
-        self._process.check()
+        self._own_process.check()
         self.request_stop()
         if self._loop_thread == threading.get_ident():
             return False
@@ -196,7 +196,7 @@ class Runner(TurnTaker):
         self.stop()
 
     def _claim_the_loop(self) -> None:
-        self._process.check()
+        self._own_process.check()
         self._required_function()
         if not self._loop_ended.is_set():
             raise RuntimeError(f"runner {self.runner_id} of service {self.service} runs already")

@@ -228,7 +228,10 @@ class MemoryBackend:
         """See :class:`turnwise.backends.Backend`."""
 
     def _of(self, service: str) -> _Service:
-        return self._services.setdefault(service, _Service())
+        kept = self._services.get(service)
+        if kept is None:
+            kept = self._services[service] = _Service()
+        return kept
 
     def _beat(
         self, kept: _Service, who: Participant, settings: Settings, now: datetime

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from turnwise.backends import MissingExtraError, StorageError
-from turnwise.cli import demo, explain, plan, run, schema, status
+from turnwise.cli import demo, explain, plan, run, schema, simulate, status
 from turnwise.cli.errors import BadInput
 
 # typer's own errors, under whichever name its version brings them (ClickException).
@@ -42,6 +42,7 @@ _app.command("explain")(explain.explain)
 _app.command("status")(status.status)
 _app.command("schema")(schema.schema)
 _app.command("demo")(demo.demo)
+_app.command("simulate")(simulate.simulate)
 
 
 def run_app(arguments: list[str]) -> int:

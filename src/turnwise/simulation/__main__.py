@@ -1,0 +1,134 @@
+"""``python -m turnwise.simulation``: random scenarios, many or one, and what the oracles say.
+
+The exit status is 1 where something happened that may never happen; then the command that
+replays it is printed, and a scenario made small.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+from turnwise.simulation import Result, simulate
+from turnwise.simulation.random_scenarios import random_scenario
+from turnwise.simulation.scenario import Scenario
+from turnwise.simulation.shrink import shrink
+
+_CYCLES_EACH = 12
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What is kept of one of many results."""
+
+    seed: int
+    cycles: int
+    rounds: int
+    turns: int
+    violated: str
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; the exit status."""
+    options = _parser().parse_args(arguments)
+    if options.seed is not None:
+        return _replay(options.seed, options.cycles_each)
+    began = time.monotonic()
+    cycles = rounds = turns = failed = 0
+    for outcome in _outcomes(options):
+        cycles, rounds = cycles + outcome.cycles, rounds + outcome.rounds
+        turns += outcome.turns
+        if outcome.violated:
+            failed += 1
+            _say(
+                f"seed {outcome.seed}: {outcome.violated}\n"
+                f"  {replay_command(outcome.seed, options.cycles_each)}"
+            )
+        if sys.stderr.isatty() and outcome.seed % 50 == 0:
+            sys.stderr.write(f"\r{cycles:,} cycles\r")
+        if options.cycles and cycles >= options.cycles:
+            break
+    took = time.monotonic() - began
+    _say(
+        f"{cycles:,} cycles, {turns:,} turns, {rounds:,} rounds in {took:,.0f} s "
+        f"({rounds / max(took, 1e-9):,.0f} rounds a second); {failed} seeds failed"
+    )
+    return 1 if failed else 0
+
+
+def replay_command(seed: int, cycles_each: int = _CYCLES_EACH) -> str:
+    """The command that plays a random scenario again."""
+    each = "" if cycles_each == _CYCLES_EACH else f" --cycles-each {cycles_each}"
+    return f"python -m turnwise.simulation --seed {seed}{each}"
+
+
+def report(scenario: Scenario, result: Result) -> str:
+    """What was violated, and a small scenario in which it is, too."""
+    first = result.violations[0].what.split(" ", 1)[0]
+
+    def fails(candidate: Scenario) -> bool:
+        found = simulate(candidate).violations
+        return bool(found) and found[0].what.split(" ", 1)[0] == first
+
+    lines = [str(violation) for violation in result.violations]
+    return "\n".join([*lines, "shrunk to:", repr(shrink(scenario, fails))])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m turnwise.simulation",
+        description="Play random scenarios with the shipped code, watched by oracles.",
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--seed", type=_natural, metavar="N", help="play one, and print its result")
+    what.add_argument("--seeds", type=_natural, metavar="N", help="play the first N")
+    what.add_argument("--cycles", type=_natural, metavar="N", help="play until so many cycles")
+    parser.add_argument("--cycles-each", type=_natural, default=_CYCLES_EACH, metavar="N")
+    parser.add_argument("--processes", type=_natural, default=1, metavar="N")
+    return parser
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number, 0 or more, got {text!r}")
+    return int(text)
+
+
+def _replay(seed: int, cycles_each: int) -> int:
+    scenario = random_scenario(seed, cycles=max(2, cycles_each))
+    result = simulate(scenario)
+    _say(result.to_json())
+    if not result.violations:
+        return 0
+    _say(report(scenario, result))
+    return 1
+
+
+def _outcomes(options: argparse.Namespace) -> Iterator[_Outcome]:
+    each = max(2, options.cycles_each)
+    # Half of a scenario's cycles are served at the least.
+    seeds = options.seeds or -(-options.cycles // (each // 2))
+    work = [(seed, each) for seed in range(seeds)]
+    if options.processes < 2:  # noqa: PLR2004
+        yield from map(_play, work)
+        return
+    with get_context("spawn").Pool(options.processes) as pool:
+        yield from pool.imap(_play, work, chunksize=4)
+
+
+def _play(seed_and_cycles: tuple[int, int]) -> _Outcome:
+    seed, cycles = seed_and_cycles
+    result = simulate(random_scenario(seed, cycles=cycles))
+    violated = str(result.violations[0]) if result.violations else ""
+    return _Outcome(seed, result.cycles, result.rounds, result.turns, violated)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
