@@ -1,8 +1,10 @@
 """Real servers, each started once in a process and on its own files, and stopped at its end."""
 
 import atexit
+import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -14,6 +16,8 @@ from pathlib import Path
 from typing import Protocol
 
 import pymysql
+
+from processes import is_alive
 
 with warnings.catch_warnings():
     # It minds an environment without XDG_RUNTIME_DIR, such as root's.
@@ -174,12 +178,24 @@ class Postgres:
         self.start()
 
     def start(self) -> None:
+        # It hands out the same object for the same folder, whose server may be dead.
         self._server = get_server(self._folder, cleanup_mode="stop")
+        self._server.ensure_postgres_running()
         self.url = str(self._server.get_uri())
 
     def kill(self) -> None:
         pid = int((self._folder / "postmaster.pid").read_text().splitlines()[0])
-        os.kill(pid, 9)
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for one in (pid, *map(int, children)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(one, signal.SIGKILL)
+        give_up = time.monotonic() + PATIENCE_SECONDS
+        while any(is_alive(one) for one in (pid, *map(int, children))):
+            assert time.monotonic() < give_up, "PostgreSQL does not die"
+            time.sleep(0.01)
+        # Its number may live on, as that of a process that nobody has buried.
+        for lock in (self._folder / "postmaster.pid", *self._folder.glob(".s.PGSQL.*.lock")):
+            lock.unlink(missing_ok=True)
 
     def stop(self) -> None:
         self._server.cleanup()

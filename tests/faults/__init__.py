@@ -1,0 +1,1 @@
+"""Real processes, real servers, and what goes wrong between them."""

@@ -1,0 +1,254 @@
+"""Several participants, what they do to each other, and what is measured of it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from faults.participant import SERVICE, Event, Line, Resource
+from processes import eventually
+from turnwise import AtomicServiceExecutionStatus as Status
+from turnwise import Settings, open_backend
+from turnwise.backends import ExecutionRecord, StorageError
+
+PATIENCE_SECONDS = 40.0
+SLACK_SECONDS = 1.5
+"""What two processors that others use, too, may add to a bound that counts no processor time."""
+
+SETTINGS = Settings(
+    interval=timedelta(seconds=3),
+    spread_margin=timedelta(seconds=0.1),
+    heartbeat_timeout=timedelta(seconds=1.2),
+)
+WORK_SECONDS = 0.4
+
+
+class Participant:
+    """A process of ``faults.participant``."""
+
+    def __init__(
+        self,
+        url: str,
+        folder: Path,
+        runner_id: str,
+        *options: str,
+        settings: Settings = SETTINGS,
+        work: float = WORK_SECONDS,
+        environment: dict[str, str] | None = None,
+        before: Callable[[], None] | None = None,
+    ) -> None:
+        self.runner_id = runner_id
+        self._log = folder / f"{runner_id}.log"
+        command = [
+            *(sys.executable, "-m", "faults.participant"),
+            *("--backend", url),
+            *("--resource", str(folder / "resource")),
+            *("--runner-id", runner_id),
+            *("--interval", str(settings.interval.total_seconds())),
+            *("--margin", str(settings.spread_margin.total_seconds())),
+            *("--timeout", str(settings.heartbeat_timeout.total_seconds())),
+            *("--work", str(work)),
+            *options,
+        ]
+        tests = str(Path(__file__).parents[1])
+        path = os.pathsep.join(filter(None, (tests, os.environ.get("PYTHONPATH"))))
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=log,
+                cwd=folder,
+                env=os.environ | {"PYTHONPATH": path} | (environment or {}),
+                preexec_fn=before,  # noqa: PLW1509 (it makes one call to the kernel)
+            )
+
+    @property
+    def log(self) -> str:
+        """All that it has said so far."""
+        return self._log.read_text(errors="replace")
+
+    def send(self, number: signal.Signals) -> float:
+        """Send a signal; when."""
+        self.process.send_signal(number)
+        return time.monotonic()
+
+
+class Scene:
+    """Participants of one service on one storage, and the resource that they write to."""
+
+    def __init__(self, url: str, folder: Path, *, settings: Settings = SETTINGS) -> None:
+        self.url, self.folder, self.settings = url, folder, settings
+        self.resource = Resource(folder / "resource")
+        self.participants: dict[str, Participant] = {}
+
+    def add(
+        self, runner_id: str, *options: str, url: str | None = None, **more: object
+    ) -> Participant:
+        """Start a participant."""
+        participant = Participant(
+            url or self.url,
+            self.folder,
+            runner_id,
+            *options,
+            settings=self.settings,
+            **more,  # type: ignore[arg-type] # handed on as they are
+        )
+        self.participants[runner_id] = participant
+        return participant
+
+    def lines(self, event: Event, runner_id: str | None = None) -> list[Line]:
+        """The lines of one kind, in order."""
+        return [
+            line
+            for line in self.resource.lines()
+            if line.event == event and runner_id in (None, line.runner_id)
+        ]
+
+    def await_line(self, event: Event, runner_id: str | None = None, since: float = 0) -> Line:
+        """The first line of one kind after a moment."""
+
+        def found() -> Line | None:
+            return next((line for line in self.lines(event, runner_id) if line.at > since), None)
+
+        what = f"{runner_id or 'somebody'}: {event}"
+        return eventually(found, what, PATIENCE_SECONDS)
+
+    def await_turns(self, count: int) -> None:
+        """Wait until so many turns have ended well."""
+        eventually(lambda: len(self.lines("end")) >= count, f"{count} turns", PATIENCE_SECONDS)
+
+    def go_on(self) -> None:
+        """Let the participant go on that holds before a request."""
+        (self.folder / "resource.go").touch()
+
+    def stop(self) -> None:
+        """End all, and wait for it."""
+        for participant in self.participants.values():
+            if participant.process.poll() is None:
+                participant.send(signal.SIGCONT)
+                participant.send(signal.SIGTERM)
+        for participant in self.participants.values():
+            participant.process.wait(PATIENCE_SECONDS)
+
+    def runs(self) -> list[ExecutionRecord]:
+        """The admitted runs that the storage keeps, in the order of their start."""
+
+        def read() -> list[ExecutionRecord] | None:
+            try:
+                backend = open_backend(self.url)
+            except StorageError:
+                return None
+            try:
+                return [r for r in backend.executions(SERVICE) if r.fencing_token is not None]
+            finally:
+                backend.close()
+
+        return eventually(read, "the storage tells its history", PATIENCE_SECONDS)
+
+    def bound(self, runners: int) -> float:
+        """Seconds from a kill in a turn to the next start, as the review promises."""
+        review = self.settings.review(runners=runners, longest_run=timedelta(seconds=WORK_SECONDS))
+        assert review.gap_after_kill is not None
+        return review.gap_after_kill.total_seconds()
+
+    def recovery(self, since: float) -> float:
+        """Seconds until a turn begins again."""
+        return self.await_line("begin", since=since).at - since
+
+    def require_no_overlap(self) -> None:
+        """In the storage and at the resource, one at a time; each token once, and growing."""
+        runs = self.runs()
+        assert overlaps(runs) == 0, runs
+        tokens = [run.fencing_token or 0 for run in runs]
+        assert tokens == sorted(set(tokens)), tokens
+        writes = [line.token for line in self.lines("write")]
+        assert writes == sorted(writes), "the resource took a late write"
+        begun = [line.token for line in self.lines("begin")]
+        assert len(begun) == len(set(begun)), "one admission, one turn"
+
+    def require_that_all_has_ended(self) -> None:
+        """No run is open; call it when all have stopped."""
+        open_runs = [run for run in self.runs() if run.status is Status.RUNNING]
+        assert not open_runs, open_runs
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self.stop()
+        except subprocess.TimeoutExpired:
+            if error is None:
+                raise
+        finally:
+            for participant in self.participants.values():
+                participant.process.kill()
+                participant.process.wait()
+            if error is not None:
+                for participant in self.participants.values():
+                    print(f"--- {participant.runner_id}\n{participant.log[-3000:]}")  # noqa: T201
+
+
+def overlaps(runs: list[ExecutionRecord]) -> int:
+    """How many runs started while the one before was open."""
+    ordered = sorted(runs, key=lambda run: run.start_time)
+    return sum(
+        earlier.end_time is None or later.start_time < earlier.end_time
+        for earlier, later in pairwise(ordered)
+    )
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one scenario showed on one storage."""
+
+    scenario: str
+    storage: str
+    overlaps: int
+    lost_runs: int
+    recovery: float | None
+    bound: float | None
+
+
+@contextmanager
+def recorded(
+    scenario: str, storage: str, scene: Scene, runners: int = 3
+) -> Iterator[Callable[[float], None]]:
+    """Measure a scenario: at its end nothing has overlapped, and it is written down.
+
+    What it gives is called with the moment of the fault: it waits until a turn begins, which
+    must be within the bound.
+    """
+    recovery: list[float] = []
+
+    def recovers_from(fault_at: float) -> None:
+        took = scene.recovery(fault_at)
+        assert took <= scene.bound(runners) + SLACK_SECONDS, took
+        recovery.append(took)
+
+    yield recovers_from
+    scene.stop()
+    scene.require_no_overlap()
+    scene.require_that_all_has_ended()
+    runs = scene.runs()
+    lost = sum(run.status is Status.ABANDONED for run in runs)
+    bound = scene.bound(runners) if recovery else None
+    figures = Figures(scenario, storage, overlaps(runs), lost, max(recovery, default=None), bound)
+    if os.environ.get("FAULT_FIGURES"):
+        with Path(os.environ["FAULT_FIGURES"]).open("a") as file:
+            file.write(json.dumps(vars(figures)) + "\n")

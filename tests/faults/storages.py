@@ -1,0 +1,36 @@
+"""The storages that faults are tried on, each with a part that nobody has used."""
+
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+import servers
+
+SERVERS: dict[str, Callable[[Path], servers.Server]] = {
+    "postgresql": servers.Postgres,
+    "redis": servers.Redis,
+    "mariadb": servers.Mariadb,
+}
+"""What starts a server of one's own in a folder."""
+
+STORAGES = ("sqlite", *SERVERS)
+
+_SHARED = {"postgresql": servers.postgres, "redis": servers.redis, "mariadb": servers.mariadb}
+
+
+def why_missing(storage: str) -> str | None:
+    """Why a storage can't be tried on this machine; None where it can."""
+    if storage == "mariadb" and not servers.mariadb_is_here():
+        return servers.WHY_NO_MARIADB
+    if storage == "redis" and servers.redis_executable() is None:
+        return servers.WHY_NO_REDIS
+    return None
+
+
+def url_of(storage: str, folder: Path) -> str:
+    """The URL of an empty storage: a file in the folder, or a part of the shared server."""
+    if storage == "sqlite":
+        return f"sqlite:///{folder / 'turns.db'}"
+    url = _SHARED[storage]().url
+    option = "key_prefix" if storage == "redis" else "table_prefix"
+    return f"{url}{'&' if '?' in url else '?'}{option}=t{uuid4().hex[:12]}_"
