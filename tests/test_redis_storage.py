@@ -12,10 +12,11 @@ import pytest
 import redis
 
 import servers
-from storages import COMPLETED, RUNNING, SETTINGS, START, Desk, ManualClock, run_of
 from turnwise import StorageError, open_backend
 from turnwise.backends import Participant
 from turnwise.backends.redis import RedisBackend
+from turnwise.testing import SETTINGS, START, Desk, ManualClock, run_of
+from turnwise.testing.desk import COMPLETED, RUNNING
 
 WHO = Participant("a", "boot")
 pytestmark = pytest.mark.skipif(servers.redis_executable() is None, reason=servers.WHY_NO_REDIS)

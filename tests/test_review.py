@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storages import MICROSECOND, SECOND, SETTINGS, START, share_of_the_profile
 from turnwise import ActiveRunnerInfo, Settings
 from turnwise.review import Finding, Level, Review
 from turnwise.settings import RunsPerCycle
+from turnwise.testing import SETTINGS, START, share_of_the_profile
+from turnwise.testing.desk import MICROSECOND, SECOND
 from turnwise.timetable import decide
 from virtual import SERVICE, World, assert_one_at_a_time
 

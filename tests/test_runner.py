@@ -10,17 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storages import (
-    ABANDONED,
-    BLOCKED,
-    COMPLETED,
-    MICROSECOND,
-    RUNNING,
-    SECOND,
-    SETTINGS,
-    START,
-    share_of_the_profile,
-)
 from turnwise import (
     AtomicServiceClaim,
     AtomicServiceExecutionStatus,
@@ -34,6 +23,8 @@ from turnwise import (
 )
 from turnwise import AtomicServiceDecisionReason as Reason
 from turnwise.backends.memory import MemoryBackend
+from turnwise.testing import SETTINGS, START, share_of_the_profile
+from turnwise.testing.desk import ABANDONED, BLOCKED, COMPLETED, MICROSECOND, RUNNING, SECOND
 from virtual import SERVICE, Faulty, World
 
 CYCLE = SETTINGS.interval

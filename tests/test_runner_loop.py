@@ -7,17 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storages import (
-    ABANDONED,
-    BLOCKED,
-    MICROSECOND,
-    RUNNING,
-    SECOND,
-    SETTINGS,
-    START,
-    share_of_the_profile,
-)
 from turnwise import Turn, TurnFailed
+from turnwise.testing import SETTINGS, START, share_of_the_profile
+from turnwise.testing.desk import ABANDONED, BLOCKED, MICROSECOND, RUNNING, SECOND
 from virtual import SERVICE, World, assert_one_at_a_time
 
 CYCLE = SETTINGS.interval

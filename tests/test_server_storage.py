@@ -16,20 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import servers
-from storages import (
-    COMPLETED,
-    MICROSECOND,
-    SETTINGS,
-    SHARED,
-    Desk,
-    ManualClock,
-    run_of,
-    share_of_the_profile,
-)
+from storages import SHARED
 from turnwise import Settings, StorageError, open_backend
 from turnwise.backends import Participant, _servers
 from turnwise.backends.sql import SqlBackend, schema_statements
 from turnwise.membership import cycle_at
+from turnwise.testing import SETTINGS, Desk, ManualClock, run_of, share_of_the_profile
+from turnwise.testing.desk import COMPLETED, MICROSECOND
 
 SERVERS = [name for name in SHARED if name in ("postgresql", "mariadb")]
 each_server = pytest.mark.parametrize("server", SERVERS)

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from storages import RUNNING, SETTINGS, START, Desk, ManualClock
 from turnwise import StorageError, open_backend
 from turnwise.backends import Participant, _sqlite, without_password
 from turnwise.backends.memory import MemoryBackend
 from turnwise.backends.sql import SqlBackend
+from turnwise.testing import SETTINGS, START, Desk, ManualClock
+from turnwise.testing.desk import RUNNING
 
 OPERATIONS: dict[str, Callable[[Desk], object]] = {
     "publish_settings": lambda d: d.backend.publish_settings(d.service, SETTINGS),

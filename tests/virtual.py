@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import cast
 
-from storages import SECOND, SETTINGS, START, ManualClock
 from turnwise import Backend, ExecutionRecord, Runner, Settings, StorageError, Turn
 from turnwise.backends.memory import MemoryBackend
+from turnwise.testing import SETTINGS, START, ManualClock
+from turnwise.testing.desk import SECOND
 
 SERVICE = "housekeeping"
 

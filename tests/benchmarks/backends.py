@@ -22,9 +22,10 @@ import psycopg
 import redis
 
 import servers
-from storages import SHARED, run_of
+from storages import SHARED
 from turnwise import AtomicServiceExecutionStatus, Backend, Settings, open_backend
 from turnwise.backends import Participant
+from turnwise.testing import run_of
 
 COMPLETED = AtomicServiceExecutionStatus.COMPLETED
 SERVICE = "benchmark"

@@ -1,0 +1,60 @@
+"""Every bundled storage passes the conformance suite, with nothing skipped."""
+
+from functools import partial
+from pathlib import Path
+
+from storages import SHARED, STORAGES, opener
+from turnwise import Backend
+from turnwise.testing import (
+    Agreement,
+    BackendConformance,
+    Clock,
+    Opener,
+    ProcessConformance,
+    share_of_the_profile,
+)
+
+
+class _Bundled:
+    """How the suite opens one of the bundled storages."""
+
+    storage = ""
+
+    def open_backend(self, clock: Clock, folder: Path) -> Backend:
+        return STORAGES[self.storage](clock, folder)
+
+    def opener(self, folder: Path) -> Opener:
+        return opener(self.storage, folder)
+
+
+def _suites() -> dict[str, type]:
+    """One suite for each storage, and one more for each that processes can share."""
+    suites: dict[str, type] = {}
+    for storage in STORAGES:
+        name = "".join(word.capitalize() for word in storage.split("-"))
+        attributes = {"storage": storage, "rounds_of_threads": 200 if storage == "memory" else 12}
+        suites[f"Test{name}"] = type(f"Test{name}", (_Bundled, BackendConformance), attributes)
+        if storage in SHARED:
+            between = f"TestProcessesOn{name}"
+            suites[between] = type(between, (_Bundled, ProcessConformance), {"storage": storage})
+    return suites
+
+
+globals().update(_suites())
+
+
+class AllAgree(Agreement):
+    """With ``--hypothesis-profile=fresh`` it is 500 runs of 50 steps; everyday it is 10."""
+
+    storages = {  # noqa: RUF012 (a class's own constant)
+        name: partial(open_it) for name, open_it in STORAGES.items() if name != "memory"
+    }
+
+
+TestAgreement = AllAgree.TestCase
+TestAgreement.settings = share_of_the_profile(30)
+
+
+def test_every_storage_has_its_suite() -> None:
+    suites = {name for name in globals() if name.startswith("Test")}
+    assert len(suites) == len(STORAGES) + len(SHARED) + 1
