@@ -41,7 +41,10 @@ napoleon_numpy_docstring = False
 
 # A reference that leads nowhere is an error; those to the standard library are no links.
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(collections\.abc|dataclasses|datetime|random)\..*")]
+nitpick_ignore_regex = [
+    ("py:.*", r"(collections\.abc|dataclasses|datetime|hypothesis|pathlib|random|time)\..*"),
+    ("py:class", r".*\.T"),  # a type variable
+]
 
 TABLES = {
     "decision-table": "turnwise.atomic_service",

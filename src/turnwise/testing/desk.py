@@ -149,7 +149,7 @@ class StorageUnderTest:
 
     @pytest.fixture
     def desk(self) -> Iterator[Desk]:
-        """An empty storage at :data:`~turnwise.testing.START`."""
+        """An empty storage, at noon of the first of March 2026."""
         clock = ManualClock()
         with self.opened(clock) as backend:
             yield Desk(backend, clock)
