@@ -1,257 +1,107 @@
-"""The pictures of the documentation, drawn from the package's own timetable.
+"""The pictures of the documentation, drawn by turnwise.chart from the package's own code.
 
-``python docs/pictures.py FOLDER [png]`` draws them without building the documentation. Every
-edge of a slot in them comes from :func:`turnwise.timetable.lay_out`. They are to be read in
-colour and in grey: what differs in colour differs in darkness or hatching, too.
+``python docs/pictures.py FOLDER [png]`` draws them without building the documentation. What is
+planned comes from the timetable; what goes wrong was played by the simulation.
 """
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
-
 from turnwise.atomic_service import ActiveRunnerInfo
+from turnwise.chart import Picture, picture_of_history, picture_of_plan, save
 from turnwise.membership import cycle_at, first_position, schedule
 from turnwise.settings import Settings
+from turnwise.simulation import FaultKind, Fixed, Incident, Result, Scenario, simulate
+from turnwise.simulation.virtual_time import START
 from turnwise.timetable import Slot, lay_out
 
 SERVICE = "housekeeping"
-INK, FAINT = "#222222", "#777777"
-MAY_START, TOO_LATE, GUARD, RUNS = "#0067a5", "#a9d1ec", "#ffffff", "#e08214"
-ROW_HEIGHT = 0.56
-LINE = 0.6
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A number of cycles of one service, from the first in which ``names[0]`` is primary."""
-
-    names: Sequence[str]
-    settings: Settings
-    cycles: int = 1
-
-    @property
-    def start(self) -> datetime:
-        """Where the first cycle starts."""
-        at = datetime(2026, 1, 1, tzinfo=UTC)
-        while True:
-            cycle = cycle_at(at, self.settings.interval)
-            if first_position(SERVICE, cycle.number, len(self.names)) == 0:
-                return cycle.start
-            at = cycle.end
-
-    def slots(self) -> tuple[Slot, ...]:
-        """The slots of all its cycles, in order of time."""
-        long_ago = self.start - timedelta(days=1)
-        stable = tuple(ActiveRunnerInfo(name, long_ago, self.start, True) for name in self.names)  # noqa: FBT003
-        slots: list[Slot] = []
-        for number in range(self.cycles):
-            cycle = cycle_at(self.start + number * self.settings.interval, self.settings.interval)
-            scheduled = schedule(stable, SERVICE, cycle, self.settings)
-            ids = [runner.runner_id for runner in scheduled]
-            slots.extend(lay_out(ids, cycle.start, self.settings))
-        return tuple(slots)
-
-    def seconds(self, instant: datetime) -> float:
-        """Seconds from the scene's start."""
-        return (instant - self.start).total_seconds()
-
-    def row(self, name: str) -> int:
-        """The height at which a runner is drawn: the first on top."""
-        return len(self.names) - 1 - self.names.index(name)
+SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
+CALM = Scenario(runners=3, job=Fixed(40 * SECOND), duration=40 * MINUTE, seed=1)
+STRUCK = 4
+"""The cycle in which something goes wrong, of those that are simulated."""
 
 
 def draw_all(folder: Path, suffix: str = "svg") -> None:
     """Draw every picture into a folder."""
-    # A fixed salt and no date: the same source gives the same file.
-    with mpl.rc_context({"svg.hashsalt": "turnwise", "font.size": 9, "hatch.linewidth": 0.6}):
-        for name, figure in (
-            ("cycle", cycle_picture()),
-            ("every-slot", every_slot_picture()),
-            ("takeover", takeover_picture()),
-        ):
-            metadata = {"Date": None} if suffix == "svg" else None
-            figure.savefig(folder / f"{name}.{suffix}", metadata=metadata, dpi=110)
+    for name, picture in (
+        ("cycle", cycle()),
+        ("every-slot", every_slot()),
+        ("takeover", takeover()),
+        ("join", join()),
+        ("overrun", overrun()),
+    ):
+        save(picture, folder / f"{name}.{suffix}")
 
 
-def cycle_picture() -> Figure:
+def cycle() -> Picture:
     """Two cycles of four runners with ``"once"``: a primary, two standbys, one that sleeps."""
-    scene = Scene(("alice", "bob", "carol", "dave"), Settings(), cycles=2)
-    figure, (axes,) = _figure(height=3.1, panels=1)
-    _draw_scene(axes, scene)
-    _draw_roles(axes, scene)
-    _draw_sleepers(axes, scene)
-    _legend(figure, runs=False)
-    return figure
+    return planned(("alice", "bob", "carol", "dave"), Settings())
 
 
-def every_slot_picture() -> Figure:
+def every_slot() -> Picture:
     """Two cycles of three runners with ``"every_slot"``: each runs in its own slot."""
-    scene = Scene(("alice", "bob", "carol"), Settings(runs_per_cycle="every_slot"), cycles=2)
-    figure, (axes,) = _figure(height=2.4, panels=1)
-    _draw_scene(axes, scene)
-    _legend(figure, runs=False)
-    return figure
+    return planned(("alice", "bob", "carol"), Settings(runs_per_cycle="every_slot"))
 
 
-def takeover_picture() -> Figure:
-    """Two ways to die: before the slot, and in the middle of the turn."""
-    scene = Scene(("alice", "bob", "carol"), Settings())
-    figure, (idle, busy) = _figure(height=5.2, panels=2)
-    alice, bob, _ = scene.slots()
-    starts = scene.seconds(bob.start)
-    idle.set_title("alice is dead before her slot: bob serves the cycle in his", loc="left")
-    _draw_scene(idle, scene)
-    idle.set_xlabel("")
-    _draw_run(idle, scene, bob, starts, 40)
-    idle.text(4, scene.row("alice"), "nobody", color="white", va="center")
-
-    killed = 50.0
-    dead = killed + scene.settings.heartbeat_timeout.total_seconds()
-    latest = scene.seconds(bob.latest_start(scene.settings.max_start_slot_fraction))
-    assert starts < dead < latest  # noqa: S101 (the picture says so)
-    busy.set_title(
-        "alice is killed in the middle of her turn: her run holds the gate for the heartbeat "
-        "timeout",
-        loc="left",
-    )
-    _draw_scene(busy, scene)
-    busy.set_xlabel("minutes and seconds from the start of the cycle")
-    _draw_run(busy, scene, alice, scene.seconds(alice.start), killed)
-    _draw_run(busy, scene, bob, dead, 40)
-    _draw_hold(busy, scene, killed, dead)
-    busy.annotate(
-        "refused",
-        (starts, scene.row("bob")),
-        (starts - 8, scene.row("bob") - 0.15),
-        ha="right",
-        va="center",
-        color=INK,
-        arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 0.8},
-    )
-    _legend(figure, runs=True)
-    return figure
+def takeover() -> Picture:
+    """A primary is killed 40 seconds into its turn of 80 seconds."""
+    scenario = replace(CALM, job=Fixed(80 * SECOND))
+    struck = incident(scenario, FaultKind.CRASH, after=40 * SECOND, lasts=10 * MINUTE)
+    return played(struck, "a primary is killed in its turn")
 
 
-def _figure(*, height: float, panels: int) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(7.6, height), facecolor="white", layout="constrained")
-    axes = figure.subplots(panels, 1, squeeze=False)
-    return figure, [axes[panel, 0] for panel in range(panels)]
+def join() -> Picture:
+    """A third runner joins two in the middle of a cycle."""
+    settings = Settings(runs_per_cycle="every_slot")
+    scenario = replace(CALM, settings=settings, runners=2)
+    struck = incident(scenario, FaultKind.JOIN, after=20 * SECOND, lasts=40 * MINUTE)
+    return played(struck, "runner-3 joins in the first cycle")
 
 
-def _draw_scene(axes: Axes, scene: Scene) -> None:
-    """Rows of runners, each slot in its three parts, and the edges of cycles and slots."""
-    slots, at = scene.slots(), scene.seconds
-    for slot in slots:
-        latest = slot.latest_start(scene.settings.max_start_slot_fraction)
-        parts = (
-            (slot.start, latest, MAY_START, ""),
-            (latest, slot.end, TOO_LATE, ""),
-            (slot.end, slot.guard_end, GUARD, "//////"),
-        )
-        for start, end, colour, hatch in parts:
-            row = scene.row(slot.runner_id)
-            _bar(axes, row, at(start), at(end) - at(start), ROW_HEIGHT, colour, hatch)
-    length = scene.settings.interval.total_seconds()
-    for number in range(scene.cycles + 1):
-        axes.axvline(number * length, color=INK, linewidth=1.4)
-    edges = sorted({at(slot.start) for slot in slots} | {at(slots[-1].guard_end)})
-    axes.set_xticks(edges, [f"{int(edge) // 60}:{int(edge) % 60:02}" for edge in edges])
-    axes.set_yticks([scene.row(name) for name in scene.names], scene.names)
-    axes.set_xlim(-1, scene.cycles * length + 1)
-    axes.set_ylim(-0.55, len(scene.names) - 0.3)
-    axes.tick_params(length=0, labelcolor=INK)
-    for side in ("top", "right", "left", "bottom"):
-        axes.spines[side].set_visible(False)
-    axes.set_xlabel("minutes and seconds from the start of the first cycle", color=INK)
+def overrun() -> Picture:
+    """A turn takes longer than its slot."""
+    struck = incident(CALM, FaultKind.OVERRUN, after=-MINUTE, lasts=150 * SECOND)
+    return played(struck, "a turn that takes 2m30s")
 
 
-def _draw_roles(axes: Axes, scene: Scene) -> None:
-    for slot in scene.slots():
-        axes.text(
-            scene.seconds(slot.start) + 3,
-            scene.row(slot.runner_id) + ROW_HEIGHT / 2 + 0.04,
-            str(slot.role),
-            va="bottom",
-            color=INK,
-            fontsize=8,
-            fontweight="bold" if slot.role == "primary" else "normal",
-        )
+def planned(names: Sequence[str], settings: Settings) -> Picture:
+    """Two cycles, from the first in which ``names[0]`` is primary."""
+    first = cycle_at(datetime(2026, 1, 1, tzinfo=UTC), settings.interval)
+    while first_position(SERVICE, first.number, len(names)) != 0:
+        first = cycle_at(first.end, settings.interval)
+    long_ago = first.start - timedelta(days=1)
+    stable = tuple(ActiveRunnerInfo(name, long_ago, first.start, True) for name in names)  # noqa: FBT003
+    slots: list[Slot] = []
+    for one in (first, cycle_at(first.end, settings.interval)):
+        scheduled = schedule(stable, SERVICE, one, settings)
+        slots.extend(lay_out([runner.runner_id for runner in scheduled], one.start, settings))
+    return picture_of_plan(slots, names, settings, title="two cycles")
 
 
-def _draw_sleepers(axes: Axes, scene: Scene) -> None:
-    """A dotted line where a runner has no slot in a whole cycle."""
-    length = scene.settings.interval.total_seconds()
-    slots = scene.slots()
-    for number in range(scene.cycles):
-        start = number * length
-        end = start + length
-        here = {slot.runner_id for slot in slots if start <= scene.seconds(slot.start) < end}
-        for name in set(scene.names) - here:
-            row = scene.row(name)
-            axes.hlines(row, start + 4, end - 4, FAINT, "dotted")
-            axes.text(
-                start + length / 2,
-                row,
-                "sleeps",
-                ha="center",
-                va="center",
-                color=INK,
-                fontsize=8,
-                backgroundcolor="white",
-            )
+def incident(calm: Scenario, kind: FaultKind, *, after: timedelta, lasts: timedelta) -> Result:
+    """A scenario in which one thing goes wrong, so long after the first turn of a cycle."""
+    history = simulate(calm).history
+    begin = history[0].cycle_start
+    struck = begin + STRUCK * calm.settings.interval
+    turn = next(run for run in history if run.cycle_start == struck)
+    place = int(turn.runner_id.removeprefix("runner-")) - 1
+    one_runner = kind is FaultKind.CRASH
+    at = turn.start_time + after - START
+    what = Incident(at, kind, place if one_runner else None, lasts)
+    return simulate(replace(calm, incidents=(what,)))
 
 
-def _draw_run(axes: Axes, scene: Scene, slot: Slot, start: float, seconds: float) -> None:
-    _bar(axes, scene.row(slot.runner_id), start, seconds, ROW_HEIGHT / 2, RUNS)
-
-
-def _bar(
-    axes: Axes,
-    row: int,
-    start: float,
-    seconds: float,
-    height: float,
-    colour: str,
-    hatch: str = "",
-) -> None:
-    axes.barh(row, seconds, height, start, color=colour, hatch=hatch, edgecolor=INK, linewidth=LINE)
-
-
-def _draw_hold(axes: Axes, scene: Scene, killed: float, dead: float) -> None:
-    """The death of the first runner, and for how long its run stays in the way."""
-    row = scene.row(scene.names[0])
-    axes.plot([killed], [row], "X", color=INK, markersize=9, markeredgecolor="white")
-    axes.annotate(
-        "",
-        (killed + 2, row + 0.42),
-        (dead, row + 0.42),
-        arrowprops={"arrowstyle": "<->", "color": INK, "linewidth": 0.9},
-    )
-    timeout = scene.settings.heartbeat_timeout.total_seconds()
-    axes.text(dead + 3, row + 0.42, f"heartbeat timeout, {timeout:g} s", va="center", color=INK)
-    axes.axvline(dead, 0, 0.86, color=INK, linewidth=0.9, linestyle="dashed")
-
-
-def _legend(figure: Figure, *, runs: bool) -> None:
-    entries = [
-        _entry(MAY_START, "a turn may start"),
-        _entry(TOO_LATE, "too late to start"),
-        _entry(GUARD, "guard time", "//////"),
-    ]
-    if runs:
-        entries.append(_entry(RUNS, "a run"))
-    figure.legend(handles=entries, loc="outside lower center", ncols=len(entries), frameon=False)
-
-
-def _entry(colour: str, label: str, hatch: str = "") -> Patch:
-    return Patch(facecolor=colour, label=label, hatch=hatch, edgecolor=INK, linewidth=LINE)
+def played(result: Result, title: str) -> Picture:
+    """The cycle in which something goes wrong, and the one after it."""
+    settings = result.scenario.settings
+    start = result.history[0].cycle_start + STRUCK * settings.interval
+    end = start + 2 * settings.interval
+    ids = [f"runner-{place + 1}" for place in range(result.scenario.runners)]
+    return picture_of_history(result.history, settings, start, end, title=title, runner_ids=ids)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from turnwise.backends import MissingExtraError, StorageError
-from turnwise.cli import demo, explain, plan, run, schema, simulate, status
+from turnwise.cli import chart, demo, explain, plan, run, schema, simulate, status
 from turnwise.cli.errors import BadInput
 
 # typer's own errors, under whichever name its version brings them (ClickException).
@@ -40,6 +40,7 @@ _app.command("run", context_settings={"allow_interspersed_args": False})(run.run
 _app.command("plan")(plan.plan)
 _app.command("explain")(explain.explain)
 _app.command("status")(status.status)
+_app.command("chart")(chart.chart)
 _app.command("schema")(schema.schema)
 _app.command("demo")(demo.demo)
 _app.command("simulate")(simulate.simulate)

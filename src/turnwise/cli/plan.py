@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from turnwise.cli.chart import ChartFile, require_drawable, write
 from turnwise.cli.errors import BadInput, settings_as_options
 from turnwise.cli.options import (
     DEFAULTS,
@@ -90,6 +92,7 @@ def plan(
         str, typer.Option("--service", metavar="NAME", help="Whose rotation, with a file.")
     ] = "service",
     at: At = None,
+    chart: ChartFile = None,
 ) -> int:
     """Show a cycle, the limits that the margin sets, and findings. Exit 1 for an error in them."""
     settings = settings_from_options(
@@ -102,6 +105,8 @@ def plan(
         standbys=standbys,
         no_retry=no_retry,
     )
+    if chart is not None:
+        require_drawable(chart)
     if _is_number(runners):
         planned, count = _plan_for_number(int(runners), settings), int(runners)
     else:
@@ -117,7 +122,20 @@ def plan(
         console.print("\n[bold red]error[/]: nobody is in the stable set: nobody ever starts")
         return 1
     _print_review(review)
+    if chart is not None:
+        _draw(planned, settings, chart)
     return 1 if review.has_errors else 0
+
+
+def _draw(planned: _Plan, settings: Settings, path: Path) -> None:
+    from turnwise.chart import picture_of_plan  # noqa: PLC0415 (an extra)
+
+    lanes = [slot.runner_id for slot in planned.slots] + list(planned.sleeping)
+    left_out = len(lanes) - _MOST_ROWS
+    title = "a cycle" + (f"; {left_out} more runners sleep" if left_out > 0 else "")
+    slots = planned.slots[:_MOST_ROWS]
+    console.print()
+    write(picture_of_plan(slots, lanes[:_MOST_ROWS], settings, title=title), path)
 
 
 def _is_number(text: str) -> bool:

@@ -4,8 +4,10 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -13,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from turnwise.backends import MissingExtraError
+from turnwise.cli.chart import ChartFile, require_drawable, write
 from turnwise.cli.errors import BadInput
 from turnwise.cli.options import (
     DEFAULTS,
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
 
 _ZERO = timedelta(0)
 _MOST_DAYS = 3653
+_CHARTED = 10_000
+"""So many executions are kept where a chart is wanted, and the chart is of some of them."""
 
 
 class JobSpread(StrEnum):
@@ -128,6 +133,7 @@ def simulate(
     days: Annotated[float, typer.Option("--days", metavar="N", help="How long, in its time.")] = 1,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Where chance begins.")] = 0,
     as_json: Json = False,
+    chart: ChartFile = None,
 ) -> int:
     """Play days of faults with the shipped code. Exit 1 where what may never happen has."""
     if not 0 < days <= _MOST_DAYS:
@@ -142,6 +148,9 @@ def simulate(
         standbys=standbys,
         no_retry=no_retry,
     )
+    if chart is not None:
+        # What is to be drawn must be there at the end: by default an hour is kept.
+        settings = replace(settings, retention_age=timedelta(days=days), retention_count=_CHARTED)
     kinds = {
         "crash": (crash_every, crash_lasts),
         "pause": (pause_every, pause_lasts),
@@ -150,6 +159,8 @@ def simulate(
         "failure": (fail_every, _ZERO),
     }
     _require_simulation()
+    if chart is not None:
+        require_drawable(chart)
     from turnwise.simulation import Fixed, Scenario, Uniform  # noqa: PLC0415 (an extra)
 
     try:
@@ -172,7 +183,24 @@ def simulate(
         print(json.dumps(json.loads(result.to_json()), indent=2))  # noqa: T201
     else:
         _print(result, review)
+    if chart is not None:
+        _draw(result, chart, quiet=as_json)
     return 1 if result.violation_count else 0
+
+
+def _draw(result: "Result", path: Path, *, quiet: bool) -> None:
+    """Draw the cycles around the longest gap: of days, nothing could be seen."""
+    from turnwise.chart import picture_of_history, window_of_interest  # noqa: PLC0415 (an extra)
+
+    if not result.history:
+        raise BadInput(f"{path}: nothing ran, so there is nothing to draw")
+    settings = result.scenario.settings
+    start, end = window_of_interest(result.history, settings)
+    title = f"simulated, seed {result.scenario.seed}, a part of {result.cycles:,} cycles"
+    picture = picture_of_history(result.history, settings, start, end, title=title)
+    if not quiet:
+        console.print()
+    write(picture, path, quiet=quiet)
 
 
 _CLOCKS: dict[Clock, Literal["storage", "local"]] = {
