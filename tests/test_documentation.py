@@ -31,7 +31,7 @@ from turnwise.settings import Settings
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 RUNNABLE = ("python", "sh", "console", "text")
-LONGEST_SECONDS = 60
+LONGEST_SECONDS = 240
 MARK = re.compile(r"<!--\s*not executed(?P<colon>:?)\s*(?P<why>.*?)\s*-->", re.DOTALL)
 HIDDEN = re.compile(r"<!-- python\n(?P<code>.*?)-->", re.DOTALL)
 

@@ -24,12 +24,13 @@ class Proxy:
     """Passes connections on to a server, unless told otherwise.
 
     ``url`` is the server's with the proxy's address. ``fault`` may be set at any moment; a cut
-    happens to each connection that says something next, until it is set back.
+    happens to each connection that says something next, until it is set back. ``passed`` counts
+    bytes, in both directions.
     """
 
     def __init__(self, server_url: str) -> None:
         self.fault = Fault.NONE
-        self.struck = 0
+        self.struck = self.passed = 0
         self.server_url = server_url
         self._server = _address_of(server_url)
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -70,6 +71,7 @@ class Proxy:
                     if self.fault is Fault.SWALLOW:
                         self.struck += 1
                         continue
+                    self.passed += len(chunk)
                     (server if source is client else client).sendall(chunk)
 
     def _is_cut(self, from_client: bool) -> bool:
