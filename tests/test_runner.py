@@ -232,6 +232,19 @@ def test_an_admission_that_came_too_late_brings_no_turn(alone: Alone) -> None:
     assert [r.status for r in alone.history()] == [ABANDONED, RUNNING]
 
 
+def test_a_turn_that_is_renewed_too_late_to_begin_is_given_back_at_once(alone: Alone) -> None:
+    """The late heartbeat has renewed the run: left alone it would hold the gate for the timeout."""
+
+    def late(by: timedelta) -> Callable[[], object]:
+        return lambda: alone.clock.advance(by)
+
+    alone.storage.after["admit"] = late(SETTINGS.heartbeat_interval)
+    alone.storage.after["heartbeat"] = late(SETTINGS.heartbeat_timeout)
+    assert alone.claim().skip_message == "no_margin"
+    (record,) = alone.history()
+    assert (record.status, record.reason) == (ABANDONED, "no_margin")
+
+
 def test_a_turn_taken_away_while_it_was_given_back_is_logged(
     alone: Alone, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -61,6 +61,17 @@ def test_in_random_scenarios_nothing_happens_that_may_never_happen(part: int) ->
         )
 
 
+@pytest.mark.parametrize(
+    "seed",
+    [
+        20_944,  # a process suspended within a late write, as long as its row was kept
+        36_115,  # a run that was renewed too late to begin held the gate for the timeout
+    ],
+)
+def test_what_the_long_run_once_found_is_found_no_more(seed: int) -> None:
+    well(simulate(random_scenario(seed)))
+
+
 @pytest.mark.parametrize(("name", "bug"), BUGS.items(), ids=BUGS)
 def test_a_planted_bug_is_found_by_the_oracle_that_looks_for_it(name: str, bug: Bug) -> None:
     with bug.patched():

@@ -225,11 +225,14 @@ class TurnTaker:
             return _refused(claim, admission.refusal)
         self._used_slot = run.slot_start
         turn = self._turn(run, admission.fencing_token, asked_at, look)
-        if turn.remaining() < self.settings.min_run_margin.total_seconds():
+        margin = self.settings.min_run_margin.total_seconds()
+        if turn.remaining() >= margin and not self._is_still_held(turn):
+            return _refused(claim, f"{OWNER_DEAD}: the admission was answered too late")
+        # Asking took time, too; and what is answered after the timeout says nothing any more.
+        timeout = self.settings.heartbeat_timeout.total_seconds()
+        if turn.remaining() < margin or turn.silence() >= timeout:
             self._give_back(turn)
             return _refused(claim, NO_MARGIN)
-        if not self._is_still_held(turn):
-            return _refused(claim, f"{OWNER_DEAD}: the admission was answered too late")
         if self._heartbeat_thread:
             self._keeper = self._keeper_of(turn)
             self._keeper.start()
@@ -260,14 +263,10 @@ class TurnTaker:
             _log.warning("%s", lost)
 
     def _is_still_held(self, turn: Turn) -> bool:
-        """Renew a turn whose admission was long in coming, before it begins.
-
-        What is answered after the timeout says nothing any more.
-        """
+        """Renew a turn whose admission was long in coming, before it begins."""
         if turn.silence() < self.settings.heartbeat_interval.total_seconds():
             return True
-        holds_run = self.heartbeat(turn).holds_run
-        return holds_run and turn.silence() < self.settings.heartbeat_timeout.total_seconds()
+        return self.heartbeat(turn).holds_run
 
     def _next_chance(self, claim: AtomicServiceClaim, look: Look) -> datetime:
         """The next instant at which a round could bring a turn."""

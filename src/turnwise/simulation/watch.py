@@ -218,7 +218,8 @@ class WatchedStorage:
         if self.detached:
             self._touched.add(process.runner_id)
             return
-        known = now - process.last_beat <= self._timeout and self._gated
+        # By the true time: a late write bears an instant at which its row was still there.
+        known = self._time.now - process.last_beat <= self._timeout and self._gated
         if process.runner_id in self._touched:
             self._touched.remove(process.runner_id)
             known = False
