@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -89,7 +90,13 @@ EVERYTHING = shown(
 def played(runners: int) -> Result:
     crash = Fault(FaultKind.CRASH, every=timedelta(hours=3), lasts=Fixed(5 * MINUTE))
     return simulate(
-        Scenario(runners=runners, faults=(crash,), duration=timedelta(hours=5), seed=runners)
+        Scenario(
+            settings=replace(SETTINGS, retention_age=timedelta(hours=6)),
+            runners=runners,
+            faults=(crash,),
+            duration=timedelta(hours=5),
+            seed=runners,
+        )
     )
 
 
@@ -139,6 +146,7 @@ def test_each_run_is_drawn_as_one_bar_in_its_lane_and_no_name_leaves_the_canvas(
     picture = picture_of_history(
         records, SETTINGS, begin, records[-1].cycle_start + SETTINGS.interval, title="svc"
     )
+    assert len(picture.lanes) >= runners
     figure = draw(picture)
     drawn = bars(figure, 0.36)
     assert len(drawn) == len(picture.runs)

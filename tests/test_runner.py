@@ -245,6 +245,15 @@ def test_a_turn_that_is_renewed_too_late_to_begin_is_given_back_at_once(alone: A
     assert (record.status, record.reason) == (ABANDONED, "no_margin")
 
 
+def test_a_turn_that_cannot_be_renewed_before_it_begins_is_given_back(alone: Alone) -> None:
+    alone.storage.after["admit"] = lambda: alone.clock.advance(SETTINGS.heartbeat_interval)
+    alone.storage.fail("heartbeat")
+    with pytest.raises(StorageError, match="no connection for heartbeat"):
+        alone.claim()
+    (record,) = alone.history()
+    assert (record.status, record.reason) == (ABANDONED, "no_margin")
+
+
 def test_a_turn_taken_away_while_it_was_given_back_is_logged(
     alone: Alone, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -25,6 +25,7 @@ from turnwise.backends import (
     Heartbeat,
     Look,
     Participant,
+    StorageError,
 )
 from turnwise.gate import Gate
 from turnwise.pace import Pace
@@ -226,7 +227,12 @@ class TurnTaker:
         self._used_slot = run.slot_start
         turn = self._turn(run, admission.fencing_token, asked_at, look)
         margin = self.settings.min_run_margin.total_seconds()
-        if turn.remaining() >= margin and not self._is_still_held(turn):
+        try:
+            held = turn.remaining() < margin or self._is_still_held(turn)
+        except StorageError:
+            self._give_back(turn)  # left alone it would hold the gate for the heartbeat timeout
+            raise
+        if not held:
             return _refused(claim, f"{OWNER_DEAD}: the admission was answered too late")
         # Asking took time, too; and what is answered after the timeout says nothing any more.
         timeout = self.settings.heartbeat_timeout.total_seconds()

@@ -36,7 +36,7 @@ _TAKEOVER = "^"
 _SLOT_HEIGHT, _RUN_HEIGHT = 0.72, 0.36
 _FEW_LANES, _FEW = 12, 10
 _LONGEST_LABEL = 30
-_MOST_CYCLES = 60
+_MOST_CYCLES = 40
 """Lines at the starts of more cycles would fill the picture."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
