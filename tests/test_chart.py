@@ -176,6 +176,11 @@ def test_unusual_names_of_runners_are_drawn_and_stay_inside() -> None:
     _assert_inside(figure)
 
 
+def test_each_cycle_has_a_line_at_its_start_whoever_ran_in_it() -> None:
+    (axes,) = draw(shown([record("alice", 0), record("alice", 15)], 20)).axes
+    assert [line.get_linewidth() for line in axes.get_lines()].count(0.9) == 5
+
+
 def test_statuses_differ_without_colour() -> None:
     drawn = bars(draw(EVERYTHING), 0.36)
     assert len({bar.get_hatch() or "" for bar in drawn}) == 3
@@ -211,6 +216,10 @@ def test_a_window_of_interest_holds_the_longest_gap_or_what_was_cut_off() -> Non
     steady[10] = record("alice", 50, 1, Status.ABANDONED)
     start, end = window_of_interest(steady, SETTINGS)
     assert start < steady[10].start_time < end
+    alone = [record("alice", 0)]
+    start, end = window_of_interest(alone, SETTINGS)
+    assert (start, end) == (START, START + SETTINGS.interval), "nothing is known beyond it"
+    assert not picture_of_history(alone, SETTINGS, start, end, title="svc").gaps
     with pytest.raises(ValueError, match="executions must be one or more"):
         window_of_interest([], SETTINGS)
 

@@ -7,7 +7,6 @@ too. It never touches pyplot, so that it can be drawn in any thread of any progr
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
-from itertools import count
 from typing import Any
 
 import matplotlib as mpl
@@ -119,12 +118,12 @@ def _frame(axes: Axes, picture: Picture) -> None:
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
-    cycles = {r.cycle_start for r in (*picture.runs, *picture.attempts)}
-    if picture.planned:
-        cycles = {cycle_at(slot.start, picture.settings.interval).start for slot in picture.slots}
-    if len(cycles) <= _MOST_CYCLES:
-        for start in cycles:
+    interval = picture.settings.interval
+    if (picture.end - picture.start) / interval <= _MOST_CYCLES:
+        start = cycle_at(picture.start, interval).start
+        while start <= picture.end:  # those in which nobody ran, too
             axes.axvline(_at(start), color=INK, linewidth=0.9, zorder=1)
+            start += interval
     for y in range(lanes):
         axes.axhline(y, color=FAINT, linewidth=0.3, linestyle="dotted", zorder=0.5)
 
@@ -184,7 +183,7 @@ def _kind(record: ExecutionRecord) -> str:
 
 def _markers(attempts: Sequence[ExecutionRecord]) -> dict[str, str]:
     kinds = sorted({_kind(attempt) for attempt in attempts})
-    return {kind: _MARKERS[n % len(_MARKERS)] for n, kind in zip(count(), kinds, strict=False)}
+    return {kind: _MARKERS[number % len(_MARKERS)] for number, kind in enumerate(kinds)}
 
 
 def _legend(figure: Figure, picture: Picture, markers: dict[str, str]) -> None:

@@ -139,7 +139,7 @@ def window_of_interest(
     else:
         start = last - length
     start = max(first, min(start, last - length))
-    return start, start + length
+    return start, min(start + length, last)  # beyond the history nothing is known
 
 
 def _slot_of(record: ExecutionRecord, settings: Settings) -> Slot | None:

@@ -48,6 +48,7 @@ def chart(
     """Draw the turns of a service: a lane for each runner."""
     require_drawable(output)
     from turnwise.chart import picture_of_history  # noqa: PLC0415 (an extra)
+    from turnwise.chart.text import span  # noqa: PLC0415
 
     if last <= timedelta(0):
         raise BadInput(f"--last must be positive, got {format_duration(last)}")
@@ -66,8 +67,8 @@ def chart(
     )
     if not picture.runs and not picture.attempts:
         raise BadInput(
-            f"service {service!r} has no execution from {start:%Y-%m-%d %H:%M:%S} to "
-            f"{end:%Y-%m-%d %H:%M:%S} UTC: say --last for a longer time"
+            f"service {service!r} has no execution from {span(picture)}: say --last for a longer "
+            "time"
         )
     write(picture, output)
     return 0

@@ -149,6 +149,7 @@ def simulate(
         no_retry=no_retry,
     )
     if chart is not None:
+        require_drawable(chart)
         # What is to be drawn must be there at the end: by default an hour is kept.
         settings = replace(settings, retention_age=timedelta(days=days), retention_count=_CHARTED)
     kinds = {
@@ -159,8 +160,6 @@ def simulate(
         "failure": (fail_every, _ZERO),
     }
     _require_simulation()
-    if chart is not None:
-        require_drawable(chart)
     from turnwise.simulation import Fixed, Scenario, Uniform  # noqa: PLC0415 (an extra)
 
     try:
