@@ -151,6 +151,8 @@ HEAD = """
 import time
 from dataclasses import replace
 
+from hypothesis import Phase, settings
+
 from turnwise import membership
 from turnwise.backends.memory import MemoryBackend
 from turnwise.testing import Agreement, BackendConformance
@@ -170,7 +172,11 @@ class Disagreement(Agreement):
     storages = {"broken": lambda clock, folder: Broken(clock)}
 
 
+# That it is found is the point; the shortest way to it would take most of the time.
 TestDisagreement = Disagreement.TestCase
+TestDisagreement.settings = settings(
+    max_examples=50, deadline=None, phases=[Phase.generate], report_multiple_bugs=False
+)
 """
 
 
@@ -199,6 +205,41 @@ def test_the_state_machine_finds_a_storage_that_disagrees(pytester: pytest.Pytes
     path = pytester.makepyfile(test_broken=HEAD + textwrap.indent(methods, "    ") + TAIL)
     result = pytester.runpytest("-q", "-k", "TestDisagreement", path)
     result.assert_outcomes(failed=1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("raise RuntimeError('of its own')", "*RuntimeError: of its own*"),
+        ("os._exit(3)", "*BrokenProcessPool*"),
+    ],
+)
+def test_a_storage_that_fails_in_one_process_alone_fails_the_test_and_nobody_waits(
+    fault: str, says: str, pytester: pytest.Pytester
+) -> None:
+    code = f"""
+import os
+from functools import partial
+
+from turnwise.backends.sql import SqlBackend
+from turnwise.testing import ProcessConformance
+
+
+class Failing(SqlBackend):
+    def admit(self, service, run, settings, look):
+        if run.runner_id == "3":
+            {fault}
+        return super().admit(service, run, settings, look)
+
+
+class TestFailing(ProcessConformance):
+    def opener(self, folder):
+        return partial(Failing, f"sqlite:///{{folder / 'turns.db'}}")
+"""
+    path = pytester.makepyfile(test_failing=code)
+    result = pytester.runpytest_subprocess("-q", "-k", "8_processes", path)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([says])
 
 
 def test_the_suite_says_what_a_subclass_has_to_say(pytester: pytest.Pytester) -> None:

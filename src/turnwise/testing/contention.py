@@ -3,14 +3,14 @@
 import multiprocessing
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
-from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import TypeVar
 
 from turnwise.backends import CYCLE_SERVED, Admission, Backend, Participant
 from turnwise.testing.clock import START, ManualClock
@@ -23,7 +23,13 @@ KEPT = replace(SETTINGS, retention_count=100_000, retention_age=100_000 * SETTIN
 Opener = Callable[[], Backend]
 """Opens the same storage each time. It is sent to other processes, and so must be picklable."""
 
-_spawn = multiprocessing.get_context("spawn")
+# Each is forked from a process that has nothing but these modules: no thread, no connection.
+_forked_apart = multiprocessing.get_context("forkserver")
+_forked_apart.set_forkserver_preload([__name__, "turnwise.backends.sql"])
+
+_barrier: Barrier
+
+T = TypeVar("T")
 
 
 def contend(
@@ -63,37 +69,52 @@ def assert_one_was_admitted_in_each_round(by_contender: list[list[Admission]]) -
         )
 
 
-@contextmanager
-def processes(target: Callable[..., None], *arguments: tuple[object, ...]) -> Iterator[None]:
-    """Real processes, one for each tuple of arguments, that all end well."""
-    started = [_spawn.Process(target=target, args=each, daemon=True) for each in arguments]
-    try:
-        for process in started:
-            process.start()
-        yield
-        for process in started:
-            process.join(PATIENCE_SECONDS)
-        assert [process.exitcode for process in started] == [0] * len(started)
-    finally:
-        for process in started:
-            process.kill()
+def _join_the_race(barrier: Barrier) -> None:
+    """A process starts: it remembers the barrier, which can only be handed over here."""
+    globals()["_barrier"] = barrier
 
 
-def _contend_in_a_process(
-    opener: Opener,
-    number: int,
-    rounds: int,
-    barrier: Barrier,
-    answers: "SimpleQueue[list[Admission]]",
-) -> None:
+def _wait_for_all() -> None:
+    _barrier.wait(PATIENCE_SECONDS)
+
+
+def _contend_in_a_process(opener: Opener, number: int, rounds: int) -> list[Admission]:
     with closing(opener()) as backend:
-        answers.put(contend(backend, number, rounds, lambda: barrier.wait(PATIENCE_SECONDS)))
+        return contend(backend, number, rounds, _wait_for_all)
 
 
-def _open_and_join(opener: Opener, number: int, barrier: Barrier) -> None:
-    barrier.wait(PATIENCE_SECONDS)
+def _open_and_join(opener: Opener, number: int) -> None:
+    _wait_for_all()
     with closing(opener()) as backend:
         backend.heartbeat(SERVICE, Participant(str(number), "boot"), SETTINGS)
+
+
+def _or_nobody_waits(task: Callable[..., T], *arguments: object) -> T:
+    """Do it; where it fails, those that wait at the barrier are let go at once."""
+    try:
+        return task(*arguments)
+    except BaseException:
+        _barrier.abort()
+        raise
+
+
+def in_processes(task: Callable[..., T], *arguments: tuple[object, ...]) -> list[T]:
+    """What ``task`` returns in real processes, one for each tuple of arguments, all at once.
+
+    Raises:
+        Exception: what the first of them to fail has raised, or that it died.
+    """
+    number = len(arguments)
+    barrier = _forked_apart.Barrier(number)
+    with ProcessPoolExecutor(
+        number, mp_context=_forked_apart, initializer=_join_the_race, initargs=(barrier,)
+    ) as pool:
+        futures = [pool.submit(_or_nobody_waits, task, *each) for each in arguments]
+    errors = [error for future in futures if (error := future.exception()) is not None]
+    if errors:
+        # All the others can say is that somebody did not come.
+        raise min(errors, key=lambda error: isinstance(error, threading.BrokenBarrierError))
+    return [future.result() for future in futures]
 
 
 class ThreadConformance(StorageUnderTest):
@@ -129,12 +150,9 @@ class ProcessConformance:
         raise NotImplementedError("a conformance test says how a process opens its storage")
 
     def test_of_8_processes_one_is_admitted_in_each_round(self, tmp_path: Path) -> None:
-        contenders, rounds = 8, self.rounds_of_processes
-        barrier, answers = _spawn.Barrier(contenders), _spawn.SimpleQueue()
-        opener = self.opener(tmp_path)
-        arguments = [(opener, number, rounds, barrier, answers) for number in range(contenders)]
-        with processes(_contend_in_a_process, *arguments):
-            by_contender = [answers.get() for _ in range(contenders)]
+        opener, rounds = self.opener(tmp_path), self.rounds_of_processes
+        arguments = ((opener, number, rounds) for number in range(8))
+        by_contender = in_processes(_contend_in_a_process, *arguments)
         assert_one_was_admitted_in_each_round(by_contender)
         with closing(opener()) as backend:
             runs = [r for r in backend.executions(SERVICE) if r.fencing_token is not None]
@@ -146,9 +164,8 @@ class ProcessConformance:
     def test_ten_processes_may_open_an_empty_storage_at_the_same_instant(
         self, tmp_path: Path
     ) -> None:
-        opener, barrier = self.opener(tmp_path), _spawn.Barrier(10)
-        with processes(_open_and_join, *((opener, number, barrier) for number in range(10))):
-            pass
+        opener = self.opener(tmp_path)
+        in_processes(_open_and_join, *((opener, number) for number in range(10)))
         with closing(opener()) as backend:
             joined = {record.runner_id for record in backend.runners(SERVICE)}
         assert joined == set(map(str, range(10)))
