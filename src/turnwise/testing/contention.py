@@ -27,8 +27,6 @@ Opener = Callable[[], Backend]
 _forked_apart = multiprocessing.get_context("forkserver")
 _forked_apart.set_forkserver_preload([__name__, "turnwise.backends.sql"])
 
-_barrier: Barrier
-
 T = TypeVar("T")
 
 
@@ -69,22 +67,27 @@ def assert_one_was_admitted_in_each_round(by_contender: list[list[Admission]]) -
         )
 
 
-def _join_the_race(barrier: Barrier) -> None:
-    """A process starts: it remembers the barrier, which can only be handed over here."""
-    globals()["_barrier"] = barrier
+class _Race:
+    """What a process has been handed when it started: a barrier can't come later."""
 
+    barrier: Barrier
 
-def _wait_for_all() -> None:
-    _barrier.wait(PATIENCE_SECONDS)
+    @classmethod
+    def join(cls, barrier: Barrier) -> None:
+        cls.barrier = barrier
+
+    @classmethod
+    def wait_for_all(cls) -> None:
+        cls.barrier.wait(PATIENCE_SECONDS)
 
 
 def _contend_in_a_process(opener: Opener, number: int, rounds: int) -> list[Admission]:
     with closing(opener()) as backend:
-        return contend(backend, number, rounds, _wait_for_all)
+        return contend(backend, number, rounds, _Race.wait_for_all)
 
 
 def _open_and_join(opener: Opener, number: int) -> None:
-    _wait_for_all()
+    _Race.wait_for_all()
     with closing(opener()) as backend:
         backend.heartbeat(SERVICE, Participant(str(number), "boot"), SETTINGS)
 
@@ -94,7 +97,7 @@ def _or_nobody_waits(task: Callable[..., T], *arguments: object) -> T:
     try:
         return task(*arguments)
     except BaseException:
-        _barrier.abort()
+        _Race.barrier.abort()
         raise
 
 
@@ -107,7 +110,7 @@ def in_processes(task: Callable[..., T], *arguments: tuple[object, ...]) -> list
     number = len(arguments)
     barrier = _forked_apart.Barrier(number)
     with ProcessPoolExecutor(
-        number, mp_context=_forked_apart, initializer=_join_the_race, initargs=(barrier,)
+        number, mp_context=_forked_apart, initializer=_Race.join, initargs=(barrier,)
     ) as pool:
         futures = [pool.submit(_or_nobody_waits, task, *each) for each in arguments]
     errors = [error for future in futures if (error := future.exception()) is not None]
