@@ -56,13 +56,14 @@ def measure(storage: str, runners: int, rounds: int) -> None:
         backend = open_backend(SHARED[storage](Path(folder)))
         everybody = [Participant(f"runner {n}", "boot") for n in range(runners)]
         backend.publish_settings(SERVICE, SETTINGS)
-        for who in everybody:
-            backend.heartbeat(SERVICE, who, SETTINGS)
         give_up = time.monotonic() + 4 * INTERVAL.total_seconds()
-        while backend.look(SERVICE, everybody[0], SETTINGS).size < runners:
+        while (look := backend.look(SERVICE, everybody[0], SETTINGS)).size < runners:
             if time.monotonic() > give_up:
                 raise TimeoutError(f"{runners} runners do not come to count on {storage}")
-            time.sleep(0.01)
+            for who in everybody:
+                backend.heartbeat(SERVICE, who, SETTINGS)
+            left = (look.cycle.end - backend.peek(SERVICE, SETTINGS).now).total_seconds()
+            time.sleep(max(0.0, left))
         refused = partial(backend.look, SERVICE, everybody[0], SETTINGS)
         report(storage, runners, "refused", timed(refused, rounds))
         report(storage, runners, "served", timed(served(backend, everybody[0]), rounds))

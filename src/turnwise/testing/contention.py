@@ -4,7 +4,7 @@ import multiprocessing
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
@@ -92,13 +92,28 @@ def _open_and_join(opener: Opener, number: int) -> None:
         backend.heartbeat(SERVICE, Participant(str(number), "boot"), SETTINGS)
 
 
-def _or_nobody_waits(task: Callable[..., T], *arguments: object) -> T:
+def _or_nobody_waits(
+    barrier: Barrier | threading.Barrier, task: Callable[..., T], *arguments: object
+) -> T:
     """Do it; where it fails, those that wait at the barrier are let go at once."""
     try:
         return task(*arguments)
     except BaseException:
-        _Race.barrier.abort()
+        barrier.abort()
         raise
+
+
+def _in_a_process(task: Callable[..., T], *arguments: object) -> T:
+    return _or_nobody_waits(_Race.barrier, task, *arguments)
+
+
+def _results(futures: list[Future[T]]) -> list[T]:
+    """What all of them return; else what the first of them to fail has raised."""
+    errors = [error for future in futures if (error := future.exception()) is not None]
+    if errors:
+        # All the others can say is that somebody did not come.
+        raise min(errors, key=lambda error: isinstance(error, threading.BrokenBarrierError))
+    return [future.result() for future in futures]
 
 
 def in_processes(task: Callable[..., T], *arguments: tuple[object, ...]) -> list[T]:
@@ -112,12 +127,8 @@ def in_processes(task: Callable[..., T], *arguments: tuple[object, ...]) -> list
     with ProcessPoolExecutor(
         number, mp_context=_forked_apart, initializer=_Race.join, initargs=(barrier,)
     ) as pool:
-        futures = [pool.submit(_or_nobody_waits, task, *each) for each in arguments]
-    errors = [error for future in futures if (error := future.exception()) is not None]
-    if errors:
-        # All the others can say is that somebody did not come.
-        raise min(errors, key=lambda error: isinstance(error, threading.BrokenBarrierError))
-    return [future.result() for future in futures]
+        futures = [pool.submit(_in_a_process, task, *each) for each in arguments]
+    return _results(futures)
 
 
 class ThreadConformance(StorageUnderTest):
@@ -133,11 +144,12 @@ class ThreadConformance(StorageUnderTest):
         sys.setswitchinterval(1e-5)  # so that threads interrupt each other everywhere
         try:
             with self.opened(ManualClock()) as backend, ThreadPoolExecutor(threads) as pool:
+                rounds, wait = self.rounds_of_threads, barrier.wait
                 futures = [
-                    pool.submit(contend, backend, number, self.rounds_of_threads, barrier.wait)
+                    pool.submit(_or_nobody_waits, barrier, contend, backend, number, rounds, wait)
                     for number in range(threads)
                 ]
-                assert_one_was_admitted_in_each_round([future.result() for future in futures])
+                assert_one_was_admitted_in_each_round(_results(futures))
         finally:
             sys.setswitchinterval(switch_interval)
 
