@@ -4,6 +4,7 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import servers
+from processes import eventually
 from storages import SHARED
 from turnwise import Settings, StorageError, open_backend
 from turnwise.backends import Participant, _servers
@@ -302,3 +304,47 @@ def test_a_failed_write_leaves_no_transaction_open(server: str) -> None:
             connection.execute(sa.delete(backend._tables.services))
             connection.exec_driver_sql(broken)
         assert desk.admit("a")[1].fencing_token == 1
+
+
+# Locks --------------------------------------------------------------------------------------
+
+WAITING = {
+    "postgresql": "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'",
+    "mariadb": "SELECT variable_value FROM information_schema.global_status"
+    " WHERE variable_name = 'innodb_row_lock_current_waits'",
+}
+
+
+@each_server
+def test_what_the_database_undoes_to_end_a_deadlock_is_done_again(server: str) -> None:
+    clock = ManualClock()
+    with (
+        closing(SqlBackend(SHARED[server](Path()), clock=clock)) as backend,
+        ThreadPoolExecutor() as pool,
+    ):
+        desk = Desk(backend, clock)
+        for old in ("run 1", "run 2"):
+            desk.finish(desk.admit(run_id=old)[0])
+            clock.advance(SETTINGS.interval)
+        run_id = desk.admitted()
+        desk.settings = replace(SETTINGS, retention_count=1)  # so that its end forgets the two
+        tables, database = backend._tables, backend._database
+        c = tables.executions.c
+        locked = sa.select(c.run_id).where(c.service == desk.service).with_for_update()
+        with database.connection() as connection:
+            # Of two that are locked with each other MariaDB spares the one that wrote more.
+            many = [{"service": f"other {n}", "fencing_token": 0} for n in range(100)]
+            connection.execute(sa.insert(tables.services), many)
+            connection.execute(locked.where(c.run_id == "run 2")).all()
+            finished = pool.submit(desk.finish, run_id)
+            eventually(lambda: asked(backend, WAITING[server]), "the end waits for the lock")
+            connection.execute(locked.where(c.run_id == "run 1")).all()
+        record = finished.result()
+        assert record is not None
+        assert record.status is COMPLETED
+        assert [kept.run_id for kept in desk.executions()] == [run_id]
+
+
+def asked(backend: SqlBackend, question: str) -> int:
+    with backend._database.connection(atomic=False) as connection:
+        return int(connection.exec_driver_sql(question).scalar_one())

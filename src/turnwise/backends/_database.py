@@ -6,6 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import wraps
+from random import uniform
+from typing import ParamSpec, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
@@ -32,6 +35,36 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 _TRIES_TO_CREATE = 20
 _BETWEEN_TRIES_SECONDS = 0.05
 _CLOCKS: dict[str, Callable[[], Clock]] = {"postgresql": PostgresClock, "mysql": MySqlClock}
+_TRIES_AFTER_ROLLBACK = 10
+# A deadlock by each server's name for it; PostgreSQL's other one is of serializable isolation.
+_ROLLED_BACK: tuple[object, ...] = ("40001", "40P01", 1213)
+_Arguments = ParamSpec("_Arguments")
+_Answer = TypeVar("_Answer")
+
+
+class RolledBackError(StorageError):
+    """The database says that it has undone the transaction, as it does to end a deadlock."""
+
+
+def again_if_rolled_back(
+    operation: Callable[_Arguments, _Answer],
+) -> Callable[_Arguments, _Answer]:
+    """An operation that is safe to repeat, repeated where its transaction was undone.
+
+    That is no unknown outcome: the database's own word is that nothing was done.
+    """
+
+    @wraps(operation)
+    def until_it_stands(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Answer:
+        for _ in range(_TRIES_AFTER_ROLLBACK - 1):
+            try:
+                return operation(*args, **kwargs)
+            except RolledBackError:
+                # Of those that were locked with each other, one shall be first.
+                time.sleep(uniform(0, _BETWEEN_TRIES_SECONDS))  # noqa: S311 (no secret)
+        return operation(*args, **kwargs)
+
+    return until_it_stands
 
 
 class Database:
@@ -79,7 +112,8 @@ class Database:
         which saves two round trips. SQLite's begins as a writer's where it ``writes``.
 
         Raises:
-            StorageError: what went wrong, in one line; nothing is known of an open transaction.
+            StorageError: what went wrong, in one line; nothing is known of an open transaction,
+                unless it is a :class:`RolledBackError`.
             IntegrityError: a unique key has refused; the transaction is rolled back.
             ForkError: the storage was opened before a fork.
         """
@@ -98,7 +132,8 @@ class Database:
         except IntegrityError:
             raise
         except (SQLAlchemyError, sqlite3.Error) as error:
-            raise StorageError(f"{self.name}: {self._cause(error)}") from error
+            kind = RolledBackError if _was_rolled_back(error) else StorageError
+            raise kind(f"{self.name}: {self._cause(error)}") from error
 
     def close(self) -> None:
         """Let go of all connections."""
@@ -136,6 +171,12 @@ class Database:
         if "unable to open database file" in cause:
             return f"{cause}: does it exist, in a folder that may be written to?"
         return cause
+
+
+def _was_rolled_back(error: BaseException) -> bool:
+    driver = getattr(error, "orig", None)
+    code = getattr(driver, "sqlstate", None) or next(iter(getattr(driver, "args", ())), None)
+    return code in _ROLLED_BACK
 
 
 @contextmanager

@@ -48,7 +48,7 @@ except ImportError as error:
         "SQL storages need the extra 'sql': pip install 'turnwise[sql]'"
     ) from error
 
-from turnwise.backends._database import Database, schema_statements
+from turnwise.backends._database import Database, again_if_rolled_back, schema_statements
 from turnwise.backends._frozen_set import freeze, kept_schedule, look_from, work_out
 from turnwise.backends._sql_gate import SqlGate, ending
 from turnwise.backends._statements import Statements, parameters
@@ -94,6 +94,7 @@ class SqlBackend:
     def __repr__(self) -> str:
         return f"SqlBackend({self._database.name!r})"
 
+    @again_if_rolled_back
     def publish_settings(self, service: str, settings: Settings) -> Settings | None:
         """See :class:`turnwise.backends.Backend`."""
         before = self.settings_of(service)
@@ -124,6 +125,7 @@ class SqlBackend:
             names = connection.scalars(sa.select(c.service).where(c.settings.is_not(None)))
             return tuple(sorted(names))
 
+    @again_if_rolled_back
     def heartbeat(
         self, service: str, who: Participant, settings: Settings, run_id: str | None = None
     ) -> Heartbeat:
@@ -143,6 +145,7 @@ class SqlBackend:
                 )
         return Heartbeat(row.now, row.previous_boot_id, holds_run)
 
+    @again_if_rolled_back
     def look(self, service: str, who: Participant, settings: Settings) -> Look:
         """See :class:`turnwise.backends.Backend`."""
         with self._database.connection(atomic=False) as connection:
@@ -169,17 +172,20 @@ class SqlBackend:
                 return look_from(kept, now, settings)
             return work_out(connection, self._tables, service, settings, now)
 
+    @again_if_rolled_back
     def leave(self, service: str, who: Participant) -> None:
         """See :class:`turnwise.backends.Backend`."""
         with self._database.connection(atomic=False) as connection:
             connection.execute(self._do.leave, self._of_this(service, who, _ANY_SETTINGS))
 
+    @again_if_rolled_back
     def admit(
         self, service: str, run: AtomicServiceRun, settings: Settings, look: Look
     ) -> Admission:
         """See :class:`turnwise.backends.Backend`."""
         return self._gate.admit(service, run, settings, look)
 
+    @again_if_rolled_back
     def finish(
         self,
         service: str,
@@ -201,6 +207,7 @@ class SqlBackend:
             self._purge(connection, service, settings, now)
         return record
 
+    @again_if_rolled_back
     def block(self, service: str, claim: AtomicServiceClaim, look: Look) -> None:
         """See :class:`turnwise.backends.Backend`."""
         with self._database.connection(atomic=False) as connection:
