@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from hypothesis import given
@@ -101,6 +102,34 @@ def test_no_run_starts_before_the_one_before_has_ended(server: str) -> None:
         end is not None and end <= after.start_time
         for end, after in zip(ends, history[1:], strict=False)
     )
+
+
+def test_postgresql_waits_for_the_disk_in_all_but_heartbeats_and_looks() -> None:
+    with opened("postgresql") as backend:
+        look = backend.look("s", WHO, SETTINGS)
+        run = run_of("a", look.cycle.start)
+        run_id = run.atomic_service_id.atomic_service_run_id
+        statements: list[str] = []
+
+        @sa.event.listens_for(backend._database.engine, "after_cursor_execute")
+        def note(connection: sa.Connection, _: object, statement: str, *__: object) -> None:
+            statements.append(statement)
+            # What is set for one transaction must not stay in the session, nor leave it open.
+            raw = connection.connection.dbapi_connection
+            assert isinstance(raw, psycopg.Connection)
+            assert raw.execute("SHOW synchronous_commit").fetchone() == ("on",)
+
+        def waits(operation: Callable[[], object]) -> bool:
+            statements.clear()
+            operation()
+            return not any("synchronous_commit" in statement for statement in statements)
+
+        assert not waits(lambda: backend.look("s", WHO, SETTINGS))
+        assert not waits(lambda: backend.heartbeat("s", WHO, SETTINGS))
+        assert waits(lambda: backend.admit("s", run, SETTINGS, look))
+        assert not waits(lambda: backend.heartbeat("s", WHO, SETTINGS, run_id))
+        assert waits(lambda: backend.finish("s", run_id, COMPLETED, "", SETTINGS))
+        assert waits(lambda: backend.leave("s", WHO))
 
 
 # The wire -----------------------------------------------------------------------------------

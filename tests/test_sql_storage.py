@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from turnwise import StorageError, open_backend
 from turnwise.backends import Participant, _sqlite, without_password
@@ -304,11 +305,33 @@ def test_settings_of_another_version_count_as_unknown(path: Path) -> None:
 # How it is kept -----------------------------------------------------------------------------
 
 
-def test_a_file_is_in_wal_mode_and_what_was_acknowledged_is_on_disk(path: Path) -> None:
+def test_a_file_is_in_wal_mode_and_waits_for_a_lock(path: Path) -> None:
     with desk_on(path) as desk:
         assert pragma(desk, "journal_mode") == "wal"
-        assert pragma(desk, "synchronous") == 2  # FULL
         assert pragma(desk, "busy_timeout") == 5000
+
+
+def test_all_but_heartbeats_and_later_looks_wait_for_the_disk(path: Path) -> None:
+    with desk_on(path) as desk:
+        who = Participant("a", "boot")
+        waited: list[bool] = []
+        assert isinstance(desk.backend, SqlBackend)
+
+        @sa.event.listens_for(desk.backend._database.engine, "commit")
+        def note(connection: sa.Connection) -> None:
+            waited.append(connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2)
+
+        def waits(operation: Callable[[], object]) -> bool:
+            operation()
+            return waited[-1]
+
+        assert waits(lambda: desk.backend.publish_settings(desk.service, SETTINGS))
+        assert waits(lambda: desk.backend.look(desk.service, who, SETTINGS))  # it freezes the set
+        assert not waits(lambda: desk.backend.look(desk.service, who, SETTINGS))
+        assert waits(lambda: desk.admit(run_id="run"))
+        assert not waits(lambda: desk.beat("a", run_id="run"))
+        assert waits(lambda: desk.finish("run"))
+        assert waits(lambda: desk.backend.leave(desk.service, who))
 
 
 def test_times_read_well_in_the_console_in_utc_to_the_microsecond(path: Path) -> None:

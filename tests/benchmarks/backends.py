@@ -31,7 +31,7 @@ COMPLETED = AtomicServiceExecutionStatus.COMPLETED
 SERVICE = "benchmark"
 # A cycle long enough to measure in, and short enough to wait for the next.
 INTERVAL = timedelta(seconds=8)
-SETTINGS = Settings.for_interval(INTERVAL, heartbeat_timeout=INTERVAL, retention_count=100)
+SETTINGS = Settings.for_interval(INTERVAL, heartbeat_timeout=INTERVAL)
 EVERY_SLOT = replace(SETTINGS, runs_per_cycle="every_slot")
 
 

@@ -18,7 +18,7 @@ from turnwise.backends import StorageError, without_password
 from turnwise.backends._moment import Clock, HostClock, MySqlClock, PostgresClock
 from turnwise.backends._schema import Tables
 from turnwise.backends._servers import mysql_engine, postgres_engine
-from turnwise.backends._sqlite import WRITES, sqlite_engine
+from turnwise.backends._sqlite import DURABLE, WRITES, sqlite_engine
 from turnwise.own_process import OwnProcess
 
 _DRIVERS = {
@@ -105,11 +105,14 @@ class Database:
         return self.engine.dialect
 
     @contextmanager
-    def connection(self, *, writes: bool = True, atomic: bool = True) -> Iterator[sa.Connection]:
+    def connection(
+        self, *, writes: bool = True, atomic: bool = True, durable: bool = True
+    ) -> Iterator[sa.Connection]:
         """A connection for one short transaction.
 
         Where ``atomic`` is False, a server takes each statement for a transaction of its own,
-        which saves two round trips. SQLite's begins as a writer's where it ``writes``.
+        which saves two round trips. SQLite's begins as a writer's where it ``writes``, and waits
+        for the disk at its end where it is ``durable``.
 
         Raises:
             StorageError: what went wrong, in one line; nothing is known of an open transaction,
@@ -121,7 +124,9 @@ class Database:
         try:
             with self.engine.connect() as connection:
                 if self.kind == "sqlite":
-                    connection = connection.execution_options(**{WRITES: writes})  # noqa: PLW2901
+                    connection = connection.execution_options(  # noqa: PLW2901
+                        **{WRITES: writes, DURABLE: durable}
+                    )
                     with connection.begin():
                         yield connection
                 elif atomic:

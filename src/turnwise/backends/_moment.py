@@ -23,7 +23,8 @@ class Moment:
     """One instant within a statement, and two that follow from it.
 
     ``cycle_start`` is the start of the cycle of ``now``; who was last heard of before
-    ``silent_before`` counts as silent in it. A statement takes ``ctes`` along.
+    ``silent_before`` counts as silent in it. A statement takes ``ctes`` along; the last of them has
+    the three in one row.
     """
 
     now: Expression
@@ -31,12 +32,22 @@ class Moment:
     silent_before: Expression
     ctes: tuple[sa.CTE, ...] = ()
 
+    def joined(self) -> tuple[sa.FromClause, "Moment"]:
+        """One row to select from, and the moment beside it: a plan with fewer subqueries."""
+        if not self.ctes:
+            return sa.select(sa.literal(1).label("one")).subquery("one"), self
+        row = self.ctes[-1]
+        return row, Moment(row.c.now, row.c.cycle_start, row.c.silent_before)
+
 
 class Clock(Protocol):
     """Where "now" comes from."""
 
-    def moment(self) -> Moment:
-        """The expressions, for a statement that is built once."""
+    def moment(self, *, durable: bool = True) -> Moment:
+        """The expressions, for a statement that is built once.
+
+        Unless it is ``durable``, its write may be lost where the server dies in the next moment.
+        """
 
     def at_once(self) -> Expression:
         """Now, where it is needed in one place alone: read when that is come to."""
@@ -51,8 +62,9 @@ class HostClock:
     def __init__(self, read: Callable[[], datetime]) -> None:
         self._read = read
 
-    def moment(self) -> Moment:
-        """See :class:`Clock`."""
+    def moment(self, *, durable: bool = True) -> Moment:
+        """See :class:`Clock`; what is durable on SQLite is its connection's business."""
+        del durable
         return Moment(
             sa.bindparam("moment_now", type_=Instant),
             sa.bindparam("moment_cycle_start", type_=Instant),
@@ -85,28 +97,31 @@ class _ServerClock:
         }
 
 
-def _cycle(microseconds: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
-    interval = sa.bindparam("moment_interval", type_=sa.BigInteger)
-    return microseconds - microseconds % interval
-
-
+_INTERVAL = sa.bindparam("moment_interval", type_=sa.BigInteger)
 _TIMEOUT = sa.bindparam("moment_timeout", type_=sa.BigInteger)
 
 
 class PostgresClock(_ServerClock):
     """``clock_timestamp()``, which goes on within a statement: read once, in a CTE."""
 
-    def moment(self) -> Moment:
+    def moment(self, *, durable: bool = True) -> Moment:
         """See :class:`Clock`."""
-        now = sa.select(self.at_once().label("now")).cte("clock")
-        seconds = sa.type_coerce(sa.extract("epoch", now.c.now), sa.Numeric)
-        microseconds = sa.cast(seconds * 1_000_000, sa.BigInteger)
-        cycle = sa.select(now.c.now, _cycle(microseconds).label("cycle_start")).cte("cycle")
+        read = sa.select(self.at_once().label("now"))
+        if not durable:  # for this transaction alone, which is this statement
+            at_leisure = "set_config('synchronous_commit', 'off', true)"
+            read = read.add_columns(sa.literal_column(at_leisure).label("at_leisure"))
+        clock = read.cte("clock")
+        start = sa.func.date_bin(_postgres_span(_INTERVAL), clock.c.now, _POSTGRES_EPOCH)
+        cycle = sa.select(
+            clock.c.now,
+            sa.type_coerce(start, Instant).label("cycle_start"),
+            sa.type_coerce(start - _postgres_span(_TIMEOUT), Instant).label("silent_before"),
+        ).cte("cycle")
         return Moment(
             sa.select(cycle.c.now).scalar_subquery(),
-            sa.select(_postgres_instant(cycle.c.cycle_start)).scalar_subquery(),
-            sa.select(_postgres_instant(cycle.c.cycle_start - _TIMEOUT)).scalar_subquery(),
-            (now, cycle),
+            sa.select(cycle.c.cycle_start).scalar_subquery(),
+            sa.select(cycle.c.silent_before).scalar_subquery(),
+            (clock, cycle),
         )
 
     def at_once(self) -> Expression:
@@ -114,23 +129,24 @@ class PostgresClock(_ServerClock):
         return sa.type_coerce(sa.func.timezone("UTC", sa.func.clock_timestamp()), Instant)
 
 
-def _postgres_instant(microseconds: sa.ColumnElement[int]) -> Expression:
-    epoch: Expression = sa.literal_column("TIMESTAMP '1970-01-01'")
-    return sa.type_coerce(
-        epoch + microseconds * sa.literal_column("INTERVAL '1 microsecond'"), Instant
-    )
+_POSTGRES_EPOCH: Expression = sa.literal_column("TIMESTAMP '1970-01-01'")
+
+
+def _postgres_span(microseconds: Expression) -> Expression:
+    return microseconds * sa.literal_column("INTERVAL '1 microsecond'")
 
 
 class MySqlClock(_ServerClock):
     """``UTC_TIMESTAMP(6)``, which stands still within a statement."""
 
-    def moment(self) -> Moment:
-        """See :class:`Clock`."""
+    def moment(self, *, durable: bool = True) -> Moment:
+        """See :class:`Clock`; here the server's configuration says what is durable."""
+        del durable
         now = self.at_once()
         microseconds = sa.func.timestampdiff(
             sa.text("MICROSECOND"), sa.text("'1970-01-01'"), now, type_=sa.BigInteger
         )
-        cycle = _cycle(microseconds)
+        cycle = microseconds - microseconds % _INTERVAL
         return Moment(now, _mysql_instant(cycle), _mysql_instant(cycle - _TIMEOUT))
 
     def at_once(self) -> Expression:

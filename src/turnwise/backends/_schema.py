@@ -20,23 +20,29 @@ class Instant(sa.TypeDecorator[datetime]):
     impl = sa.DateTime
     cache_ok = True
 
-    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[datetime]:
-        """The column's type: MySQL's own would drop the microseconds."""
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        """The column's type: MySQL's own would drop the microseconds, and SQLite has none."""
         if dialect.name in _MYSQL:
             return dialect.type_descriptor(mysql.DATETIME(fsp=6))
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(sa.String(26))
         return dialect.type_descriptor(sa.DateTime())
 
-    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+    def process_bind_param(
+        self, value: datetime | None, dialect: sa.Dialect
+    ) -> datetime | str | None:
         """What the database is given."""
-        del dialect
-        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+        if value is None:
+            return None
+        plain = value.astimezone(UTC).replace(tzinfo=None)
+        return plain.isoformat(" ", "microseconds") if dialect.name == "sqlite" else plain
 
     def process_result_value(
         self, value: datetime | str | None, dialect: sa.Dialect
     ) -> datetime | None:
         """What its users are given."""
         del dialect
-        if isinstance(value, str):  # MySQL gives a parameter back as the text that it was sent as
+        if isinstance(value, str):  # SQLite's, or a parameter as MySQL gives it back
             value = datetime.fromisoformat(value)
         return None if value is None else value.replace(tzinfo=UTC)
 
@@ -101,7 +107,7 @@ class Tables:
             metadata,
             table("services", _services()),
             table("schedules", _schedules()),
-            table("runners", _runners()),
+            table("runners", _runners(prefix)),
             table("executions", _executions(prefix)),
         )
 
@@ -128,7 +134,7 @@ def _schedules() -> list[sa.schema.SchemaItem]:
     ]
 
 
-def _runners() -> list[sa.schema.SchemaItem]:
+def _runners(prefix: str) -> list[sa.schema.SchemaItem]:
     return [
         sa.Column("service", Name, primary_key=True),
         sa.Column("runner_id", Name, primary_key=True),
@@ -139,6 +145,8 @@ def _runners() -> list[sa.schema.SchemaItem]:
         sa.Column("boot_id", sa.String(64), nullable=False),
         sa.Column("previous_boot_id", sa.String(64)),
         sa.Column("digest", sa.BigInteger, nullable=False),
+        # Retention asks at the end of each run who was silent for long.
+        sa.Index(f"{prefix}runners_by_heartbeat", "service", "last_heartbeat"),
     ]
 
 
@@ -162,5 +170,7 @@ def _executions(prefix: str) -> list[sa.schema.SchemaItem]:
         sa.Column("serves", Instant),
         sa.UniqueConstraint("service", "running", name=f"{prefix}one_running"),
         sa.UniqueConstraint("service", "serves", name=f"{prefix}one_serves"),
-        sa.Index(f"{prefix}executions_by_start", "service", "start_time"),
+        # Retention counts back through all that is kept, and asks what has ended long ago.
+        sa.Index(f"{prefix}executions_by_start", "service", "start_time", "run_id", "running"),
+        sa.Index(f"{prefix}executions_by_end", "service", "end_time"),
     ]

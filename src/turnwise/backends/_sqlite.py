@@ -12,6 +12,8 @@ BUSY_TIMEOUT_SECONDS = 5.0
 _POLL_SECONDS = 0.001
 WRITES = "turnwise_writes"
 """The execution option of a connection that says whether its transaction writes."""
+DURABLE = "turnwise_durable"
+"""The execution option that says whether a write must outlive a power cut: by default it must."""
 
 
 def sqlite_engine(url: sa.URL, shown: str, *, may_create: bool) -> sa.Engine:
@@ -63,15 +65,17 @@ def _prepare(connection: sqlite3.Connection, *, in_memory: bool) -> None:
         return
     # Entering WAL mode fails at once while another process does the same, whatever the timeout.
     _while_locked(connection, "PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
 
 
 def _begin(connection: sa.Connection) -> None:
-    if not connection.get_execution_options().get(WRITES, True):
-        connection.exec_driver_sql("BEGIN")
-        return
+    options = connection.get_execution_options()
     raw = connection.connection.dbapi_connection
     assert isinstance(raw, sqlite3.Connection)  # noqa: S101 (for the type checker)
+    if not options.get(WRITES, True):
+        raw.execute("BEGIN")
+        return
+    # A durable write waits for the disk, and takes along what was written before it.
+    raw.execute(f"PRAGMA synchronous={'FULL' if options.get(DURABLE, True) else 'NORMAL'}")
     # SQLite's own wait sleeps for up to 100 ms: of many that come at once, as they do at the
     # start of a cycle, the last would wait for seconds.
     raw.execute("PRAGMA busy_timeout=0")

@@ -111,8 +111,7 @@ class Statements:
     @cached_property
     def keep_alive(self) -> sa.Update:
         """Keep a run alive."""
-        moment = self.clock.moment()
-        return self.this_run.values(last_heartbeat=moment.now).add_cte(*moment.ctes)
+        return self.this_run.values(last_heartbeat=self.clock.at_once())
 
     def _answers(self, moment: Moment) -> list[Expression]:
         c = self.tables.runners.c
@@ -131,7 +130,9 @@ class Statements:
 
     def _beat(self) -> tuple[sa.Insert, Moment]:
         """An upsert by the rules of `turnwise.membership.after_heartbeat`, on the row before."""
-        moment, runners = self.clock.moment(), self.tables.runners
+        # A heartbeat that is lost with its server is followed by the next one.
+        anywhere, runners = self.clock.moment(durable=False), self.tables.runners
+        row_of_it, moment = anywhere.joined()
         old, c = runners.alias("old"), runners.c
         nothing = sa.null()
         may_run = given(c.may_run)
@@ -160,10 +161,9 @@ class Statements:
             c.previous_boot_id: old.c.boot_id,
             c.digest: given(c.digest),
         }
-        one = sa.select(sa.literal(1).label("one")).subquery("one")
         it = sa.and_(old.c.service == given(c.service), old.c.runner_id == given(c.runner_id))
-        source = sa.select(*row.values()).select_from(one.outerjoin(old, it)).where(sa.true())
-        return self.upsert(runners, list(row), source).add_cte(*moment.ctes), moment
+        source = sa.select(*row.values()).select_from(row_of_it.outerjoin(old, it)).where(sa.true())
+        return self.upsert(runners, list(row), source).add_cte(*anywhere.ctes), anywhere
 
     # The gate -------------------------------------------------------------------------------
 
@@ -250,15 +250,15 @@ class Statements:
         return self._closing(self.this_run.where(c.last_heartbeat < dead_before))
 
     def _closing(self, run: sa.Update) -> sa.Update:
-        moment, c = self.clock.moment(), self.tables.executions.c
+        c = self.tables.executions.c
         opens_cycle = sa.bindparam("the_opens_cycle", type_=sa.Boolean)
         statement = run.values(
             status=given(c.status),
             reason=given(c.reason),
-            end_time=moment.now,
+            end_time=self.clock.at_once(),
             running=None,
             serves=sa.case((opens_cycle, sa.null()), else_=c.serves),
-        ).add_cte(*moment.ctes)
+        )
         return statement.returning(*self.tables.record_columns) if self.returns else statement
 
     # Retention: what is over goes, by age and by count, never of this cycle, never a running one --
@@ -268,20 +268,21 @@ class Statements:
         """The first execution beyond the count, newest first, and whether any row is too old."""
         c = self.tables.executions.c
         beyond = (
-            sa.select(c.start_time)
+            sa.select(c.start_time, c.run_id)
             .where(self._ended)
             .order_by(c.start_time.desc(), c.run_id.desc())
             .offset(sa.bindparam("the_count", type_=sa.Integer))
             .limit(1)
-        )
+        ).subquery("beyond")
+        one = sa.select(sa.literal(1).label("one")).subquery("one")
         return sa.select(
-            beyond.scalar_subquery().label("start_time"),
-            beyond.with_only_columns(c.run_id).scalar_subquery().label("run_id"),
+            beyond.c.start_time,
+            beyond.c.run_id,
             sa.exists(sa.select(c.run_id).where(self._too_old)).label("any_old"),
             sa.exists(sa.select(self.tables.runners.c.runner_id).where(self._forgotten)).label(
                 "any_forgotten"
             ),
-        )
+        ).select_from(one.outerjoin(beyond, sa.true()))
 
     @cached_property
     def forget_executions(self) -> sa.Delete:
@@ -310,8 +311,8 @@ class Statements:
     @property
     def _too_old(self) -> Expression:
         c = self.tables.executions.c
-        too_old = c.end_time < given(c.end_time)
-        return sa.and_(self._ended, self._before_this_cycle, too_old)
+        this_service = c.service == given(c.service)
+        return sa.and_(this_service, c.end_time < given(c.end_time), self._before_this_cycle)
 
     @property
     def _forgotten(self) -> Expression:
@@ -323,7 +324,7 @@ class Statements:
     @cached_property
     def leave(self) -> sa.Update:
         """Mark that a runner leaves, unless another process has taken over its id."""
-        moment, c = self.clock.moment(), self.tables.runners.c
+        c = self.tables.runners.c
         return (
             sa.update(self.tables.runners)
             .where(
@@ -331,15 +332,13 @@ class Statements:
                 c.runner_id == given(c.runner_id),
                 c.boot_id == given(c.boot_id),
             )
-            .values(left_at=sa.func.coalesce(c.left_at, moment.now))
-            .add_cte(*moment.ctes)
+            .values(left_at=sa.func.coalesce(c.left_at, self.clock.at_once()))
         )
 
     @cached_property
     def now(self) -> "AnySelect":
         """The clock alone."""
-        moment = self.clock.moment()
-        return sa.select(moment.now.label("now")).add_cte(*moment.ctes)
+        return sa.select(self.clock.at_once().label("now"))
 
     # What the dialects write differently ----------------------------------------------------
 
