@@ -42,6 +42,10 @@ _Arguments = ParamSpec("_Arguments")
 _Answer = TypeVar("_Answer")
 
 
+class RefusedError(StorageError):
+    """A unique key has refused what was to be written, and nothing was."""
+
+
 class RolledBackError(StorageError):
     """The database says that it has undone the transaction, as it does to end a deadlock."""
 
@@ -117,7 +121,7 @@ class Database:
         Raises:
             StorageError: what went wrong, in one line; nothing is known of an open transaction,
                 unless it is a :class:`RolledBackError`.
-            IntegrityError: a unique key has refused; the transaction is rolled back.
+            RefusedError: a unique key has refused; the transaction is rolled back.
             ForkError: the storage was opened before a fork.
         """
         self._process.check()
@@ -134,8 +138,8 @@ class Database:
                         yield connection
                 else:
                     yield connection
-        except IntegrityError:
-            raise
+        except (IntegrityError, sqlite3.IntegrityError) as error:
+            raise RefusedError(f"{self.name}: {self._cause(error)}") from error
         except (SQLAlchemyError, sqlite3.Error) as error:
             kind = RolledBackError if _was_rolled_back(error) else StorageError
             raise kind(f"{self.name}: {self._cause(error)}") from error
@@ -153,7 +157,7 @@ class Database:
             try:
                 with self.connection(atomic=False) as connection:
                     self.tables.metadata.create_all(connection)
-            except (StorageError, IntegrityError):
+            except StorageError:
                 # Somebody else creates them at the same time, and PostgreSQL minds.
                 if attempt == _TRIES_TO_CREATE - 1:
                     raise

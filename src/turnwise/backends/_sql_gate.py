@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
 
 from turnwise.atomic_service import AtomicServiceExecutionStatus, AtomicServiceRun
 from turnwise.backends import (
@@ -19,7 +18,7 @@ from turnwise.backends import (
     running_record,
     served_instant,
 )
-from turnwise.backends._database import Database
+from turnwise.backends._database import Database, RefusedError
 from turnwise.backends._statements import Statements, parameters, record_parameters
 from turnwise.settings import Settings
 
@@ -44,7 +43,7 @@ class SqlGate:
         for _ in range(_TRIES):
             try:
                 row = self._insert(service, run, settings, look)
-            except IntegrityError:
+            except RefusedError:
                 admission = self._refuse(service, run, settings, look)
                 if admission is not None:
                     return admission
@@ -65,7 +64,9 @@ class SqlGate:
         """Insert a BLOCKED row, unless it is there."""
         blocked = blocked_record(service, run, reason, look.now, look)
         of_this = record_parameters(blocked, running=None, serves=None)
-        connection.execute(self._do.block, of_this | self._clock.parameters(_ANY_SETTINGS))
+        self._do.execute(
+            connection, self._do.block, of_this | self._clock.parameters(_ANY_SETTINGS)
+        )
 
     def _insert(
         self, service: str, run: AtomicServiceRun, settings: Settings, look: Look
@@ -74,15 +75,15 @@ class SqlGate:
         moment = self._clock.parameters
         record = running_record(service, run, None, look.now, look)
         of_this = record_parameters(record, running=1, serves=served_instant(run, settings))
-        row = None
+        row: AnyRow | None = None
         if self._do.changes_in_cte:
             with self._database.connection(atomic=False) as connection:
-                inserted = connection.execute(self._do.admit, of_this | moment(settings))
+                inserted = self._do.execute(connection, self._do.admit, of_this | moment(settings))
                 row = inserted.one_or_none()
         else:
             with self._database.connection() as connection:
                 # Somebody else may make the service's row after this, and no token be counted.
-                if connection.execute(self._do.next_token, of_this).rowcount == 1:
+                if self._do.execute(connection, self._do.next_token, of_this).rowcount == 1:
                     row = self._do.answer(
                         connection,
                         self._do.admit,
@@ -96,7 +97,7 @@ class SqlGate:
 
     def _make_service(self, service: str) -> None:
         with self._database.connection(atomic=False) as connection:
-            connection.execute(self._do.make_service, parameters(service=service))
+            self._do.execute(connection, self._do.make_service, parameters(service=service))
 
     def _refuse(
         self, service: str, run: AtomicServiceRun, settings: Settings, look: Look
@@ -118,7 +119,7 @@ class SqlGate:
                 dead = ending(service, prior.run_id, _ABANDONED, OWNER_DEAD, settings)
                 before = parameters(dead_before=now - settings.heartbeat_timeout)
                 moment = self._clock.parameters(settings)
-                connection.execute(self._do.bury, dead | before | moment)
+                self._do.execute(connection, self._do.bury, dead | before | moment)
                 return None
             refusal = f"{PRIOR_RUNNING}:{prior.run_id}"
             self.keep_blocked(connection, service, run, refusal, look)

@@ -69,8 +69,7 @@ def _prepare(connection: sqlite3.Connection, *, in_memory: bool) -> None:
 
 def _begin(connection: sa.Connection) -> None:
     options = connection.get_execution_options()
-    raw = connection.connection.dbapi_connection
-    assert isinstance(raw, sqlite3.Connection)  # noqa: S101 (for the type checker)
+    raw = driver_of(connection)
     if not options.get(WRITES, True):
         raw.execute("BEGIN")
         return
@@ -83,6 +82,13 @@ def _begin(connection: sa.Connection) -> None:
         _while_locked(raw, "BEGIN IMMEDIATE")
     finally:
         raw.execute(f"PRAGMA busy_timeout={round(BUSY_TIMEOUT_SECONDS * 1000)}")
+
+
+def driver_of(connection: sa.Connection) -> sqlite3.Connection:
+    """SQLite's own connection beneath SQLAlchemy's."""
+    raw = connection.connection.dbapi_connection
+    assert isinstance(raw, sqlite3.Connection)  # noqa: S101 (for the type checker)
+    return raw
 
 
 def _while_locked(connection: sqlite3.Connection, statement: str) -> None:

@@ -4,8 +4,8 @@ Built once for a storage and executed many times: the parameters begin with ``th
 ``moment_``, see :mod:`turnwise.backends._moment`).
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,11 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from turnwise.backends import ExecutionRecord
-from turnwise.backends._moment import Clock, Moment
-from turnwise.backends._schema import Expression, Instant, Tables
+from turnwise.backends._database import Database
+from turnwise.backends._moment import Moment
+from turnwise.backends._prepared import Answer, Prepared
+from turnwise.backends._schema import Expression, Instant
+from turnwise.backends._sqlite import driver_of
 from turnwise.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,13 +41,12 @@ def parameters(**values: object) -> dict[str, object]:
     return {f"the_{name}": value for name, value in values.items()}
 
 
-@dataclass(frozen=True)
 class Statements:
     """The statements for one storage: its tables, its clock, and what its dialect can do."""
 
-    tables: Tables
-    clock: Clock
-    dialect: sa.Dialect
+    def __init__(self, database: Database) -> None:
+        self.tables, self.clock, self.dialect = database.tables, database.clock, database.dialect
+        self._prepared: dict[AnySelect | sa.UpdateBase, Prepared] = {}
 
     @property
     def returns(self) -> bool:
@@ -56,6 +58,20 @@ class Statements:
         """Whether a statement can take several writes along."""
         return self.dialect.name == "postgresql"
 
+    def execute(
+        self,
+        connection: sa.Connection,
+        statement: "AnySelect | sa.UpdateBase",
+        values: Mapping[str, object],
+    ) -> Answer:
+        """Execute one of the statements below."""
+        if self.dialect.name != "sqlite":
+            return connection.execute(statement, values)
+        prepared = self._prepared.get(statement)
+        if prepared is None:
+            prepared = self._prepared[statement] = Prepared(statement, self.dialect)
+        return prepared.execute(driver_of(connection), values)
+
     def answer(
         self,
         connection: sa.Connection,
@@ -65,12 +81,14 @@ class Statements:
         otherwise: "AnySelect",
     ) -> "AnyRow":
         """Write, and answer with what was written: where a write cannot, ``otherwise`` asks."""
-        written = connection.execute(write, values)
-        return (written if self.returns else connection.execute(otherwise, values)).one()
+        written = self.execute(connection, write, values)
+        answer = written if self.returns else self.execute(connection, otherwise, values)
+        row: AnyRow = answer.one()
+        return row
 
     def read_clock(self, connection: sa.Connection, settings: Settings) -> datetime:
         """The clock, and nothing else."""
-        now = connection.scalar(self.now, self.clock.parameters(settings))
+        now = self.execute(connection, self.now, self.clock.parameters(settings)).one().now
         assert isinstance(now, datetime)  # noqa: S101 (for the type checker)
         return now
 

@@ -13,8 +13,9 @@ the cycle to a standby. NULLs do not collide in any dialect.
 On PostgreSQL a look is one statement and one round trip, and so is an admission. There are no
 session settings and no prepared statements. SQLite begins each write as a writer (``BEGIN
 IMMEDIATE``): a deferred transaction fails at once under contention, whatever the busy timeout. Its
-file is in WAL mode. On both, a heartbeat, and a look that finds the set of its cycle written down, does
-not wait for the disk; all else, fencing tokens included, survives a power cut once it is acknowledged.
+file is in WAL mode. On these two a heartbeat does not wait for the disk, and neither does a look
+that finds the set of its cycle written down. All else, fencing tokens included, survives a power
+cut once it is acknowledged.
 """
 
 from collections.abc import Callable
@@ -88,7 +89,7 @@ class SqlBackend:
     ) -> None:
         self._database = Database(url, may_create=create_tables, clock=clock)
         self._clock, self._tables = self._database.clock, self._database.tables
-        self._do = Statements(self._tables, self._clock, self._database.dialect)
+        self._do = Statements(self._database)
         self._gate = SqlGate(self._database, self._do)
 
     def __repr__(self) -> str:
@@ -100,7 +101,7 @@ class SqlBackend:
         before = self.settings_of(service)
         services = self._tables.services
         with self._database.connection(atomic=False) as connection:
-            connection.execute(self._do.make_service, parameters(service=service))
+            self._do.execute(connection, self._do.make_service, parameters(service=service))
             connection.execute(
                 sa.update(services)
                 .where(services.c.service == service)
@@ -141,7 +142,7 @@ class SqlBackend:
                 holds_run = bool(row.holds_run)
             else:
                 holds_run = run_id is not None and bool(
-                    connection.execute(self._do.keep_alive, of_this).rowcount
+                    self._do.execute(connection, self._do.keep_alive, of_this).rowcount
                 )
         return Heartbeat(row.now, row.previous_boot_id, holds_run)
 
@@ -174,7 +175,7 @@ class SqlBackend:
     def leave(self, service: str, who: Participant) -> None:
         """See :class:`turnwise.backends.Backend`."""
         with self._database.connection(atomic=False) as connection:
-            connection.execute(self._do.leave, self._of_this(service, who, _ANY_SETTINGS))
+            self._do.execute(connection, self._do.leave, self._of_this(service, who, _ANY_SETTINGS))
 
     @again_if_rolled_back
     def admit(
@@ -196,7 +197,7 @@ class SqlBackend:
         with self._database.connection(atomic=False) as connection:
             moment = self._clock.parameters(settings)
             this = ending(service, run_id, status, reason, settings)
-            closed = connection.execute(self._do.close, this | moment)
+            closed = self._do.execute(connection, self._do.close, this | moment)
             row = closed.one_or_none() if self._do.returns else None
             record = self._execution(connection, service, run_id) if row is None else _record(row)
             is_ours = row is not None or (not self._do.returns and closed.rowcount == 1)
@@ -294,12 +295,12 @@ class SqlBackend:
             count=settings.retention_count,
             last_heartbeat=forget_runners_before(now, settings),
         )
-        over = connection.execute(self._do.find_what_is_over, limits).one()
+        over = self._do.execute(connection, self._do.find_what_is_over, limits).one()
         if over.any_old or over.run_id is not None:
             beyond = parameters(start_time=over.start_time, run_id=over.run_id)
-            connection.execute(self._do.forget_executions, limits | beyond)
+            self._do.execute(connection, self._do.forget_executions, limits | beyond)
         if over.any_forgotten:
-            connection.execute(self._do.forget_runners, limits)
+            self._do.execute(connection, self._do.forget_runners, limits)
 
 
 _ANY_SETTINGS = Settings()
