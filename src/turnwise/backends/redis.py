@@ -14,6 +14,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from importlib.resources import files
 from typing import Any, cast
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
@@ -232,20 +233,13 @@ class RedisBackend:
         self._do("block", service, _ANY_SETTINGS, **_row(record), run_id=record.run_id, serves="")
 
     def _key(self, service: str, name: str) -> str:
-        return f"{self._prefix}:{{{quote(service, safe='')}}}:{name}"
+        return _keys(self._prefix, service)[_KEYS.index(name)]
 
     def _do(self, operation: str, service: str, settings: Settings, **given: str) -> Any:
         """One operation of the script; where the server has lost it, with its text."""
-        rules = {
-            "interval": str(settings.interval // _MICROSECOND),
-            "timeout": str(settings.heartbeat_timeout // _MICROSECOND),
-            "margin": str(settings.spread_margin // _MICROSECOND),
-            "slots": str(1 + settings.standbys) if settings.runs_per_cycle == "once" else "",
-            "rules": set_rules(settings),
-            "service_hash": str(service_hash(service)),
-        }
         now = "" if self._clock is None else _number(self._clock())
-        keys = [self._key(service, name) for name in _KEYS]
+        keys = _keys(self._prefix, service)
+        rules = _rules(service, settings)
         arguments = (*keys, operation, now, json.dumps(rules | given, ensure_ascii=False))
 
         def run() -> object:
@@ -267,6 +261,25 @@ class RedisBackend:
 
 
 _ABANDONED = AtomicServiceExecutionStatus.ABANDONED
+
+
+@lru_cache
+def _keys(prefix: str, service: str) -> tuple[str, ...]:
+    """The keys of a service, in the order in which the script takes them."""
+    return tuple(f"{prefix}:{{{quote(service, safe='')}}}:{name}" for name in _KEYS)
+
+
+@lru_cache
+def _rules(service: str, settings: Settings) -> dict[str, str]:
+    """What every operation is told of the settings; not to be changed."""
+    return {
+        "interval": str(settings.interval // _MICROSECOND),
+        "timeout": str(settings.heartbeat_timeout // _MICROSECOND),
+        "margin": str(settings.spread_margin // _MICROSECOND),
+        "slots": str(1 + settings.standbys) if settings.runs_per_cycle == "once" else "",
+        "rules": set_rules(settings),
+        "service_hash": str(service_hash(service)),
+    }
 
 
 def _without_prefix(url: str) -> tuple[str, str]:
