@@ -77,8 +77,8 @@ def wait_for(
 class Mariadb:
     """MariaDB, as the machine has it."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._port = folder, free_port()
+    def __init__(self, folder: Path, *options: str) -> None:
+        self._folder, self._port, self._options = folder, free_port(), options
         self.url = f"mariadb://turns:secret@127.0.0.1:{self._port}/turns"
         subprocess.run(
             [
@@ -109,6 +109,7 @@ class Mariadb:
                 f"--port={self._port}",
                 "--bind-address=127.0.0.1",
                 "--skip-name-resolve",
+                *self._options,
                 *_as_this_user(),
             ],
             stdout=subprocess.DEVNULL,
@@ -187,14 +188,19 @@ class Postgres:
         self._server.ensure_postgres_running()
         self.url = str(self._server.get_uri())
 
-    def kill(self) -> None:
+    def processes(self) -> list[int]:
+        """The server's own process, and those that it has started."""
         pid = int((self._folder / "postmaster.pid").read_text().splitlines()[0])
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        for one in (pid, *map(int, children)):
+        return [pid, *map(int, children)]
+
+    def kill(self) -> None:
+        processes = self.processes()
+        for one in processes:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(one, signal.SIGKILL)
         give_up = time.monotonic() + PATIENCE_SECONDS
-        while any(is_alive(one) for one in (pid, *map(int, children))):
+        while any(is_alive(one) for one in processes):
             assert time.monotonic() < give_up, "PostgreSQL does not die"
             time.sleep(0.01)
         # Its number may live on, as that of a process that nobody has buried.

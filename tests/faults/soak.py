@@ -11,18 +11,25 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from random import Random
-from signal import SIGCONT, SIGKILL, SIGSTOP
+from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
 from threading import Event, Thread
 from typing import Self
 
 sys.path[:0] = [str(Path(__file__).parents[1])]
 
-from faults.scene import Scene  # noqa: E402
+from faults.scene import (  # noqa: E402
+    Figures,
+    Participant,
+    Scene,
+    overlaps,
+)
 from faults.storages import STORAGES, url_of  # noqa: E402
+from turnwise import AtomicServiceExecutionStatus as Status  # noqa: E402
 from turnwise import Settings  # noqa: E402
 
 RUNNERS = 8
@@ -78,6 +85,9 @@ class Soak:
     A start is late by what the machine takes; ``slack`` is what that may be.
     """
 
+    between = (2.0, 4.0)
+    """How many cycles pass from one strike to the next, at least and at most."""
+
     def __init__(self, url: str, folder: Path, *, cycles: int, seed: int, slack: float) -> None:
         self._random = Random(seed)  # noqa: S311 (no secret)
         self._cycles, self._slack = cycles, slack
@@ -85,6 +95,7 @@ class Soak:
         self._machine = Machine(folder)
         self._generation = 0
         self.kills = self.pauses = 0
+        self.leavers: list[Participant] = []
 
     def run(self) -> str:
         """Play it; what came of it, in one line.
@@ -96,15 +107,23 @@ class Soak:
             for _ in range(RUNNERS):
                 self._start()
             scene.await_line("begin")
-            ends = time.monotonic() + self._cycles * SETTINGS.interval.total_seconds()
-            while time.monotonic() < ends:
-                time.sleep(self._random.uniform(2, 4) * SETTINGS.interval.total_seconds())
+            began = time.monotonic()
+            for cycles in self._moments():
+                strikes_at = began + cycles * SETTINGS.interval.total_seconds()
+                time.sleep(max(0.0, strikes_at - time.monotonic()))
                 self._strike()
             scene.await_line("begin", since=time.monotonic())
             scene.stop()
             scene.require_no_overlap()
             scene.require_that_all_has_ended()
             return self._judged([line.at for line in scene.lines("begin")])
+
+    def _moments(self) -> Iterator[float]:
+        """When something happens, in cycles from the beginning; it depends on the seed alone."""
+        at = self._random.uniform(*self.between)
+        while at < self._cycles:
+            yield at
+            at += self._random.uniform(*self.between)
 
     def _judged(self, starts: list[float]) -> str:
         """What came of it, where no gap between two starts was too long."""
@@ -121,6 +140,12 @@ class Soak:
         assert not late, f"{told}; gaps that are too long: {late}"
         return told
 
+    def figures(self, scenario: str, storage: str) -> Figures:
+        """What it showed, for the table."""
+        runs = self.scene.runs()
+        lost = sum(run.status is Status.ABANDONED for run in runs)
+        return Figures(scenario, storage, overlaps(runs), lost, None, None)
+
     def _bound(self) -> float:
         """From a start to the next: a turn that is killed at its end, and a second fault after."""
         review = SETTINGS.review(runners=RUNNERS, longest_run=timedelta(seconds=WORK_SECONDS))
@@ -136,9 +161,7 @@ class Soak:
 
     def _strike(self) -> None:
         """Something happens to one that was there for long enough to count."""
-        scene = self.scene
-        alive = [p for p in scene.participants.values() if p.process.poll() is None]
-        victim = self._random.choice(alive[: RUNNERS - 2])
+        victim = self._one_that_counts()
         if self._random.random() < 0.5:
             victim.send(SIGKILL)
             victim.process.wait()
@@ -149,6 +172,27 @@ class Soak:
         time.sleep(self._random.uniform(0, 2) * SETTINGS.heartbeat_timeout.total_seconds())
         victim.send(SIGCONT)
         self.pauses += 1
+
+    def _one_that_counts(self) -> Participant:
+        alive = [
+            each
+            for each in self.scene.participants.values()
+            if each.process.poll() is None and each not in self.leavers
+            if "first turn at" in each.log
+        ]
+        return self._random.choice(alive[: RUNNERS - 2])
+
+
+class Churn(Soak):
+    """In every cycle one runner leaves, and another joins."""
+
+    between = (0.9, 1.1)
+
+    def _strike(self) -> None:
+        leaver = self._one_that_counts()
+        leaver.send(SIGTERM)
+        self.leavers.append(leaver)
+        self._start()
 
 
 def main() -> None:
