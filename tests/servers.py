@@ -13,7 +13,8 @@ import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 import pymysql
 
@@ -40,6 +41,9 @@ class Server(Protocol):
 
     def stop(self) -> None:
         """End it in good order."""
+
+
+_S = TypeVar("_S", bound=Server)
 
 
 def free_port() -> int:
@@ -73,8 +77,8 @@ def wait_for(
 class Mariadb:
     """MariaDB, as the machine has it."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._port = folder, free_port()
+    def __init__(self, folder: Path, *options: str) -> None:
+        self._folder, self._port, self._options = folder, free_port(), options
         self.url = f"mariadb://turns:secret@127.0.0.1:{self._port}/turns"
         subprocess.run(
             [
@@ -105,6 +109,7 @@ class Mariadb:
                 f"--port={self._port}",
                 "--bind-address=127.0.0.1",
                 "--skip-name-resolve",
+                *self._options,
                 *_as_this_user(),
             ],
             stdout=subprocess.DEVNULL,
@@ -183,14 +188,19 @@ class Postgres:
         self._server.ensure_postgres_running()
         self.url = str(self._server.get_uri())
 
-    def kill(self) -> None:
+    def processes(self) -> list[int]:
+        """The server's own process, and those that it has started."""
         pid = int((self._folder / "postmaster.pid").read_text().splitlines()[0])
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        for one in (pid, *map(int, children)):
+        return [pid, *map(int, children)]
+
+    def kill(self) -> None:
+        processes = self.processes()
+        for one in processes:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(one, signal.SIGKILL)
         give_up = time.monotonic() + PATIENCE_SECONDS
-        while any(is_alive(one) for one in (pid, *map(int, children))):
+        while any(is_alive(one) for one in processes):
             assert time.monotonic() < give_up, "PostgreSQL does not die"
             time.sleep(0.01)
         # Its number may live on, as that of a process that nobody has buried.
@@ -199,6 +209,52 @@ class Postgres:
 
     def stop(self) -> None:
         self._server.cleanup()
+
+
+class PgBouncer:
+    """PgBouncer before a PostgreSQL: all its clients share two connections, by transactions.
+
+    They are used in turn, so that what one transaction leaves in a session is not there for the
+    next of the same client.
+    """
+
+    def __init__(self, folder: Path, behind: str) -> None:
+        self._port = free_port()
+        self._config = folder / "pgbouncer.ini"
+        self.url = f"postgresql://postgres@127.0.0.1:{self._port}/postgres"
+        self.connections = 2
+        socket_folder = Path(parse_qs(urlsplit(behind).query)["host"][0])
+        lines = [
+            "[databases]",
+            f"postgres = host={socket_folder} user=postgres",
+            "[pgbouncer]",
+            f"listen_addr = 127.0.0.1\nlisten_port = {self._port}\nunix_socket_dir =",
+            "auth_type = any\npool_mode = transaction\nserver_round_robin = 1",
+            f"default_pool_size = {self.connections}\nmax_client_conn = 200",
+        ]
+        if os.geteuid() == 0:
+            # As root it refuses to run; PostgreSQL's own user may enter its folder.
+            lines.append(f"user = {socket_folder.owner()}")
+        self._config.write_text("\n".join(lines) + "\n")
+        self.start()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            [pgbouncer_executable() or "pgbouncer", "--quiet", str(self._config)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_for(
+            lambda: socket.create_connection(("127.0.0.1", self._port), 5).close(), self._process
+        )
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait(PATIENCE_SECONDS)
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(PATIENCE_SECONDS)
 
 
 def _as_this_user() -> list[str]:
@@ -224,6 +280,14 @@ def mariadb_is_here() -> bool:
     return shutil.which("mariadbd") is not None and shutil.which("mariadb-install-db") is not None
 
 
+WHY_NO_PGBOUNCER = "PgBouncer is not on this machine: install Debian's pgbouncer"
+
+
+def pgbouncer_executable() -> str | None:
+    """PgBouncer of this machine; None where there is none."""
+    return shutil.which("pgbouncer")
+
+
 @cache
 def mariadb() -> Server:
     """The one MariaDB of this process, started when it is first asked for."""
@@ -242,7 +306,14 @@ def postgres() -> Server:
     return _until_the_end(Postgres)
 
 
-def _until_the_end(kind: Callable[[Path], Server]) -> Server:
+@cache
+def pgbouncer() -> PgBouncer:
+    """The one PgBouncer of this process, before its PostgreSQL."""
+    behind = postgres().url  # started first, and so stopped last
+    return _until_the_end(lambda folder: PgBouncer(folder, behind))
+
+
+def _until_the_end(kind: Callable[[Path], _S]) -> _S:
     folder = Path(tempfile.mkdtemp(prefix="turnwise-"))
     server = kind(folder)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -43,6 +43,8 @@ class Resource:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._lines: list[Line] = []
+        self._read = 0
 
     def write(self, runner_id: str, event: Event, token: int) -> Event:
         """Append a line; what it says was done: ``refused`` where the token is too old."""
@@ -56,10 +58,13 @@ class Resource:
 
     def lines(self) -> list[Line]:
         """All that was written so far; the last line may still be on its way."""
-        if not self._path.exists():
-            return []
-        text = self._path.read_text().rpartition("\n")[0]
-        return [Line(*json.loads(line)) for line in text.splitlines()]
+        if self._path.exists():
+            with self._path.open("rb") as file:
+                file.seek(self._read)  # hours of lines are not read again for each write
+                text, end, _ = file.read().rpartition(b"\n")
+            self._read += len(text) + len(end)
+            self._lines += [Line(*json.loads(line)) for line in text.splitlines()]
+        return list(self._lines)
 
 
 class Held:

@@ -36,12 +36,18 @@ def main() -> int:
 
 
 def table(figures: list[dict[str, str | int | float | None]]) -> str:
-    """A line for each scenario; for each storage the overlaps, the lost runs, the recovery."""
+    """A line for each scenario; for each storage the overlaps, the lost runs, the recovery.
+
+    What is outside of the promise stands at the end, and says how many tokens came twice.
+    """
     rows: dict[str, dict[str, str]] = {}
-    for one in sorted(figures, key=lambda one: str(one["scenario"])):
+    for one in sorted(figures, key=_place):
         recovery = "" if one["recovery"] is None else f", {one['recovery']:.1f} s"
-        cell = f"{one['overlaps']}, {one['lost_runs']}{recovery}"
-        rows.setdefault(str(one["scenario"]), {})[str(one["storage"])] = cell
+        again = one["tokens_again"]
+        twice = "" if again is None else f", {again} token{'s' * (again != 1)} again"
+        cell = f"{one['overlaps']}, {one['lost_runs']}{recovery}{twice}"
+        outside = "" if again is None else "*outside of the promise:* "
+        rows.setdefault(f"{outside}{one['scenario']}", {})[str(one["storage"])] = cell
     bound = max((float(one["bound"]) for one in figures if one["bound"]), default=0)
     caption = (
         "Overlapping executions, runs that were lost, and where a turn was cut off the time "
@@ -58,6 +64,10 @@ def table(figures: list[dict[str, str | int | float | None]]) -> str:
         for scenario, cells in rows.items()
     ]
     return "\n".join(lines)
+
+
+def _place(one: dict[str, str | int | float | None]) -> tuple[bool, str]:
+    return one["tokens_again"] is not None, str(one["scenario"])
 
 
 if __name__ == "__main__":

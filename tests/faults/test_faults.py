@@ -13,7 +13,7 @@ import pytest
 
 from faults.proxy import Fault, Proxy
 from faults.scene import SETTINGS, Scene, recorded
-from faults.soak import Soak
+from faults.soak import Churn, Soak
 from faults.storages import SERVERS, STORAGES, url_of, why_missing
 from processes import eventually
 from turnwise import AtomicServiceExecutionStatus as Status
@@ -182,9 +182,10 @@ def test_a_link_swallows_everything_during_a_turn(behind: Scene, server: str, pr
         behind.await_line("begin", "far", since=swallowed_at + 1)
 
 
-def test_a_server_is_killed_and_comes_back_while_a_turn_runs(server: str, tmp_path: Path) -> None:
-    (tmp_path / "server").mkdir()
-    own = SERVERS[server](tmp_path / "server")
+def test_a_server_is_killed_and_comes_back_while_a_turn_runs(
+    server: str, tmp_path: Path, apart: Path
+) -> None:
+    own = SERVERS[server](apart)
     try:
         with (
             Scene(own.url, tmp_path) as scene,
@@ -342,3 +343,13 @@ def test_eight_processes_through_random_kills_and_pauses(storage: str, tmp_path:
     soak = Soak(url_of(storage, tmp_path), tmp_path, cycles=20, seed=1, slack=3.0)
     soak.run()
     assert soak.kills + soak.pauses >= 4
+
+
+def test_a_runner_leaves_and_another_joins_in_every_cycle(storage: str, tmp_path: Path) -> None:
+    churn = Churn(url_of(storage, tmp_path), tmp_path, cycles=8, seed=2, slack=3.0)
+    churn.run()
+    assert len(churn.leavers) >= 7
+    assert all("has left service" in each.log for each in churn.leavers)
+    sets = {run.stable_digest for run in churn.scene.runs()}
+    assert len(sets) >= 4, "cycles really counted different runners"
+    churn.figures("one leaves and one joins in every cycle", storage).keep()

@@ -1,0 +1,148 @@
+"""Storages that answer before a write is safe, and how each comes to lose what it acknowledged."""
+
+import os
+import signal
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Protocol
+
+import psycopg
+import redis
+
+import servers
+from faults.storages import url_of
+from turnwise.backends._database import Database
+
+
+class Forgetful(Protocol):
+    """A storage that goes back to what it was."""
+
+    url: str
+
+    def remember(self) -> None:
+        """Keep all that was written until now."""
+
+    def forget(self) -> None:
+        """Lose all that came after, and answer again."""
+
+    def stop(self) -> None:
+        """End it."""
+
+
+class RestoredFile:
+    """A SQLite file that somebody puts back to a copy, while the runners have it open."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path, self._copy = folder / "turns.db", folder / "copy.db"
+        self.url = f"sqlite:///{self._path}"
+
+    def remember(self) -> None:
+        self._overwrite(self._copy, self._path)
+
+    def forget(self) -> None:
+        self._overwrite(self._path, self._copy)
+
+    def stop(self) -> None:
+        """There is no server to end."""
+
+    @staticmethod
+    def _overwrite(target: Path, source: Path) -> None:
+        with closing(sqlite3.connect(source)) as one, closing(sqlite3.connect(target)) as other:
+            one.backup(other)
+
+
+class AsynchronousPostgres:
+    """PostgreSQL with ``synchronous_commit=off``, and a power cut.
+
+    What writes its log is stopped, because it is a matter of luck how far it has come.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._server = servers.Postgres(folder)
+        self.url = self._server.url
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            # Nor may the one that writes pages ahead, because the log must be there before them.
+            connection.execute("ALTER SYSTEM SET bgwriter_lru_maxpages = 0")
+            connection.execute("ALTER SYSTEM SET synchronous_commit = off")
+            connection.execute("SELECT pg_reload_conf()")
+
+    def remember(self) -> None:
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute("CHECKPOINT")
+        (writer,) = [
+            pid
+            for pid in self._server.processes()
+            if b"walwriter" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+        os.kill(writer, signal.SIGSTOP)
+
+    def forget(self) -> None:
+        self._server.kill()
+        self._server.start()
+
+    def stop(self) -> None:
+        self._server.stop()
+
+
+class RestoredMariadb:
+    """MariaDB whose tables somebody puts back to what a backup holds."""
+
+    def __init__(self, folder: Path) -> None:
+        self.url = url_of("mariadb", folder)
+        self._database = Database(self.url, may_create=True, clock=None)
+        tables = self._database.tables.metadata.sorted_tables
+        self._copies = {table.name: f"{table.name}_copy" for table in tables}
+
+    def remember(self) -> None:
+        with self._database.connection(atomic=False) as connection:
+            for table, copy in self._copies.items():
+                connection.exec_driver_sql(f"CREATE TABLE {copy} SELECT * FROM {table}")  # noqa: S608
+
+    def forget(self) -> None:
+        locks = ", ".join(f"{t} WRITE, {copy} READ" for t, copy in self._copies.items())
+        with self._database.connection(atomic=False) as connection:
+            connection.exec_driver_sql(f"LOCK TABLES {locks}")
+            for table, copy in self._copies.items():
+                connection.exec_driver_sql(f"DELETE FROM {table}")  # noqa: S608
+                connection.exec_driver_sql(f"INSERT INTO {table} SELECT * FROM {copy}")  # noqa: S608
+            connection.exec_driver_sql("UNLOCK TABLES")
+
+    def stop(self) -> None:
+        self._database.close()
+
+
+class SnapshotRedis:
+    """Redis with snapshots and no log, and a power cut after the last one."""
+
+    def __init__(self, folder: Path) -> None:
+        self._server = servers.Redis(folder, "--appendonly", "no")
+        self.url = self._server.url
+
+    def remember(self) -> None:
+        with closing(redis.Redis.from_url(self.url)) as client:
+            client.save()
+
+    def forget(self) -> None:
+        self._server.kill()
+        self._server.start()
+
+    def stop(self) -> None:
+        self._server.stop()
+
+
+class MemoryRedis(SnapshotRedis):
+    """Redis without persistence, restarted."""
+
+    def remember(self) -> None:
+        """It can't."""
+
+
+LOSE_THE_LAST: dict[str, Callable[[Path], Forgetful]] = {
+    "sqlite": RestoredFile,
+    "postgresql": AsynchronousPostgres,
+    "redis": SnapshotRedis,
+    "mariadb": RestoredMariadb,
+}
+LOSE_ALL: dict[str, Callable[[Path], Forgetful]] = {"redis": MemoryRedis}
