@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
+import psycopg
 import pymysql
+import redis as client_of_redis
 
 from processes import is_alive
 
@@ -92,7 +94,7 @@ class Mariadb:
             capture_output=True,
         )
         self.start()
-        with self._as_root() as connection:
+        with self.as_root() as connection:
             cursor = connection.cursor()
             cursor.execute("CREATE DATABASE turns CHARACTER SET utf8mb4")
             cursor.execute("CREATE USER turns IDENTIFIED BY 'secret'")
@@ -116,9 +118,10 @@ class Mariadb:
             stderr=subprocess.DEVNULL,
         )
         wait_for((self._folder / "socket").lstat, self._process)
-        wait_for(lambda: self._as_root().close(), self._process, pymysql.Error)
+        wait_for(lambda: self.as_root().close(), self._process, pymysql.Error)
 
-    def _as_root(self) -> "pymysql.Connection[pymysql.cursors.Cursor]":
+    def as_root(self) -> "pymysql.Connection[pymysql.cursors.Cursor]":
+        """A connection that may do anything."""
         return pymysql.connect(unix_socket=str(self._folder / "socket"), user="root")
 
     def kill(self) -> None:
@@ -288,22 +291,47 @@ def pgbouncer_executable() -> str | None:
     return shutil.which("pgbouncer")
 
 
+# The servers below answer before the disk has what they were told. That loses nothing where a
+# process dies, and nobody pulls the plug of a test.
+
+
 @cache
 def mariadb() -> Server:
     """The one MariaDB of this process, started when it is first asked for."""
-    return _until_the_end(Mariadb)
+    return _until_the_end(lambda folder: Mariadb(folder, "--innodb-flush-log-at-trx-commit=2"))
 
 
 @cache
 def redis() -> Server:
     """The one Redis of this process, started when it is first asked for."""
-    return _until_the_end(Redis)
+    return _until_the_end(lambda folder: Redis(folder, "--appendfsync", "no"))
 
 
 @cache
 def postgres() -> Server:
     """The one PostgreSQL of this process, started when it is first asked for."""
-    return _until_the_end(Postgres)
+    server = _until_the_end(Postgres)
+    _tell_postgres(server, "ALTER SYSTEM SET fsync = off")
+    return server
+
+
+def wait_for_the_disk() -> None:
+    """Have the servers of this process answer when the disk has it, as in earnest: to measure."""
+    _tell_postgres(postgres(), "ALTER SYSTEM RESET fsync")
+    if redis_executable() is not None:
+        with contextlib.closing(client_of_redis.from_url(redis().url)) as client:
+            client.config_set("appendfsync", "always")
+    if mariadb_is_here():
+        server = mariadb()
+        assert isinstance(server, Mariadb)
+        with server.as_root() as connection:
+            connection.cursor().execute("SET GLOBAL innodb_flush_log_at_trx_commit = 1")
+
+
+def _tell_postgres(server: Server, statement: str) -> None:
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(statement.encode())
+        connection.execute("SELECT pg_reload_conf()")
 
 
 @cache

@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=300)
     parser.add_argument("--storage", choices=SHARED, action="append")
     arguments = parser.parse_args()
+    servers.wait_for_the_disk()
     print(f"CPython {platform.python_version()}, {arguments.rounds} rounds; milliseconds")
     print(f"{'storage':<12}{'runners':>8}  {'what':<24}{'median':>8}{'99 %':>8}{'a second':>10}")
     for storage in arguments.storage or SHARED:

@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
+import servers
 from faults.proxy import Proxy
 from storages import SHARED
 from turnwise.backends import Participant
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--runners", type=int, nargs="+", default=[10, 1_000, 10_000])
     parser.add_argument("--storage", choices=SHARED, action="append")
     arguments = parser.parse_args()
+    servers.wait_for_the_disk()
     print(f"CPython {platform.python_version()}; median milliseconds, median bytes")
     print(f"{'storage':<12}{'runners':>8}{'first':>16}{'look':>16}{'heartbeat':>16}")
     for storage in arguments.storage or SHARED:
