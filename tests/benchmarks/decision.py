@@ -119,7 +119,7 @@ def floor_of(call: Call) -> Callable[[], AtomicServiceClaim]:
 
     def message() -> str:
         # One field is formatted into the text anew, in place of all.
-        return f"{text}{fraction or call.margin}" if text else ""
+        return f"{text}{fraction or call.margin}"
 
     cycle, start, end = (
         None if at is None else (at - EPOCH) // MICROSECOND
@@ -131,7 +131,7 @@ def floor_of(call: Call) -> Callable[[], AtomicServiceClaim]:
     def without_slot() -> AtomicServiceClaim:
         return AtomicServiceClaim(
             name, reason, instant(cycle), assigned, position, count, None, None, flag, None,
-            message(), fraction,
+            message() if text else "", fraction,
         )  # fmt: skip
 
     def with_slot() -> AtomicServiceClaim:
@@ -139,7 +139,7 @@ def floor_of(call: Call) -> Callable[[], AtomicServiceClaim]:
         assert end is not None
         return AtomicServiceClaim(
             name, reason, instant(cycle), assigned, position, count, instant(start), instant(end),
-            flag, None, message(), fraction,
+            flag, None, message() if text else "", fraction,
         )  # fmt: skip
 
     def with_run() -> AtomicServiceClaim:
