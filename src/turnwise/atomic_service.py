@@ -316,8 +316,7 @@ class _ClaimBuilder:
     spread_minutes: float
     stabilization_seconds: float
     cycle_start: datetime = field(init=False)
-    # Slots, because CPython 3.11 stores late attributes in a slow dict where a process's first
-    # decisions had none of them. No parameters of __init__: the mutators fill them in.
+    # No parameters of __init__: the mutators fill them in.
     stable_runner_count: int = field(default=0, init=False)
     assigned_runner_id: str | None = field(default=None, init=False)
     runner_position: int | None = field(default=None, init=False)
