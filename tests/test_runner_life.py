@@ -326,6 +326,7 @@ def test_stopping_waits_for_the_turn_as_long_as_it_is_told_and_the_turn_knows() 
     alone = Threaded()
     alone.runner.start()
     assert alone.in_its_turn.wait(PATIENCE)
+    assert alone.turns[0].stop_requested is False
     assert not alone.runner.stop(timeout=0)
     assert alone.turns[0].stop_requested
     assert alone.history()[-1].end_time is None, "it keeps its gate"
@@ -487,6 +488,16 @@ def test_a_keeper_is_a_daemon_thread_from_a_turns_beginning_to_its_end(
             runner.finish(turn)
     assert not keeper.is_alive()
     assert runner._keeper is None
+
+
+def test_the_end_of_a_turn_waits_for_a_heartbeat_that_hangs_for_an_interval_at_most(
+    alone: Alone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = alone.runner._keeper_of(alone.turn())
+    waits: list[float] = []
+    monkeypatch.setattr(keeper, "join", waits.append)
+    keeper.end()
+    assert waits == [HEARTBEAT]
 
 
 def test_a_loop_whose_runner_keeps_its_turns_by_a_thread_leaves_none_behind(alone: Alone) -> None:
