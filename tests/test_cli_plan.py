@@ -101,6 +101,19 @@ def test_a_file_of_runners_shows_the_stable_set_and_why_the_others_are_outside(
     assert "not in the stable set: barred: may not run the service" in out
 
 
+@pytest.mark.parametrize("at", ["1970-01-01T00:00:00Z", "2199-12-31T23:59:59.999999Z"])
+@pytest.mark.parametrize("interval", ["5m", "3653d"])
+def test_a_cycle_can_be_planned_at_either_end_of_the_years_that_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], at: str, interval: str
+) -> None:
+    file = tmp_path / "runners.json"
+    old, heard = "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"
+    file.write_text(json.dumps([{"id": "a", "creation_time": old, "last_heartbeat": heard}]))
+    status, out, _ = plan(capsys, "--runners", str(file), "--at", at, "--interval", interval)
+    assert status == 0
+    assert "1 stable runner," in out
+
+
 def test_a_file_without_a_stable_runner_is_an_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,6 +139,7 @@ def test_a_file_without_a_stable_runner_is_an_error(
         ('[{"id": "a", "creation_time": 1, "last_heartbeat": NaN}]', "last_heartbeat must be"),
         ('[{"id": "a", "may_run": 1}]', "may_run must be true or false, got 1"),
         (json.dumps([RUNNERS[0], RUNNERS[0]]), "lists a runner twice: old"),
+        (json.dumps([RUNNERS[0] | {"id": "half \ud800"}]), "whole characters, got 'half \\ud800'"),
     ],
 )
 def test_a_bad_file_is_one_line_and_status_2(
@@ -152,6 +166,9 @@ def test_a_bad_file_is_one_line_and_status_2(
         (["--runners", "3", "--max-start-fraction", "nan"], "--max-start-fraction must be over 0"),
         (["--runners", "3", "--clock-skew", "1x"], "is no duration"),
         (["--runners", "3", "--at", "noon"], "is no instant"),
+        (["--runners", "3", "--at", "0001-01-01T00:00:00Z"], "must be from 1970 to 2199"),
+        (["--runners", "3", "--at", "2200-01-01T00:00:00Z"], "must be from 1970 to 2199"),
+        (["--runners", "3", "--at", "1970-01-01T00:00:00+00:01"], "must be from 1970 to 2199"),
         ([], "Missing option '--runners'"),
     ],
 )

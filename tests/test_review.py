@@ -86,6 +86,20 @@ def test_time_alone_excludes_overlap_up_to_the_run_that_just_fits(skew: timedelt
     assert review.overlap_excluded_by_time is None
 
 
+@pytest.mark.parametrize("longest_run", [timedelta(0), timedelta.max])
+def test_the_longest_run_and_skew_that_can_be_said_are_beyond_every_slot(
+    longest_run: timedelta,
+) -> None:
+    review = SETTINGS.review(runners=3, longest_run=longest_run, clock_skew=timedelta.max)
+    assert review.overlap_excluded_by_time is False
+    assert len(review.findings) >= 2
+    # Where nobody may start, there is no room either.
+    none = replace(SETTINGS, runs_per_cycle="every_slot").review(
+        runners=10**9, longest_run=longest_run, clock_skew=timedelta.max
+    )
+    assert (none.window, none.overlap_excluded_by_time) == (timedelta(0), False)
+
+
 def test_messages_of_a_cycle_are_counted_as_runners_send_them() -> None:
     world = World(SETTINGS, turn_takes=timedelta(0))
     world.add("a", "b", "c")

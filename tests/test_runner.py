@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -13,9 +15,7 @@ from hypothesis import strategies as st
 from turnwise import (
     AtomicServiceClaim,
     AtomicServiceExecutionStatus,
-    ExecutionRecord,
     Runner,
-    Settings,
     StorageError,
     Turn,
     TurnFailed,
@@ -23,51 +23,14 @@ from turnwise import (
 )
 from turnwise import AtomicServiceDecisionReason as Reason
 from turnwise.backends.memory import MemoryBackend
+from turnwise.pace import Pace, monotonic_seconds
 from turnwise.testing import SETTINGS, START, share_of_the_profile
 from turnwise.testing.desk import ABANDONED, BLOCKED, COMPLETED, MICROSECOND, RUNNING, SECOND
-from virtual import SERVICE, Faulty, World
+from virtual import SERVICE, Alone, World
 
 CYCLE = SETTINGS.interval
 TIMEOUT = SETTINGS.heartbeat_timeout
 WHOLE = CYCLE.total_seconds()
-
-
-class Alone(World):
-    """One runner, at the start of the first cycle in which it counts: it owns the whole of it."""
-
-    def __init__(self, settings: Settings = SETTINGS) -> None:
-        super().__init__(settings, turn_takes=timedelta(0))
-        self.add("a")
-        self.run_to(START + CYCLE - MICROSECOND)
-        self.clock.advance(MICROSECOND)
-
-    @property
-    def runner(self) -> Runner:
-        return self.members["a"].runner
-
-    @property
-    def storage(self) -> Faulty:
-        return self.members["a"].storage
-
-    def turn(self) -> Turn:
-        outcome = self.runner.begin()
-        assert isinstance(outcome, Turn), outcome
-        return outcome
-
-    def claim(self) -> AtomicServiceClaim:
-        outcome = self.runner.begin()
-        assert isinstance(outcome, AtomicServiceClaim)
-        assert outcome.atomic_service_run is None
-        return outcome
-
-    def step_with(self, service: Callable[[Turn], object]) -> ExecutionRecord:
-        """Serve a turn in a step of the loop; how it was recorded."""
-        self.service = service
-        self.runner.step()
-        return self.history()[-1]
-
-    def blocked(self) -> list[str]:
-        return [r.reason for r in self.backend.executions(SERVICE) if r.status is BLOCKED]
 
 
 @pytest.fixture
@@ -105,6 +68,42 @@ def test_a_turn_tells_its_run_and_token_and_what_is_left_of_its_slot(alone: Alon
     turn.run.started_at = None
     [record] = alone.history()
     assert (record.stable_size, record.status) == (1, RUNNING)
+
+
+def test_a_turn_among_several_ends_with_its_own_slot_less_the_guard_time() -> None:
+    world = World()
+    world.add("a", "b", "c")
+    world.run_to(START + CYCLE - MICROSECOND)
+    world.clock.advance(MICROSECOND)
+    turn = world.members[world.primary()].runner.begin()
+    assert isinstance(turn, Turn)
+    assert turn.remaining() == WHOLE / 3 - SETTINGS.spread_margin.total_seconds()
+
+
+def test_what_a_look_took_is_no_part_of_what_is_left(alone: Alone) -> None:
+    alone.storage.after["look"] = lambda: alone.clock.advance(2 * SECOND)
+    assert alone.turn().remaining() == WHOLE - 2
+
+
+@pytest.mark.parametrize(("left", "begins"), [(0.5, True), (0.25, False)])
+def test_a_turn_begins_with_the_least_margin_left_and_not_with_less(
+    left: float, begins: bool
+) -> None:
+    alone = Alone(replace(SETTINGS, min_run_margin=0.5 * SECOND))
+    alone.storage.after["look"] = lambda: alone.clock.advance(CYCLE - left * SECOND)
+    outcome = alone.runner.begin()
+    assert isinstance(outcome, Turn) == begins
+    if isinstance(outcome, AtomicServiceClaim):
+        assert outcome.skip_message == "no_margin"
+
+
+def test_a_renewed_turn_begins_with_the_least_margin_left() -> None:
+    """Asking whether an admission still holds takes time, too."""
+    alone = Alone(replace(SETTINGS, min_run_margin=2 * SECOND))
+    alone.storage.after["look"] = lambda: alone.clock.advance(CYCLE - 16 * SECOND)
+    alone.storage.after["admit"] = lambda: alone.clock.advance(SETTINGS.heartbeat_interval)
+    alone.storage.after["heartbeat"] = lambda: alone.clock.advance(7 * SECOND)
+    assert alone.turn().remaining() == 2
 
 
 @share_of_the_profile(3, most=500)
@@ -152,6 +151,14 @@ def test_a_late_start_is_recorded_and_brings_no_turn(alone: Alone) -> None:
         assert claim.reason is Reason.LATE_START
     assert alone.blocked() == ["late_start"]
     assert alone.history() == []
+
+
+def test_a_runner_in_its_grace_looks_again_until_it_is_over() -> None:
+    alone = Alone(replace(SETTINGS, membership_stabilization=75 * SECOND))
+    alone.run_for(CYCLE / 2)
+    # It joined at the start. Its slot began after 60 s, and it looks after 67, 74 and 81.
+    assert [served.began - START for served in alone.served] == [81 * SECOND]
+    assert alone.blocked() == ["scheduled_runner_in_grace"]
 
 
 def test_a_standby_that_the_gate_refused_in_time_is_not_recorded_as_late_as_well() -> None:
@@ -263,7 +270,10 @@ def test_a_turn_taken_away_while_it_was_given_back_is_logged(
 
     alone.storage.after["admit"] = dead_meanwhile
     assert alone.claim().skip_message == "no_margin"
-    assert "somebody else closed this run: abandoned, owner_dead" in caplog.text
+    [entry] = caplog.records
+    name = f"runner:a atomic-service-run:{alone.history()[0].run_id}"
+    assert entry.message == f"{name}: somebody else closed this run: abandoned, owner_dead"
+    assert entry.levelno == logging.WARNING
 
 
 # The end of a turn --------------------------------------------------------------------------
@@ -276,6 +286,11 @@ def test_a_finished_turn_is_recorded_as_it_ended(alone: Alone) -> None:
     assert alone.history() == [record]
     assert (record.status, record.reason) == (ABANDONED, "exit:1")
     assert record.end_time == alone.clock()
+
+
+def test_a_turn_ends_well_with_nothing_to_say_unless_it_is_told_otherwise(alone: Alone) -> None:
+    record = alone.runner.finish(alone.turn())
+    assert (record.status, record.reason) == (COMPLETED, "")
 
 
 @pytest.mark.parametrize("status", [RUNNING, BLOCKED])
@@ -310,7 +325,7 @@ def test_a_turn_that_somebody_else_closed_is_reported_as_lost(alone: Alone) -> N
 def test_a_turn_that_is_not_kept_any_more_is_reported_as_lost(alone: Alone) -> None:
     turn = alone.turn()
     alone.backend._services.clear()
-    with pytest.raises(TurnLost, match="it is not kept any more"):
+    with pytest.raises(TurnLost, match=r"somebody else closed this run: it is not kept any more$"):
         alone.runner.finish(turn)
 
 
@@ -396,6 +411,11 @@ def test_an_exception_ends_the_turn_and_not_the_loop_and_is_logged_with_its_trac
     alone.service = lambda turn: turn
     alone.run_for(CYCLE)
     assert alone.history()[-1].status is COMPLETED
+
+
+def test_the_reason_of_a_failure_is_what_it_says() -> None:
+    failure = TurnFailed("nothing to sweep with")
+    assert (failure.reason, str(failure)) == ("nothing to sweep with", "nothing to sweep with")
 
 
 def test_a_service_can_say_why_it_failed(alone: Alone, caplog: pytest.LogCaptureFixture) -> None:
@@ -517,6 +537,18 @@ def test_leaving_keeps_the_slot_empty_until_the_cycle_ends(alone: Alone) -> None
     assert alone.backend.peek(SERVICE, SETTINGS).size == 0
 
 
+@pytest.mark.parametrize("leaves", [True, False])
+def test_who_leaves_is_out_of_the_next_cycle_though_it_has_just_been_heard(
+    alone: Alone, leaves: bool
+) -> None:
+    alone.clock.advance(CYCLE - SECOND)
+    alone.runner.heartbeat()
+    if leaves:
+        alone.runner.leave()
+    alone.clock.advance(SECOND)
+    assert alone.backend.peek(SERVICE, SETTINGS).size == (0 if leaves else 1)
+
+
 # Construction -------------------------------------------------------------------------------
 
 
@@ -540,7 +572,40 @@ def test_default_runner_ids_differ_and_fit(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("socket.gethostname", lambda: "h" * 300)
     ids = {Runner(MemoryBackend(), "s").runner_id for _ in range(50)}
     assert len(ids) == 50
-    assert all(len(name) <= 255 for name in ids)
+    assert all(re.fullmatch(r"h{200}-[0-9]+-[0-9a-f]{8}", name) for name in ids)
+
+
+def test_monotonic_seconds_count_while_the_host_is_suspended_where_it_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clocks = {"boot time": 7.0}
+    linux = SimpleNamespace(CLOCK_BOOTTIME="boot time", clock_gettime=clocks.__getitem__)
+    monkeypatch.setattr("turnwise.pace.time", linux)
+    assert monotonic_seconds() == 7.0
+    monkeypatch.setattr("turnwise.pace.time", SimpleNamespace(monotonic=lambda: 8.0))
+    assert monotonic_seconds() == 8.0
+
+
+def test_before_the_storage_has_answered_a_round_is_due_at_once() -> None:
+    pace = Pace(SETTINGS, lambda: 0.0)
+    assert not pace.has_begun
+    assert pace.round_is_due()
+    assert pace.seconds_to_next_step() == 0.0
+
+
+def test_a_round_is_due_at_its_instant_and_a_heartbeat_before_it() -> None:
+    now = 100.0
+    pace = Pace(SETTINGS, lambda: now)
+    pace.note(START, 100.0)
+    pace.round_at(START + SECOND)
+    assert not pace.round_is_due()
+    assert pace.seconds_to_next_step() == 1.0
+    now = 101.0
+    assert pace.round_is_due()
+    pace.round_at(START + CYCLE)
+    assert pace.seconds_to_next_step() == SETTINGS.heartbeat_interval.total_seconds() - 1
+    now = 200.0
+    assert pace.seconds_to_next_step() == 0.0
 
 
 def test_without_a_function_single_turns_can_be_taken_and_no_loop_run() -> None:

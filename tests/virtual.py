@@ -6,10 +6,18 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import cast
 
-from turnwise import Backend, ExecutionRecord, Runner, Settings, StorageError, Turn
+from turnwise import (
+    AtomicServiceClaim,
+    Backend,
+    ExecutionRecord,
+    Runner,
+    Settings,
+    StorageError,
+    Turn,
+)
 from turnwise.backends.memory import MemoryBackend
 from turnwise.testing import SETTINGS, START, ManualClock
-from turnwise.testing.desk import SECOND
+from turnwise.testing.desk import BLOCKED, MICROSECOND, SECOND
 
 SERVICE = "housekeeping"
 
@@ -203,6 +211,51 @@ class World:
                 member.runner.heartbeat(turn)
             except StorageError:
                 continue
+
+
+class Alone(World):
+    """One runner, at the start of the first cycle in which it counts: it owns the whole of it."""
+
+    def __init__(self, settings: Settings = SETTINGS) -> None:
+        super().__init__(settings, turn_takes=timedelta(0))
+        self.add("a")
+        self.run_to(START + settings.interval - MICROSECOND)
+        self.clock.advance(MICROSECOND)
+
+    @property
+    def runner(self) -> Runner:
+        return self.members["a"].runner
+
+    @property
+    def storage(self) -> Faulty:
+        return self.members["a"].storage
+
+    def run_to_the_next_cycle(self) -> None:
+        """Let the time pass to the start of the next cycle, with a heartbeat shortly before."""
+        cycle = self.backend.peek(SERVICE, self.settings).cycle
+        self.clock.advance(cycle.end - SECOND - self.clock())
+        self.runner.heartbeat()
+        self.clock.advance(SECOND)
+
+    def turn(self) -> Turn:
+        outcome = self.runner.begin()
+        assert isinstance(outcome, Turn), outcome
+        return outcome
+
+    def claim(self) -> AtomicServiceClaim:
+        outcome = self.runner.begin()
+        assert isinstance(outcome, AtomicServiceClaim)
+        assert outcome.atomic_service_run is None
+        return outcome
+
+    def step_with(self, service: Callable[[Turn], object]) -> ExecutionRecord:
+        """Serve a turn in a step of the loop; how it was recorded."""
+        self.service = service
+        self.runner.step()
+        return self.history()[-1]
+
+    def blocked(self) -> list[str]:
+        return [r.reason for r in self.backend.executions(SERVICE) if r.status is BLOCKED]
 
 
 def assert_one_at_a_time(world: World) -> None:

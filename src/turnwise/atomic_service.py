@@ -621,7 +621,7 @@ def _instant(current_time: float) -> datetime:
     """Unix seconds as an aware datetime, to the nearest microsecond (ties to even)."""
     try:
         return datetime.fromtimestamp(current_time, UTC)
-    except (OverflowError, ValueError):
+    except (OverflowError, ValueError, OSError):  # the last where a year is beyond C's int
         raise _out_of_range(
             "current_time", current_time, "finite Unix seconds within the years 1 to 9999"
         ) from None

@@ -107,7 +107,8 @@ def review(
     slot = interval / slots
     margin = settings.spread_margin if slots > 1 else _ZERO
     window = max(slot - margin, _ZERO) * settings.max_start_slot_fraction
-    excluded = None if longest_run is None else window + longest_run + clock_skew <= slot
+    room = _room_for_a_run(slot, window, clock_skew)
+    excluded = None if longest_run is None else longest_run <= room
     once = settings.runs_per_cycle == "once"
     most_slots = interval // (settings.spread_margin + _MICROSECOND)
     somebody_starts = slots == 1 or slots <= most_slots
@@ -135,6 +136,12 @@ def review(
             _findings(settings, runners, slot, window, longest_run=longest_run, skew=clock_skew)
         ),
     )
+
+
+def _room_for_a_run(slot: timedelta, window: timedelta, skew: timedelta) -> timedelta:
+    """The longest run that ends before the next slot begins; negative where there is none."""
+    # A skew beyond a slot is as bad as any, and the longest are beyond what can be subtracted.
+    return slot - window - min(skew, slot + _MICROSECOND)
 
 
 def _findings(
@@ -168,7 +175,7 @@ def _findings(
             "give the longest run",
         )
     else:
-        yield from _findings_on_runs(settings, slot, window, longest_run, skew)
+        yield from _findings_on_runs(settings, _room_for_a_run(slot, window, skew), longest_run)
     if settings.retention_age < 2 * settings.interval:
         yield Finding(
             Level.NOTE,
@@ -222,11 +229,7 @@ def _findings_on_clocks(settings: "Settings", skew: timedelta) -> Iterator[Findi
 
 
 def _findings_on_runs(
-    settings: "Settings",
-    slot: timedelta,
-    window: timedelta,
-    longest_run: timedelta,
-    skew: timedelta,
+    settings: "Settings", room: timedelta, longest_run: timedelta
 ) -> Iterator[Finding]:
     run = format_duration(longest_run)
     if longest_run >= settings.interval:
@@ -236,11 +239,11 @@ def _findings_on_runs(
             f"{format_duration(settings.interval)}, or longer: cycles will be missed",
             "lengthen the interval, or shorten the run",
         )
-    elif window + longest_run + skew > slot:
+    elif longest_run > room:
         yield Finding(
             Level.WARNING,
             f"a run of {run} that starts late reaches into the next slot: only the storage's "
             "gate keeps the next runner waiting",
-            f"keep runs within {format_duration(max(slot - window - skew, _ZERO))}, lower the "
+            f"keep runs within {format_duration(max(room, _ZERO))}, lower the "
             "part of a slot within which a turn may start, or lengthen the interval",
         )

@@ -280,22 +280,21 @@ class Runner(TurnTaker):
         self, turn: Turn, status: AtomicServiceExecutionStatus, reason: str, seconds: float
     ) -> None:
         took = format_duration(timedelta(milliseconds=round(seconds * 1000)))
+        how = f"{status} {reason}".rstrip()
         try:
             self.finish(turn, status, reason)
         except TurnLost as lost:
             _log.error("turn %d lost after %s: %s", turn.fencing_token, took, lost)
         except StorageError as error:
             _log.error(
-                "turn %d ended after %s as %s %s, which could not be recorded: %s",
+                "turn %d ended after %s as %s, which could not be recorded: %s",
                 turn.fencing_token,
                 took,
-                status,
-                reason,
+                how,
                 error,
             )
         else:
             level = logging.INFO if status is _COMPLETED else logging.WARNING
-            how = f"{status} {reason}".rstrip()
             _log.log(level, "turn %d ends after %s: %s", turn.fencing_token, took, how)
 
 

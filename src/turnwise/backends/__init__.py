@@ -239,6 +239,7 @@ def open_backend(url: str, *, create_tables: bool = True) -> Backend:
         MissingExtraError: the backend's extra is not installed.
         StorageError: the storage does not answer, or is none.
     """
+    _check_spelling(url)
     scheme, colon, rest = url.partition(":")
     if scheme == "memory" and rest.strip("/") == "":
         from turnwise.backends.memory import MemoryBackend  # noqa: PLC0415 (only when asked for)
@@ -247,7 +248,14 @@ def open_backend(url: str, *, create_tables: bool = True) -> Backend:
     if is_sql(url):
         from turnwise.backends.sql import SqlBackend  # noqa: PLC0415 (needs an extra)
 
-        return SqlBackend(url, create_tables=create_tables)
+        try:
+            return SqlBackend(url, create_tables=create_tables)
+        except TypeError as error:  # a driver's, for what it does not know in a query
+            raise ValueError(
+                f"{without_password(url)!r} is no URL of a database: {error}"
+            ) from None
+        except UnicodeError:  # a driver's; what it says of it shows a part of it
+            raise ValueError(f"{without_password(url)!r}: its driver cannot encode it") from None
     if scheme in _REDIS_SCHEMES:
         from turnwise.backends.redis import RedisBackend  # noqa: PLC0415 (needs an extra)
 
@@ -259,6 +267,23 @@ def open_backend(url: str, *, create_tables: bool = True) -> Backend:
     raise ValueError(f"backend {without_password(url)!r}: no storage {what}; known are {known}")
 
 
+def _check_spelling(url: str) -> None:
+    """Refuse what two libraries read in two ways: each might take a piece of a password for a host.
+
+    Raises:
+        ValueError: there is such a thing in the URL.
+    """
+    if not url.isprintable():
+        raise ValueError(f"backend {without_password(url)!r}: a URL is one line of printable text")
+    if not _ONE_AT.fullmatch(url):
+        raise ValueError(
+            f"backend {without_password(url)!r}: one @ may stand in it, before the host; write "
+            "another as %40, and what a password has of /?#[] as %2F, %3F, %23, %5B and %5D"
+        )
+
+
+# Where no host is named, as in sqlite:///a@b.db, it is the path's.
+_ONE_AT = re.compile(r"sqlite[^:]*:///.*|[^/?#@]*/*(?:[^][/?#@]*@)?[^/?#@]*(?:[/?#][^@]*)?")
 _SQL_SCHEMES = ("sqlite", "postgresql", "mysql", "mariadb")
 _REDIS_SCHEMES = ("redis", "rediss")
 
@@ -274,11 +299,20 @@ def without_password(url: str) -> str:
     By its shape alone, so that a password that should have been quoted (``#``, ``/``, ``@``)
     does not show either: all between the user and the last ``@`` goes.
     """
-    return _PASSWORD_IN_QUERY.sub(r"\1***", _PASSWORD.sub(r"\1***@", url))
+    spans = sorted(match.span(1) for each in _PASSWORDS for match in each.finditer(url))
+    shown, done = "", 0
+    for start, end in spans:
+        if start >= done:
+            shown += url[done:start] + "***"
+        done = max(done, end)
+    return shown + url[done:]
 
 
-_PASSWORD = re.compile(r"(://[^:/@?]*:).*@", re.DOTALL)
-_PASSWORD_IN_QUERY = re.compile(r"([?&][^=&#]*pass[^=&#]*=)[^&#]*", re.IGNORECASE)
+_PASSWORDS = (
+    # With a slash too few it is a mistake that must not show it either.
+    re.compile(r"^[^:]*:/{0,2}[^:/@?]*:(.*)@", re.DOTALL),
+    re.compile(r"[?&][^=&]*pass[^=&]*=([^&]*)", re.IGNORECASE),
+)
 
 
 def served_instant(run: AtomicServiceRun, settings: Settings) -> datetime | None:

@@ -9,6 +9,10 @@ from turnwise.cli.errors import settings_as_options
 from turnwise.durations import parse_duration
 from turnwise.settings import Settings
 
+# What every storage can count, and a decision's float of seconds can tell apart, with room for
+# the cycles before and after.
+_FIRST_YEAR, _YEAR_AFTER_LAST = 1970, 2200
+
 
 def duration(text: str | timedelta) -> timedelta:
     """Read a duration, or say in typer's way that it is none."""
@@ -26,11 +30,17 @@ def instant(text: str | datetime) -> datetime:
         return text
     try:
         read = datetime.fromisoformat(text)
-        return (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(UTC)
+        read = (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise typer.BadParameter(
             f"{text!r} is no instant: write it as 2026-01-31T12:00:00Z"
         ) from error
+    if not _FIRST_YEAR <= read.year < _YEAR_AFTER_LAST:
+        raise typer.BadParameter(
+            f"{text!r} is out of range: an instant must be from {_FIRST_YEAR} to "
+            f"{_YEAR_AFTER_LAST - 1}"
+        )
+    return read
 
 
 _DURATION = "DURATION"

@@ -43,6 +43,8 @@ def _record(name: str, number: int, entry: object) -> RunnerRecord:
     runner_id = entry.get("id", entry.get("runner_id"))
     if not isinstance(runner_id, str) or not runner_id:
         raise BadInput(f"{where}: id must be a text, got {runner_id!r}")
+    if not _is_unicode(runner_id):
+        raise BadInput(f"{where}: id must be a text of whole characters, got {runner_id!r}")
     may_run = entry.get("may_run", True)
     if not isinstance(may_run, bool):
         raise BadInput(f"{where}: may_run must be true or false, got {may_run!r}")
@@ -52,6 +54,15 @@ def _record(name: str, number: int, entry: object) -> RunnerRecord:
         _instant(where, "last_heartbeat", entry),
         may_run,
     )
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be printed: JSON can name half a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _instant(where: str, key: str, entry: dict[str, object]) -> datetime:

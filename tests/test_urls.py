@@ -1,0 +1,85 @@
+"""URLs that name a storage: refused in one line where they could be read in two ways."""
+
+import pytest
+
+from turnwise import StorageError, open_backend
+from turnwise.backends import without_password
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://root:sesame@sesame@host/db",
+        "postgresql://root:se/sesame@host/db",
+        "mysql://root:se#sesame@host/db",
+        "mysql://root:se?sesame@host/db",
+        "mysql://host:3306?password=se@sesame",
+        "redis://root:se@sesame@host/0",
+        "redis://root:12/sesame@host/0",
+        "redis://root:[sesame@host/0",
+        "redis:/root:sesame@sesame@host/0",
+        "sqlite://root:se@sesame@host/turns.db",
+    ],
+)
+def test_an_at_or_a_mark_that_should_have_been_quoted_is_refused_and_says_how(url: str) -> None:
+    with pytest.raises(ValueError, match="write another as %40, and what a password has") as caught:
+        open_backend(url)
+    assert "sesame" not in str(caught.value)
+    assert caught.value.__context__ is None
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["sqlite:///turns.db\n", "redis://h\t/0", "mysql://\udcff@h/db"])
+def test_a_url_with_what_cannot_be_printed_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="a URL is one line of printable text"):
+        open_backend(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("mysql://root:sesame@host/db?hello=1", "'hello'"),
+        ("mysql://root:%D9%A3sesame@host/db", "its driver cannot encode it"),
+    ],
+)
+def test_what_a_driver_cannot_take_is_a_value_error_that_says_of_which_url(
+    url: str, said: str
+) -> None:
+    with pytest.raises(ValueError, match=said) as caught:
+        open_backend(url)
+    assert type(caught.value) is ValueError
+    assert str(caught.value).startswith("'mysql://root:***@host/db")
+    assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:///no/such/folder/a:b@c@d.db",
+        "sqlite:////no/such/folder/ü[#].db",
+        "postgresql://root:s%40%2F%3F%23%5B%5Dx@localhost:1/db?application_name=a%40b",
+        "mysql://localhost:1/db",
+        "redis://:s%40x@localhost:1/0?client_name=a%40b",
+        "redis://[::1]:1/0",
+    ],
+)
+def test_a_url_that_is_quoted_as_it_should_be_gets_as_far_as_its_storage(url: str) -> None:
+    with pytest.raises(StorageError):
+        open_backend(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis:root:sesame@host/0", "redis:root:***@host/0"),
+        ("redis:/root:sesame@host/0", "redis:/root:***@host/0"),
+        ("postgresql://h/db?password=sesame#sesame&x=1", "postgresql://h/db?password=***&x=1"),
+        ("postgresql://h:1/db?password=sesame@sesame", "postgresql://h:***"),
+        ("postgresql://u:sesame?pass=sesame@h/db", "postgresql://u:***"),
+        ("redis://u:sesame@h/0?passwd=sesame&pass=sesame", "redis://u:***@h/0?passwd=***&pass=***"),
+    ],
+)
+def test_a_password_that_stands_in_two_places_or_in_a_mistake_is_hidden_as_well(
+    url: str, shown: str
+) -> None:
+    assert without_password(url) == shown
