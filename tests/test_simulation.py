@@ -67,6 +67,7 @@ def test_in_random_scenarios_nothing_happens_that_may_never_happen(part: int) ->
         20_944,  # a process suspended within a late write, as long as its row was kept
         36_115,  # a run that was renewed too late to begin held the gate for the timeout
         67_780,  # and so did one whose renewal before its beginning was lost
+        89_447,  # a runner that was refused late slept through the start of its own next slot
     ],
 )
 def test_what_the_long_run_once_found_is_found_no_more(seed: int) -> None:
