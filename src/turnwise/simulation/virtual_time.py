@@ -35,7 +35,8 @@ class VirtualTime:
         self.environment = simpy.Environment(0)
         self.loop = greenlet.getcurrent()
         self.running: VirtualThread | None = None
-        # Microseconds since the start. A copy of SimPy's: whatever happens sets it first.
+        # Microseconds since the start. Whatever happens sets it first, from SimPy's, which lags
+        # behind where a thread has waited without an event.
         self.now = 0
 
     def clock(self) -> datetime:
@@ -48,7 +49,7 @@ class VirtualTime:
 
     def at(self, instant: int, action: Callable[[], object]) -> Timeout:
         """Do something at an instant, now at the earliest."""
-        event = Timeout(self.environment, max(0, instant - self.now))
+        event = self.event_at(max(instant, self.now))
 
         def happen(_: Event) -> None:
             self.now = int(self.environment.now)
@@ -56,6 +57,10 @@ class VirtualTime:
 
         event.callbacks.append(happen)
         return event
+
+    def event_at(self, instant: int) -> Timeout:
+        """An event in SimPy's queue."""
+        return Timeout(self.environment, instant - self.environment.now)
 
     def wait(self, duration: int) -> None:
         """Called from a virtual thread: let so many microseconds pass."""
@@ -96,9 +101,18 @@ class VirtualThread:
         self._wake_after(0)
 
     def wait(self, duration: int) -> None:
-        """Called within: let so many microseconds pass, and longer while held up."""
+        """Called within: let so many microseconds pass, and longer while held up.
+
+        Where nothing else happens until then, nobody can tell whether it has slept: then there
+        is no event, and no switch to the loop and back.
+        """
+        time = self._time
+        instant = max(time.now + duration, self._process.paused_until)
+        if instant < time.environment.peek():
+            time.now = instant
+            return
         self._wake_after(duration)
-        self._time.loop.switch()
+        time.loop.switch()
 
     def wake(self) -> None:
         """End its wait now."""
@@ -114,7 +128,7 @@ class VirtualThread:
             self._process.threads.remove(self)
 
     def _wake_after(self, duration: int) -> None:
-        self._awaited = event = Timeout(self._time.environment, duration)
+        self._awaited = event = self._time.event_at(self._time.now + duration)
         event.callbacks.append(self._woken)
 
     def _woken(self, event: Event) -> None:
