@@ -90,7 +90,7 @@ class State:
     running: str | None
     served: tuple[tuple[datetime, str], ...]
     frozen: Look | None
-    frozen_under: str
+    frozen_under: Settings | None
     actors: tuple[Actor, ...]
     seen: tuple[Cycle, str, tuple[str, ...]] | None = None
     crashes: int = 0

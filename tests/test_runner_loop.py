@@ -132,6 +132,26 @@ def test_a_turn_that_overruns_its_cycle_delays_the_next_one_and_overlaps_nothing
     assert_one_at_a_time(world)
 
 
+def test_a_runner_that_the_gate_refused_late_is_there_when_the_next_cycle_starts() -> None:
+    """Its next try would be a heartbeat interval later, in the middle of its own slot."""
+    settings = replace(SETTINGS, heartbeat_timeout=CYCLE, standbys=1, max_start_slot_fraction=1.0)
+    world = started("a", "b", settings=settings, turn_takes=55 * SECOND)
+    world.run_for(CYCLE + SECOND)  # a is refused after 30 s and after 50 s
+    assert [(s.runner_id, s.began - START) for s in world.served] == [
+        ("b", CYCLE),
+        ("a", 2 * CYCLE),
+    ]
+
+
+def test_a_runner_that_waits_for_a_grace_to_end_is_there_when_the_next_cycle_starts() -> None:
+    settings = replace(
+        SETTINGS, heartbeat_timeout=57 * SECOND, membership_stabilization=118 * SECOND
+    )
+    world = started("a", settings=settings)
+    world.run_for(CYCLE + SECOND)  # it looks each 19 s
+    assert [s.began - START for s in world.served] == [2 * CYCLE]
+
+
 def test_a_newcomer_counts_from_the_next_cycle_and_who_leaves_not_from_then_on() -> None:
     world = started("a", settings=replace(SETTINGS, runs_per_cycle="every_slot"))
     world.add("b")

@@ -67,6 +67,7 @@ def test_in_random_scenarios_nothing_happens_that_may_never_happen(part: int) ->
         20_944,  # a process suspended within a late write, as long as its row was kept
         36_115,  # a run that was renewed too late to begin held the gate for the timeout
         67_780,  # and so did one whose renewal before its beginning was lost
+        89_447,  # a runner that was refused late slept through the start of its own next slot
     ],
 )
 def test_what_the_long_run_once_found_is_found_no_more(seed: int) -> None:
@@ -214,7 +215,67 @@ def test_the_gate_keeps_apart_what_slots_alone_do_not() -> None:
     assert simulate(scenario).overlaps == 0
 
 
-DIGEST_OF_SEED_7 = "3716f68f5a60317a"
+# The bounds of the review --------------------------------------------------------------------
+
+REACHED = {
+    "gap_without_fault": 41,
+    "rounds_per_cycle": 73,
+    "gap_with_one_dead": 13,
+    "gap_after_kill": 953,
+    "first_slot_delay": 789,
+    "overlap_excluded_by_time": 633,
+}
+bounds = pytest.mark.parametrize(("bound", "seed"), REACHED.items(), ids=REACHED)
+
+
+@bounds
+def test_a_bound_of_the_review_is_reached_within_a_tenth_and_not_exceeded(
+    bound: str, seed: int
+) -> None:
+    result = well(simulate(random_scenario(seed)))
+    assert 0.9 <= result.bounds[bound] <= 1.000_001
+
+
+@bounds
+def test_a_review_that_promised_a_fifth_less_would_be_found_out(bound: str, seed: int) -> None:
+    laboratory = Laboratory(random_scenario(seed))
+    review = laboratory.bounds._review
+    changes: dict[str, dict[str, object]] = {
+        "rounds_per_cycle": {"heartbeats_per_cycle": int(review.heartbeats_per_cycle * 0.7)},
+        "overlap_excluded_by_time": {"window": review.window - 0.2 * review.slot},
+    }
+    less = changes[bound] if bound in changes else {bound: 0.8 * getattr(review, bound)}
+    laboratory.bounds._review = replace(review, **less)
+    assert any(bound in violation.what for violation in laboratory.play().violations)
+
+
+def test_an_overlap_that_time_alone_was_to_exclude_would_be_found_out() -> None:
+    scenario = random_scenario(REACHED["overlap_excluded_by_time"])
+    laboratory = Laboratory(replace(scenario, job=Fixed(scenario.job.most * 1.5)))
+    assert not laboratory.bounds.slots_alone
+    laboratory.bounds.slots_alone = True
+    laboratory.work.on_overlap = laboratory.bounds.overlapped
+    found = laboratory.play().violations
+    assert any("time alone was to exclude" in violation.what for violation in found)
+
+
+def test_no_bound_is_held_against_a_scenario_that_breaks_what_it_assumes() -> None:
+    assert set(simulate(QUIET_WORLD).bounds) == {
+        "first_slot_delay",
+        "gap_without_fault",
+        "rounds_per_cycle",
+    }
+    crash = Incident(10 * MINUTE, FaultKind.CRASH, 0, MINUTE)
+    assert set(with_incidents(crash).bounds) >= {"first_slot_delay"}
+    assert not with_incidents(crash, latency=Fixed(SECOND / 10)).bounds
+    assert not with_incidents(Incident(10 * MINUTE, FaultKind.PAUSE, 0, MINUTE)).bounds
+    assert set(with_incidents(job=Fixed(25 * SECOND)).bounds) == {"first_slot_delay"}
+    grace = replace(SETTINGS, membership_stabilization=5 * MINUTE)
+    assert with_incidents(settings=grace).bounds["gap_without_fault"] == 1
+    assert "gap_with_one_dead" not in with_incidents(crash, settings=grace).bounds
+
+
+DIGEST_OF_SEED_7 = "a8e03dae08d8fecd"
 
 
 def digest(seed: int) -> str:
@@ -265,7 +326,9 @@ def test_the_command_replays_a_seed_and_plays_many(capsys: pytest.CaptureFixture
     assert main(["--seeds", "3"]) == 0
     assert "0 seeds failed" in capsys.readouterr().out
     assert main(["--cycles", "30", "--cycles-each", "20"]) == 0
-    assert "cycles" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "cycles" in printed
+    assert "gap_with_one_dead: at most " in printed
 
 
 def test_a_failing_seed_prints_the_command_that_replays_it_and_a_shrunk_scenario(

@@ -195,8 +195,8 @@ def after_heartbeat(
     if record is None:
         return beat
     now = beat.last_heartbeat
-    cycle = cycle_at(now, settings.interval)
-    if is_gone(record, cycle.start, settings) or (beat.may_run and not record.may_run):
+    cycle_start = now - (now - _EPOCH) % settings.interval
+    if is_gone(record, cycle_start, settings) or (beat.may_run and not record.may_run):
         # max: should the storage's clock step back, a creation time must not.
         return replace(beat, creation_time=max(now, record.creation_time))
     # Not dataclasses.replace(), which takes as long as all the rest of a heartbeat.

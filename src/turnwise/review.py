@@ -15,11 +15,14 @@ time alone excludes overlap when          ``window + longest run + clock skew <=
 gap between starts, no fault              ``I`` (``"every_slot"``: ``I/S``)
 the same, one runner dead while idle      one slot more (``S = 1``: a whole cycle)
 from a kill within a turn to a start      ``T + 2 * I/S - window``; ``T + I`` where ``S = 1``
+the same, where a failed turn counts      that, and ``I`` at least
 a new runner counts after at most         ``I + m``
+heartbeats per cycle, of all              ``N * ceil(3 * I / T)``
+looks per cycle beside them, of all       ``S`` (``"every_slot"``: ``2 * N - 1``)
 ========================================  ==============================================
 
-A gap is counted from start to start, takes a healthy storage, and leaves out the moment that a
-round of messages takes.
+A gap is counted from start to start, takes a healthy storage and runs that end within their
+slots, and leaves out the moment that a round of messages takes.
 """
 
 from collections.abc import Iterator
@@ -64,7 +67,9 @@ class Review:
     the longest times between two starts, None where nobody can start; ``gap_after_kill``
     counts from the kill. ``closed_share`` is between 0 and 1. ``first_slot_delay`` is how long
     a new runner waits, at most, for the cycle in which it first counts.
-    ``rounds_per_cycle`` counts heartbeats, and looks at the gate, of the whole cluster.
+    ``heartbeats_per_cycle`` and ``looks_per_cycle`` are how often the whole cluster asks the
+    storage, at most, with no fault: each look is a heartbeat, too, and comes in the place of one
+    or between two.
     """
 
     settings: "Settings"
@@ -82,6 +87,11 @@ class Review:
     looks_per_cycle: int
     closed_share: float
     findings: tuple[Finding, ...]
+
+    @property
+    def rounds_per_cycle(self) -> int:
+        """How often the whole cluster sends a heartbeat or looks, at most, with no fault."""
+        return self.heartbeats_per_cycle + self.looks_per_cycle
 
     @property
     def has_errors(self) -> bool:
@@ -116,7 +126,10 @@ def review(
     others = runners > 1 and somebody_starts
     # The storage lets go of the dead runner's run just after a window has closed, and the next
     # slot is the dead runner's own. It has one at most: in the next cycle it does not count.
-    slots_lost = slot if slots == 1 else 2 * slot - window
+    after_kill = timeout + (slot if slots == 1 else 2 * slot - window)
+    if once and not settings.retry_failed:
+        # The killed run has served its cycle: the next start is the next cycle's.
+        after_kill = max(after_kill, interval)
     return Review(
         settings=settings,
         runners=runners,
@@ -127,10 +140,10 @@ def review(
         overlap_excluded_by_time=excluded,
         gap_without_fault=gap if somebody_starts else None,
         gap_with_one_dead=gap + slot if others else None,
-        gap_after_kill=timeout + slots_lost if others else None,
+        gap_after_kill=after_kill if others else None,
         first_slot_delay=interval + settings.spread_margin,
         heartbeats_per_cycle=-(-interval // settings.heartbeat_interval) * runners,
-        looks_per_cycle=slots,
+        looks_per_cycle=slots if once else 2 * runners - 1,
         closed_share=1 - slots * (window / interval),
         findings=tuple(
             _findings(settings, runners, slot, window, longest_run=longest_run, skew=clock_skew)

@@ -280,14 +280,16 @@ class TurnTaker:
             return claim.slot_start
         in_slot = claim.slot_end is not None and look.now < claim.slot_end
         if in_slot and claim.reason is AtomicServiceDecisionReason.SCHEDULED_RUNNER_IN_GRACE:
-            return look.now + self.settings.heartbeat_interval
+            # No later than the next cycle: this runner may have its first slot.
+            return min(look.now + self.settings.heartbeat_interval, look.cycle.end)
         return look.cycle.end
 
     def _next_try(self, admission: Admission, look: Look) -> datetime:
         """When to ask the gate again that has just refused."""
         if admission.retry_at is None:
             return look.cycle.end
-        return min(admission.retry_at, admission.now + self.settings.heartbeat_interval)
+        asks_again = admission.now + self.settings.heartbeat_interval
+        return min(admission.retry_at, asks_again, look.cycle.end)
 
     def _end_keeper(self) -> None:
         if self._keeper is not None:

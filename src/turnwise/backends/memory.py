@@ -69,7 +69,12 @@ class _Service:
     running: str | None = None
     served: dict[datetime, str] = field(default_factory=dict)
     frozen: Look | None = None
-    frozen_under: str = ""
+    frozen_under: Settings | None = None
+
+    def is_frozen_for(self, settings: Settings) -> bool:
+        """Whether these settings give the set that is kept."""
+        under = self.frozen_under
+        return under is settings or (under is not None and set_rules(under) == set_rules(settings))
 
 
 class _Lock:
@@ -124,8 +129,7 @@ class MemoryBackend:
             previous = self._beat(kept, who, settings, now)
             holds_run = run_id is not None and kept.running == run_id
             if run_id is not None and holds_run:
-                run = kept.executions[run_id]
-                kept.executions[run_id] = replace(run, last_heartbeat=now)
+                kept.executions[run_id] = _kept_alive(kept.executions[run_id], now)
             return Heartbeat(now, previous, holds_run)
 
     def look(self, service: str, who: Participant, settings: Settings) -> Look:
@@ -135,8 +139,10 @@ class MemoryBackend:
             previous = self._beat(kept, who, settings, now)
             joined_at = kept.runners[who.runner_id].creation_time
             seen = self._see(service, settings, now)
-            kept.frozen, kept.frozen_under = seen, set_rules(settings)
-            return replace(seen, joined_at=joined_at, previous_boot_id=previous)
+            kept.frozen, kept.frozen_under = seen, settings
+            return Look(
+                now, seen.cycle, seen.scheduled, seen.size, seen.digest, joined_at, previous
+            )
 
     def peek(self, service: str, settings: Settings, at: datetime | None = None) -> Look:
         """See :class:`turnwise.backends.Backend`."""
@@ -242,10 +248,11 @@ class MemoryBackend:
         return None if before is None else before.boot_id
 
     def _see(self, service: str, settings: Settings, now: datetime) -> Look:
-        kept, cycle = self._of(service), cycle_at(now, settings.interval)
+        kept = self._of(service)
         frozen = kept.frozen
-        if frozen and frozen.cycle == cycle and kept.frozen_under == set_rules(settings):
-            return replace(frozen, now=now)
+        if frozen and frozen.cycle.start <= now < frozen.cycle.end and kept.is_frozen_for(settings):
+            return Look(now, frozen.cycle, frozen.scheduled, frozen.size, frozen.digest)
+        cycle = cycle_at(now, settings.interval)
         stable = stable_set(kept.runners.values(), cycle.start, settings)
         digest = set_digest(runner_digest(runner.runner_id) for runner in stable)
         scheduled = schedule(stable, service, cycle, settings)
@@ -272,6 +279,26 @@ class MemoryBackend:
 
 def _run_id(run: AtomicServiceRun) -> str:
     return run.atomic_service_id.atomic_service_run_id
+
+
+def _kept_alive(run: ExecutionRecord, now: datetime) -> ExecutionRecord:
+    # Not dataclasses.replace(), which takes as long as all the rest of a heartbeat.
+    return ExecutionRecord(
+        run.service,
+        run.run_id,
+        run.runner_id,
+        run.fencing_token,
+        run.cycle_start,
+        run.slot_start,
+        run.slot_end,
+        run.start_time,
+        run.end_time,
+        now,
+        run.status,
+        run.reason,
+        run.stable_size,
+        run.stable_digest,
+    )
 
 
 def _close(

@@ -1,14 +1,16 @@
 """``python -m turnwise.simulation``: random scenarios, many or one, and what the oracles say.
 
 The exit status is 1 where something happened that may never happen; then the command that
-replays it is printed, and a scenario made small.
+replays it is printed, and a scenario made small. At the end stands how near the scenarios came
+to each bound of :meth:`Settings.review() <turnwise.settings.Settings.review>`.
 """
 
 import argparse
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 
 from turnwise.simulation import Result, simulate
@@ -28,6 +30,44 @@ class _Outcome:
     rounds: int
     turns: int
     violated: str
+    bounds: Mapping[str, float]
+
+
+@dataclass(slots=True)
+class _Sum:
+    """What all results come to."""
+
+    cycles: int = 0
+    rounds: int = 0
+    turns: int = 0
+    failed: int = 0
+    nearest: dict[str, tuple[float, int]] = field(default_factory=dict)
+    held_against: Counter[str] = field(default_factory=Counter)
+
+    def add(self, outcome: _Outcome) -> None:
+        self.cycles += outcome.cycles
+        self.rounds += outcome.rounds
+        self.turns += outcome.turns
+        self.failed += bool(outcome.violated)
+        for bound, share in outcome.bounds.items():
+            self.held_against[bound] += 1
+            before = self.nearest.get(bound)
+            if before is None or share > before[0]:
+                self.nearest[bound] = share, outcome.seed
+
+    def text(self, seconds: float) -> str:
+        """The sum, and how near each bound was reached."""
+        summary = (
+            f"{self.cycles:,} cycles, {self.turns:,} turns, {self.rounds:,} rounds in "
+            f"{seconds:,.0f} s ({self.rounds / max(seconds, 1e-9):,.0f} rounds a second); "
+            f"{self.failed} seeds failed"
+        )
+        bounds = (
+            f"{bound}: at most {share:.2%} of it, with seed {seed}, in "
+            f"{self.held_against[bound]:,} scenarios"
+            for bound, (share, seed) in sorted(self.nearest.items())
+        )
+        return "\n".join([summary, *bounds])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,27 +75,20 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.seed is not None:
         return _replay(options.seed, options.cycles_each)
-    began = time.monotonic()
-    cycles = rounds = turns = failed = 0
+    began, total = time.monotonic(), _Sum()
     for outcome in _outcomes(options):
-        cycles, rounds = cycles + outcome.cycles, rounds + outcome.rounds
-        turns += outcome.turns
+        total.add(outcome)
         if outcome.violated:
-            failed += 1
             _say(
                 f"seed {outcome.seed}: {outcome.violated}\n"
                 f"  {replay_command(outcome.seed, options.cycles_each)}"
             )
         if sys.stderr.isatty() and outcome.seed % 50 == 0:
-            sys.stderr.write(f"\r{cycles:,} cycles\r")
-        if options.cycles and cycles >= options.cycles:
+            sys.stderr.write(f"\r{total.cycles:,} cycles\r")
+        if options.cycles and total.cycles >= options.cycles:
             break
-    took = time.monotonic() - began
-    _say(
-        f"{cycles:,} cycles, {turns:,} turns, {rounds:,} rounds in {took:,.0f} s "
-        f"({rounds / max(took, 1e-9):,.0f} rounds a second); {failed} seeds failed"
-    )
-    return 1 if failed else 0
+    _say(total.text(time.monotonic() - began))
+    return 1 if total.failed else 0
 
 
 def replay_command(seed: int, cycles_each: int = _CYCLES_EACH) -> str:
@@ -108,8 +141,8 @@ def _replay(seed: int, cycles_each: int) -> int:
 
 def _outcomes(options: argparse.Namespace) -> Iterator[_Outcome]:
     each = max(2, options.cycles_each)
-    # Half of a scenario's cycles are served at the least.
-    seeds = options.seeds or -(-options.cycles // (each // 2))
+    # Half of a scenario's cycles are counted at the least, save where no gate counts them.
+    seeds = options.seeds or -(-2 * options.cycles // (each // 2))
     work = [(seed, each) for seed in range(seeds)]
     if options.processes < 2:  # noqa: PLR2004
         yield from map(_play, work)
@@ -122,7 +155,7 @@ def _play(seed_and_cycles: tuple[int, int]) -> _Outcome:
     seed, cycles = seed_and_cycles
     result = simulate(random_scenario(seed, cycles=cycles))
     violated = str(result.violations[0]) if result.violations else ""
-    return _Outcome(seed, result.cycles, result.rounds, result.turns, violated)
+    return _Outcome(seed, result.cycles, result.rounds, result.turns, violated, result.bounds)
 
 
 def _say(text: str) -> None:

@@ -12,6 +12,7 @@ from threading import get_ident
 
 from turnwise.backends import Backend
 from turnwise.backends.memory import MemoryBackend
+from turnwise.simulation.bounds import LONGEST_START, Bounds
 from turnwise.simulation.faults import Faults
 from turnwise.simulation.link import Link, Network
 from turnwise.simulation.local import NoGate
@@ -72,6 +73,10 @@ class Laboratory:
             gated=gated,
         )
         self.oracle = CycleOracle(self.time, scenario, self.storage, self.violations)
+        self.bounds = Bounds(self.time, scenario, self.violations)
+        if self.bounds.slots_alone:
+            self.work.on_end = self.bounds.turn_ended
+            self.work.on_overlap = self.bounds.overlapped
         self.processes: list[RunnerProcess | None] = [None] * scenario.runners
         self.incidents: Counter[str] = Counter()
         self._started: list[RunnerProcess] = []
@@ -83,7 +88,7 @@ class Laboratory:
         """Play the scenario to its end."""
         end = microseconds(self.scenario.duration)
         starting = self.scenario.random("start").random
-        spread = min(microseconds(self.scenario.settings.interval), 60_000_000)
+        spread = microseconds(min(self.scenario.settings.interval, LONGEST_START))
         for place in range(self.scenario.runners):
             self.time.at(int(starting() * spread), partial(self.start_process, place))
         Faults(self).plan()
@@ -147,10 +152,16 @@ class Laboratory:
 
         def end_of_cycle(number: int, start: int) -> None:
             self.oracle.cycle_ended(number, start, self._started)
+            seen = self.storage.cycles.get(number)
+            self.bounds.cycle_ended(start, seen, self._started, self._rounds)
             self.time.at(start + 2 * interval, lambda: end_of_cycle(number + 1, start + interval))
 
         start = -(microseconds(START - _EPOCH) % interval)
         self.time.at(start + interval, lambda: end_of_cycle(first, start))
+
+    @property
+    def _rounds(self) -> int:
+        return self.network.asked["look"] + self.network.asked["heartbeat"]
 
     def _plan_progress(self, progress: Progress | None, end: int) -> None:
         if progress is None:
@@ -178,6 +189,7 @@ class Laboratory:
             require_that_nothing_stays_running(
                 self.storage, self.work, self.scenario, end, self.violations
             )
+        self.bounds.end(self.work)
         starts = self.work.starts
         spread = Spread.of(later - earlier for earlier, later in pairwise(starts))
         return Result(
@@ -198,7 +210,8 @@ class Laboratory:
             operations=dict(sorted(self.network.asked.items())),
             executions=dict(sorted(self.storage.executions.items())),
             incidents=dict(sorted(self.incidents.items())),
-            rounds=self.network.asked["look"] + self.network.asked["heartbeat"],
+            rounds=self._rounds,
+            bounds=dict(sorted(self.bounds.shares.items())),
             disagreements=len(self.storage.disagreements),
             violation_count=self.violations.count,
             violations=tuple(self.violations.kept),

@@ -42,10 +42,14 @@ class Network:
     slow: tuple[int, int] = (0, 0)
     asked: Counter[str] = field(default_factory=Counter)
     troubled_until: int = 0
+    is_instant: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.is_instant = self.latency == NOTHING
 
     def travel_time(self, now: int) -> int:
         """How long one request, or its answer, is on its way."""
-        took = 0 if self.latency == NOTHING else microseconds(self.latency.draw(self.random.random))
+        took = 0 if self.is_instant else microseconds(self.latency.draw(self.random.random))
         until, most = self.slow
         if now < until:
             took += int(self.random.random() * most)
@@ -62,7 +66,6 @@ class Link:
         self._network = network
         self._process = process
         self._storage = storage
-        self._always_calm = network.latency == NOTHING
 
     def publish_settings(self, service: str, settings: Settings) -> Settings | None:
         """See :class:`turnwise.backends.Backend`."""
@@ -132,7 +135,7 @@ class Link:
             raise Killed
         self._network.asked[name] += 1
         if (
-            self._always_calm
+            self._network.is_instant
             and now >= process.troubled_until
             and not process.loses_next_acknowledgement
             and now >= self._network.troubled_until
@@ -165,8 +168,8 @@ class Link:
             self._require_connection(name)
 
     def _require_connection(self, name: str) -> None:
-        until = max(self._network.down_until, self._process.cut_off_until)
-        if self._time.now < until:
+        now = self._time.now
+        if now < self._network.down_until or now < self._process.cut_off_until:
             raise StorageError(f"no connection for {name}")
 
     def _lose_the_answer(self, name: str, act: Callable[[int | None], _T]) -> None:

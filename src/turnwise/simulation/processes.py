@@ -132,8 +132,10 @@ class RunnerProcess(VirtualProcess):
 
     def wait_for_the_next_step(self, seconds: float) -> None:
         """Wait, until somebody asks the runner to stop at most."""
+        if self.killed:
+            raise Killed
         self._at_rest = self.time.running
-        self.sleep(seconds)
+        self.time.wait(to_microseconds(seconds))
         self._at_rest = None
 
     def request_stop(self) -> None:

@@ -1,10 +1,16 @@
-"""Scenarios drawn at random: short ones, in which much goes wrong."""
+"""Scenarios drawn at random: short ones, in which much goes wrong.
 
+Every fourth is of another family: in it little goes wrong, and what the review promises can be
+held against it. See :mod:`turnwise.simulation.bounds`.
+"""
+
+from dataclasses import replace
 from datetime import timedelta
 from random import Random
 from typing import TypeVar
 
 from turnwise.settings import Settings
+from turnwise.simulation.bounds import all_count_from
 from turnwise.simulation.scenario import (
     NOTHING,
     Distribution,
@@ -12,6 +18,7 @@ from turnwise.simulation.scenario import (
     FaultKind,
     Fixed,
     HeavyTail,
+    Incident,
     LogNormal,
     Scenario,
     Uniform,
@@ -28,6 +35,10 @@ def random_scenario(seed: int, *, cycles: int = 12) -> Scenario:
     the service comes back.
     """
     random = Random(f"scenario/{seed}")  # noqa: S311 (no secret)
+    return _bounded(random, seed, cycles) if seed % 4 == 1 else _wild(random, seed, cycles)
+
+
+def _wild(random: Random, seed: int, cycles: int) -> Scenario:
     settings = _settings(random)
     return Scenario(
         settings=settings,
@@ -40,6 +51,86 @@ def random_scenario(seed: int, *, cycles: int = 12) -> Scenario:
         clock_skew=_pick(random, (timedelta(0), _SECOND, 45 * _SECOND)),
         seed=seed,
     )
+
+
+def _bounded(random: Random, seed: int, cycles: int) -> Scenario:
+    """A scenario that a bound of the review can be held against, from when all count."""
+    settings = _settings(random)
+    calm = Scenario(
+        settings=settings,
+        runners=_pick(random, (1, 2, 2, 3, 3, 4, 5)),
+        job=Fixed(_SECOND / 2 + random.random() * 8 * _SECOND),
+        duration=cycles * settings.interval,
+        quiet=min(4, cycles // 2) * settings.interval,
+        seed=seed,
+    )
+    families = _all_is_well, _one_gone, _one_gone, _one_gone, _come_and_go, _slots_alone
+    return _pick(random, families)(random, calm)
+
+
+def _all_is_well(_: Random, calm: Scenario) -> Scenario:
+    return calm
+
+
+def _one_gone(random: Random, calm: Scenario) -> Scenario:
+    """One runner is killed, restarted or leaves, in its turn or while it is idle."""
+    kinds = FaultKind.CRASH, FaultKind.CRASH, FaultKind.RESTART, FaultKind.LEAVE
+    most, long = calm.settings.interval * 1.5, 0.8
+    runners = max(2, calm.runners)
+    return replace(
+        calm,
+        runners=runners,
+        job=Fixed(random.random() * most) if random.random() < long else calm.job,
+        incidents=(
+            Incident(
+                _between(random, all_count_from(calm), calm.heals_at),
+                _pick(random, kinds),
+                int(random.random() * runners),
+                _between(random, timedelta(0), 3 * calm.settings.interval),
+            ),
+        ),
+    )
+
+
+def _come_and_go(random: Random, calm: Scenario) -> Scenario:
+    """Whoever counts has a slot, and runners join, leave and are killed."""
+    interval = calm.settings.interval
+    kinds = FaultKind.CRASH, FaultKind.RESTART, FaultKind.LEAVE, FaultKind.JOIN
+    chosen = {_pick(random, kinds) for _ in range(2)}
+    faults = tuple(
+        Fault(kind, 4 * interval, Uniform(timedelta(0), 2 * interval))
+        for kind in kinds
+        if kind in chosen
+    )
+    settings = replace(calm.settings, runs_per_cycle="every_slot")
+    return replace(calm, settings=settings, faults=faults)
+
+
+def _slots_alone(random: Random, calm: Scenario) -> Scenario:
+    """Local clocks, no gate, turns that just fit, and a storage that is away as slots start."""
+    skew = _pick(random, (timedelta(0), _SECOND / 2, _SECOND))
+    calm = replace(calm, clock="local", clock_skew=skew, runners=max(2, calm.runners))
+    settings = calm.settings
+    review = settings.review(runners=calm.runners)
+    spare = review.slot - review.window - skew
+    away = settings.heartbeat_timeout / 4
+    first = -(-all_count_from(calm) // settings.interval) + 1
+    slots = (
+        cycle * settings.interval + int(random.random() * review.slots) * review.slot
+        for cycle in range(first, calm.heals_at // settings.interval, 4)
+    )
+    return replace(
+        calm,
+        job=Fixed(max(spare * (0.9 + random.random() / 10), timedelta(0))),
+        incidents=tuple(
+            Incident(slot - away / 4, FaultKind.OUTAGE, None, _between(random, away / 4, away))
+            for slot in slots
+        ),
+    )
+
+
+def _between(random: Random, least: timedelta, most: timedelta) -> timedelta:
+    return least + random.random() * (most - least)
 
 
 def _settings(random: Random) -> Settings:

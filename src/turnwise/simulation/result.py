@@ -51,9 +51,11 @@ class Result:
     start. ``turns_of_runner`` is by place: who replaces a runner has its place.
     ``executions`` is by status and reason, such as ``abandoned:owner_dead``. ``operations`` is
     what the storage was asked for. ``rounds`` are steps of the runners' loops, heartbeats of
-    turns among them. ``disagreements`` counts cycles in which a late write may have made two
-    runners see different sets. ``violations`` are the first that the oracles found;
-    ``history`` is what the storage kept of the executions, and takes no part in comparisons.
+    turns among them. ``bounds`` are those of the review that this scenario can be held against,
+    each with the largest part of it that was reached. ``disagreements`` counts cycles in which
+    a late write may have made two runners see different sets. ``violations`` are the first that
+    the oracles found; ``history`` is what the storage kept of the executions, and takes no part
+    in comparisons.
     """
 
     scenario: Scenario
@@ -71,6 +73,7 @@ class Result:
     executions: Mapping[str, int]
     incidents: Mapping[str, int]
     rounds: int
+    bounds: Mapping[str, float]
     disagreements: int
     violation_count: int
     violations: tuple[Violation, ...]

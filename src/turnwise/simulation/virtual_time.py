@@ -35,7 +35,8 @@ class VirtualTime:
         self.environment = simpy.Environment(0)
         self.loop = greenlet.getcurrent()
         self.running: VirtualThread | None = None
-        # Microseconds since the start. A copy of SimPy's: whatever happens sets it first.
+        # Microseconds since the start. Whatever happens sets it first, from SimPy's, which lags
+        # behind where a thread has waited without an event.
         self.now = 0
 
     def clock(self) -> datetime:
@@ -48,7 +49,7 @@ class VirtualTime:
 
     def at(self, instant: int, action: Callable[[], object]) -> Timeout:
         """Do something at an instant, now at the earliest."""
-        event = Timeout(self.environment, max(0, instant - self.now))
+        event = self.event_at(max(instant, self.now))
 
         def happen(_: Event) -> None:
             self.now = int(self.environment.now)
@@ -57,11 +58,25 @@ class VirtualTime:
         event.callbacks.append(happen)
         return event
 
+    def event_at(self, instant: int) -> Timeout:
+        """An event in SimPy's queue."""
+        return Timeout(self.environment, instant - self.environment.now)
+
     def wait(self, duration: int) -> None:
-        """Called from a virtual thread: let so many microseconds pass."""
-        if self.running is None:
+        """Called from a virtual thread: let so many microseconds pass, and longer if held up.
+
+        Where nothing else happens until then, nobody can tell whether the thread has slept: there
+        is no event then, and no switch to the loop and back.
+        """
+        thread = self.running
+        if thread is None:
             raise RuntimeError("only a virtual thread can wait")
-        self.running.wait(duration)
+        instant = self.now + duration
+        instant = max(instant, thread.process.paused_until)
+        if instant < self.environment.peek():
+            self.now = instant
+        else:
+            thread.sleep(duration)
 
     def run(self, until: int) -> None:
         """Let everything happen that is due until then."""
@@ -72,13 +87,13 @@ class VirtualTime:
 class VirtualThread:
     """One thread of a process: a greenlet that can wait, be held up, and be killed."""
 
-    __slots__ = ("_awaited", "_greenlet", "_process", "_time")
+    __slots__ = ("_awaited", "_greenlet", "_time", "process")
 
     def __init__(
         self, time: VirtualTime, process: "VirtualProcess", function: Callable[[], object]
     ) -> None:
         self._time = time
-        self._process = process
+        self.process = process
         self._awaited: Event | None = None
 
         def run() -> None:
@@ -95,8 +110,8 @@ class VirtualThread:
         """Begin, as the next thing that happens."""
         self._wake_after(0)
 
-    def wait(self, duration: int) -> None:
-        """Called within: let so many microseconds pass, and longer while held up."""
+    def sleep(self, duration: int) -> None:
+        """Called within: switch to the loop until it is woken, after so many microseconds."""
         self._wake_after(duration)
         self._time.loop.switch()
 
@@ -111,10 +126,10 @@ class VirtualThread:
             self._time.running = self
             self._greenlet.throw(Killed)
         else:  # it has not begun
-            self._process.threads.remove(self)
+            self.process.threads.remove(self)
 
     def _wake_after(self, duration: int) -> None:
-        self._awaited = event = Timeout(self._time.environment, duration)
+        self._awaited = event = self._time.event_at(self._time.now + duration)
         event.callbacks.append(self._woken)
 
     def _woken(self, event: Event) -> None:
@@ -122,7 +137,7 @@ class VirtualThread:
             return
         time = self._time
         time.now = now = int(time.environment.now)
-        held_up = self._process.paused_until - now
+        held_up = self.process.paused_until - now
         if held_up > 0:
             self._wake_after(held_up)
             return
@@ -180,4 +195,6 @@ class VirtualEvent(threading.Event):
 
 def to_microseconds(seconds: float) -> int:
     """Seconds to wait, rounded up, so that what is due then is due; 0 for none alone."""
-    return max(-(-round(seconds * 1e9) // 1000), int(seconds > 0))
+    if seconds <= 0:
+        return 0
+    return -(-round(seconds * 1e9) // 1000) or 1

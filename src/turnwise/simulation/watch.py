@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from turnwise.atomic_service import (
+    ActiveRunnerInfo,
     AtomicServiceClaim,
     AtomicServiceExecutionStatus,
     AtomicServiceRun,
@@ -71,11 +72,15 @@ class CycleSeen:
 
     size: int
     digest: str
-    ids: tuple[str, ...]
+    scheduled: tuple[ActiveRunnerInfo, ...]
+    ids: tuple[str, ...] = field(init=False)
     refused: set[str] = field(default_factory=set)
     blocked: set[tuple[str, str]] = field(default_factory=set)
     ended_badly: set[str] = field(default_factory=set)
     completed: int = 0
+
+    def __post_init__(self) -> None:
+        self.ids = tuple(runner.runner_id for runner in self.scheduled)
 
 
 class WatchedStorage:
@@ -248,8 +253,7 @@ class WatchedStorage:
         number = look.cycle.number
         seen = self.cycles.get(number)
         if seen is None:
-            ids = tuple(runner.runner_id for runner in look.scheduled)
-            self.cycles[number] = CycleSeen(look.size, look.digest, ids)
+            self.cycles[number] = CycleSeen(look.size, look.digest, look.scheduled)
             self.cycles.pop(number - _REMEMBERED_CYCLES, None)
         elif (seen.digest != look.digest or seen.size != look.size) and (
             number not in self.disagreements

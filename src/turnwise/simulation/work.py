@@ -5,6 +5,7 @@ not ask :meth:`~turnwise.turn.Turn.check` before it writes, so that late writes 
 """
 
 from array import array
+from collections.abc import Callable
 from random import Random
 
 from turnwise.simulation.processes import RunnerProcess
@@ -59,6 +60,8 @@ class Work:
         self._at_work_when_healed: set[Turn] = set()
         self._newest_written = 0
         self._killed_at: int | None = None
+        self.on_end: Callable[[Turn], object] = lambda _: None
+        self.on_overlap: Callable[[RunnerProcess], object] = lambda _: None
 
     def serve(self, process: RunnerProcess, turn: Turn) -> None:
         """One turn of the service."""
@@ -73,6 +76,7 @@ class Work:
             self._write(turn)
             process.sleep(takes / 1e6)
             self._write(turn)
+            self.on_end(turn)
         finally:
             process.turn, process.worked_until = None, self._time.now
             del self.working[turn]
@@ -92,6 +96,11 @@ class Work:
         """Whether somebody is at work since before all had healed."""
         return bool(self._at_work_when_healed)
 
+    @property
+    def waits_for_failover(self) -> list[int]:
+        """For how long nobody has started since a kill within a turn, where that is so."""
+        return [] if self._killed_at is None else [self._time.now - self._killed_at]
+
     def note_kill(self, process: RunnerProcess) -> None:
         """A process is about to be killed: where it is in its turn, somebody must take over."""
         if process.turn is not None and self._killed_at is None:
@@ -110,6 +119,7 @@ class Work:
     def _note_overlap(self, process: RunnerProcess, turn: Turn, other: RunnerProcess) -> None:
         """Somebody else is at work, too. With the gate, he must know better."""
         self.overlaps += 1
+        self.on_overlap(other)
         if not self._gated:
             return
         try:
