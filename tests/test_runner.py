@@ -97,6 +97,14 @@ def test_a_turn_begins_with_the_least_margin_left_and_not_with_less(
         assert outcome.skip_message == "no_margin"
 
 
+def test_a_turn_with_the_least_margin_left_is_renewed_as_any_other() -> None:
+    alone = Alone(replace(SETTINGS, min_run_margin=2 * SECOND))
+    alone.storage.after["look"] = lambda: alone.clock.advance(CYCLE - 9 * SECOND)
+    alone.storage.after["admit"] = lambda: alone.clock.advance(SETTINGS.heartbeat_interval)
+    assert alone.turn().remaining() == 2
+    assert alone.history()[0].last_heartbeat == alone.clock()
+
+
 def test_a_renewed_turn_begins_with_the_least_margin_left() -> None:
     """Asking whether an admission still holds takes time, too."""
     alone = Alone(replace(SETTINGS, min_run_margin=2 * SECOND))
