@@ -97,6 +97,14 @@ def test_a_turn_begins_with_the_least_margin_left_and_not_with_less(
         assert outcome.skip_message == "no_margin"
 
 
+def test_a_turn_with_the_least_margin_left_is_renewed_as_any_other() -> None:
+    alone = Alone(replace(SETTINGS, min_run_margin=2 * SECOND))
+    alone.storage.after["look"] = lambda: alone.clock.advance(CYCLE - 9 * SECOND)
+    alone.storage.after["admit"] = lambda: alone.clock.advance(SETTINGS.heartbeat_interval)
+    assert alone.turn().remaining() == 2
+    assert alone.history()[0].last_heartbeat == alone.clock()
+
+
 def test_a_renewed_turn_begins_with_the_least_margin_left() -> None:
     """Asking whether an admission still holds takes time, too."""
     alone = Alone(replace(SETTINGS, min_run_margin=2 * SECOND))
@@ -492,12 +500,36 @@ def test_a_restarted_process_that_keeps_its_id_is_no_second_one(
     assert "another live process" not in caplog.text
 
 
+def test_a_second_process_with_the_same_id_is_noticed_in_a_round_as_well(
+    alone: Alone, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = Runner(alone.backend, SERVICE, settings=SETTINGS, runner_id="a")
+    other.begin()
+    alone.runner.begin()
+    said = (
+        f"runner id a of service {SERVICE} is used by another live process, too: give each its own"
+    )
+    assert [record.message for record in caplog.records] == [said]
+
+
+def test_a_runner_publishes_its_settings_once(alone: Alone) -> None:
+    alone.run_for(3 * CYCLE)
+    assert alone.storage.calls["publish_settings"] == 1
+    assert alone.backend.settings_of(SERVICE) == SETTINGS
+
+
 def test_settings_that_differ_from_those_before_are_reported_with_both_values(
     alone: Alone, caplog: pytest.LogCaptureFixture
 ) -> None:
-    other = replace(SETTINGS, standbys=1)
+    other = replace(SETTINGS, standbys=1, retry_failed=False)
     Runner(alone.backend, SERVICE, settings=other, runner_id="b").begin()
-    assert "was started with other settings before (standbys: 1, not 2)" in caplog.text
+    assert [record.message for record in caplog.records] == [
+        (
+            f"service {SERVICE} was started with other settings before (standbys: 1, not 2; "
+            "retry_failed: False, not True): runners that disagree count different slots, and only "
+            "the gate keeps them apart"
+        )
+    ]
     caplog.clear()
     Runner(alone.backend, SERVICE, settings=other, runner_id="c").begin()
     assert "other settings" not in caplog.text
@@ -612,6 +644,9 @@ def test_without_a_function_single_turns_can_be_taken_and_no_loop_run() -> None:
     runner = Runner(MemoryBackend(), "s")
     assert isinstance(runner.begin(), AtomicServiceClaim)
     for loop in (runner.run, runner.start, runner.step):
-        with pytest.raises(TypeError, match="a Runner needs a function to run"):
+        with pytest.raises(TypeError) as caught:
             loop()
+        assert str(caught.value) == (
+            "a Runner needs a function to run; give it as the third argument"
+        )
     assert runner.stop()

@@ -113,7 +113,7 @@ def test_the_storage_is_asked_until_the_slot_ends_counted_from_before_the_reques
     left = SLOT if with_slot else SETTINGS.interval.total_seconds()
     if not with_slot:
         passage.run.slot_end = None
-    passage.storage.before["admit"] = lambda: passage.clock.advance(5 * SECOND)
+    passage.storage.before["admit"] = lambda: passage.clock.advance(6 * SECOND)
     passage.storage.fail("admit")
     passage.storage.fail("execution", times=1000)
     with pytest.raises(StorageError) as caught:
@@ -124,6 +124,7 @@ def test_the_storage_is_asked_until_the_slot_ends_counted_from_before_the_reques
     assert passage.clock.monotonic() == left
     assert passage.slept[:5] == DOUBLING
     assert set(passage.slept[5:-1]) == {2.0}
+    assert passage.slept[-1] == 0.9, "the last try is when the slot ends"
     assert passage.storage.calls["execution"] == len(passage.slept) + 1
     assert passage.storage.calls["admit"] == 1
 

@@ -10,7 +10,7 @@ import pytest
 from turnwise import Runner, StorageError, Turn
 from turnwise.testing import SETTINGS, START
 from turnwise.testing.desk import ABANDONED, COMPLETED, SECOND
-from virtual import SERVICE, Alone, Killed
+from virtual import SERVICE, Alone, Killed, World
 
 HEARTBEAT = SETTINGS.heartbeat_interval.total_seconds()
 PATIENCE = 60.0  # for a thread to come so far; no test waits for it
@@ -213,6 +213,27 @@ def test_a_bug_in_a_round_is_logged_with_its_traceback_and_the_loop_goes_on(
     alone.storage.before.clear()
     alone.runner.step()
     assert alone.history()[-1].status is COMPLETED
+
+
+def test_a_round_without_a_turn_says_why_and_softly_where_that_is_everyday(
+    alone: Alone, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    turn = alone.turn()
+    same_name = World(clock=alone.clock)
+    same_name.backend = alone.backend
+    same_name.add("a")
+    other = same_name.members["a"].runner
+    other.step()
+    alone.runner.finish(turn)
+    other._pace.round_at(None)
+    other.step()
+    run_id = turn.run.atomic_service_id.atomic_service_run_id
+    said = [(record.levelno, record.message) for record in caplog.records]
+    assert [entry for entry in said if "no turn" in entry[1]] == [
+        (logging.INFO, f"runner a: no turn: assigned prior_running:{run_id}"),
+        (logging.DEBUG, "runner a: no turn: assigned cycle_served"),
+    ]
 
 
 # What is said of a turn's end ---------------------------------------------------------------

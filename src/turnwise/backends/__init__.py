@@ -275,15 +275,20 @@ def _check_spelling(url: str) -> None:
     """
     if not url.isprintable():
         raise ValueError(f"backend {without_password(url)!r}: a URL is one line of printable text")
-    if not _ONE_AT.fullmatch(url):
+    parts = _AUTHORITY.match(url)
+    if parts is None:
+        return
+    authority, rest = parts.groups()
+    user, _, _ = authority.rpartition("@")
+    if "@" in rest or set("@[]") & set(user):
         raise ValueError(
             f"backend {without_password(url)!r}: one @ may stand in it, before the host; write "
             "another as %40, and what a password has of /?#[] as %2F, %3F, %23, %5B and %5D"
         )
 
 
-# Where no host is named, as in sqlite:///a@b.db, it is the path's.
-_ONE_AT = re.compile(r"sqlite[^:]*:///.*|[^/?#@]*/*(?:[^][/?#@]*@)?[^/?#@]*(?:[/?#][^@]*)?")
+# None in sqlite:///a@b.db, which names no host.
+_AUTHORITY = re.compile(r"(?!sqlite[^:]*:///)(?:[^:/?#@]*:)?/*([^/?#]*)(.*)", re.DOTALL)
 _SQL_SCHEMES = ("sqlite", "postgresql", "mysql", "mariadb")
 _REDIS_SCHEMES = ("redis", "rediss")
 
