@@ -331,10 +331,25 @@ def test_the_command_replays_a_seed_and_plays_many(capsys: pytest.CaptureFixture
     assert "gap_with_one_dead: at most " in printed
 
 
+def test_several_processes_find_what_one_finds() -> None:
+    command = [sys.executable, "-m", "turnwise.simulation", "--seeds", "40", "--processes"]
+    alone, together = (
+        subprocess.run([*command, n], capture_output=True, text=True, check=True, timeout=120)
+        for n in "12"
+    )
+    # But for the time that it took.
+    assert alone.stdout.partition(" rounds in ")[0] == together.stdout.partition(" rounds in ")[0]
+    assert alone.stdout.partition("\n")[2] == together.stdout.partition("\n")[2] != ""
+
+
 def test_a_failing_seed_prints_the_command_that_replays_it_and_a_shrunk_scenario(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bug = BUGS["no gate"]
+    monkeypatch.setattr(
+        "turnwise.simulation.many.simulate",
+        lambda scenario: Laboratory(scenario, bug.parts).play(),
+    )
     monkeypatch.setattr(
         "turnwise.simulation.__main__.simulate",
         lambda scenario: Laboratory(scenario, bug.parts).play(),

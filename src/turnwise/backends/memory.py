@@ -325,19 +325,23 @@ def _keep_blocked(
 
 def _purge(kept: _Service, settings: Settings, now: datetime) -> None:
     """Forget what is over: by age, by count, never of the current cycle, never a running one."""
-    this_cycle = cycle_at(now, settings.interval).start
-    ended = sorted(
-        (record for record in kept.executions.values() if record.end_time is not None),
-        key=lambda record: (record.start_time, record.run_id),
-        reverse=True,
-    )
-    for index, record in enumerate(ended):
-        old = record.end_time is not None and record.end_time < now - settings.retention_age
-        if (old or index >= settings.retention_count) and record.cycle_start < this_cycle:
-            del kept.executions[record.run_id]
-    kept.served = {at: run for at, run in kept.served.items() if run in kept.executions}
+    ended = [record for record in kept.executions.values() if record.end_time is not None]
+    oldest = now - settings.retention_age
+    if len(ended) > settings.retention_count or any(_ended_before(oldest, r) for r in ended):
+        this_cycle = cycle_at(now, settings.interval).start
+        ended.sort(key=lambda record: (record.start_time, record.run_id), reverse=True)
+        for index, record in enumerate(ended):
+            old = _ended_before(oldest, record) or index >= settings.retention_count
+            if old and record.cycle_start < this_cycle:
+                del kept.executions[record.run_id]
+        kept.served = {at: run for at, run in kept.served.items() if run in kept.executions}
+    forget_before = forget_runners_before(now, settings)
     kept.runners = {
         name: record
         for name, record in kept.runners.items()
-        if record.last_heartbeat >= forget_runners_before(now, settings)
+        if record.last_heartbeat >= forget_before
     }
+
+
+def _ended_before(instant: datetime, record: ExecutionRecord) -> bool:
+    return record.end_time is not None and record.end_time < instant

@@ -8,12 +8,9 @@ to each bound of :meth:`Settings.review() <turnwise.settings.Settings.review>`.
 import argparse
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from multiprocessing import get_context
 
 from turnwise.simulation import Result, simulate
+from turnwise.simulation.many import Sum, play_many
 from turnwise.simulation.random_scenarios import random_scenario
 from turnwise.simulation.scenario import Scenario
 from turnwise.simulation.shrink import shrink
@@ -21,62 +18,16 @@ from turnwise.simulation.shrink import shrink
 _CYCLES_EACH = 12
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What is kept of one of many results."""
-
-    seed: int
-    cycles: int
-    rounds: int
-    turns: int
-    violated: str
-    bounds: Mapping[str, float]
-
-
-@dataclass(slots=True)
-class _Sum:
-    """What all results come to."""
-
-    cycles: int = 0
-    rounds: int = 0
-    turns: int = 0
-    failed: int = 0
-    nearest: dict[str, tuple[float, int]] = field(default_factory=dict)
-    held_against: Counter[str] = field(default_factory=Counter)
-
-    def add(self, outcome: _Outcome) -> None:
-        self.cycles += outcome.cycles
-        self.rounds += outcome.rounds
-        self.turns += outcome.turns
-        self.failed += bool(outcome.violated)
-        for bound, share in outcome.bounds.items():
-            self.held_against[bound] += 1
-            before = self.nearest.get(bound)
-            if before is None or share > before[0]:
-                self.nearest[bound] = share, outcome.seed
-
-    def text(self, seconds: float) -> str:
-        """The sum, and how near each bound was reached."""
-        summary = (
-            f"{self.cycles:,} cycles, {self.turns:,} turns, {self.rounds:,} rounds in "
-            f"{seconds:,.0f} s ({self.rounds / max(seconds, 1e-9):,.0f} rounds a second); "
-            f"{self.failed} seeds failed"
-        )
-        bounds = (
-            f"{bound}: at most {share:.2%} of it, with seed {seed}, in "
-            f"{self.held_against[bound]:,} scenarios"
-            for bound, (share, seed) in sorted(self.nearest.items())
-        )
-        return "\n".join([summary, *bounds])
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit status."""
     options = _parser().parse_args(arguments)
     if options.seed is not None:
         return _replay(options.seed, options.cycles_each)
-    began, total = time.monotonic(), _Sum()
-    for outcome in _outcomes(options):
+    began, total = time.monotonic(), Sum()
+    each = max(2, options.cycles_each)
+    # Half of a scenario's cycles are counted at the least, save where no gate counts them.
+    seeds = options.seeds or -(-2 * options.cycles // (each // 2))
+    for outcome in play_many(seeds, each, processes=options.processes):
         total.add(outcome)
         if outcome.violated:
             _say(
@@ -137,25 +88,6 @@ def _replay(seed: int, cycles_each: int) -> int:
         return 0
     _say(report(scenario, result))
     return 1
-
-
-def _outcomes(options: argparse.Namespace) -> Iterator[_Outcome]:
-    each = max(2, options.cycles_each)
-    # Half of a scenario's cycles are counted at the least, save where no gate counts them.
-    seeds = options.seeds or -(-2 * options.cycles // (each // 2))
-    work = [(seed, each) for seed in range(seeds)]
-    if options.processes < 2:  # noqa: PLR2004
-        yield from map(_play, work)
-        return
-    with get_context("spawn").Pool(options.processes) as pool:
-        yield from pool.imap(_play, work, chunksize=4)
-
-
-def _play(seed_and_cycles: tuple[int, int]) -> _Outcome:
-    seed, cycles = seed_and_cycles
-    result = simulate(random_scenario(seed, cycles=cycles))
-    violated = str(result.violations[0]) if result.violations else ""
-    return _Outcome(seed, result.cycles, result.rounds, result.turns, violated, result.bounds)
 
 
 def _say(text: str) -> None:

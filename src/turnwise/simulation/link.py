@@ -130,34 +130,35 @@ class Link:
     def _ask(
         self, name: str, operation: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
     ) -> _T:
-        process, now = self._process, self._time.now
+        process, network = self._process, self._network
         if process.killed:
             raise Killed
-        self._network.asked[name] += 1
-        if (
-            self._network.is_instant
-            and now >= process.troubled_until
-            and not process.loses_next_acknowledgement
-            and now >= self._network.troubled_until
-        ):
+        network.asked[name] += 1
+        if network.is_instant and self._is_calm() and self._time.now >= network.troubled_until:
             self._storage.asking = process
             return operation(*args, **kwargs)
-
-        def act(stamp: int | None = None) -> _T:
-            self._storage.asking, self._storage.stamp = process, stamp
-            try:
-                return operation(*args, **kwargs)
-            finally:
-                self._storage.stamp = None
-
-        return self._ask_in_trouble(name, act)
-
-    def _ask_in_trouble(self, name: str, act: Callable[[int | None], _T]) -> _T:
         self._travel(name)
-        self._lose_the_answer(name, act)
-        answer = self._act_late(name, act)
+        if self._is_calm():
+            self._storage.asking = process
+            answer = operation(*args, **kwargs)
+        else:
+
+            def act(stamp: int | None = None) -> _T:
+                self._storage.asking, self._storage.stamp = process, stamp
+                try:
+                    return operation(*args, **kwargs)
+                finally:
+                    self._storage.stamp = None
+
+            self._lose_the_answer(name, act)
+            answer = self._act_late(name, act)
         self._travel(name)
         return answer
+
+    def _is_calm(self) -> bool:
+        """Whether nothing is wrong with what this process asks now."""
+        process = self._process
+        return self._time.now >= process.troubled_until and not process.loses_next_acknowledgement
 
     def _travel(self, name: str) -> None:
         """A request, or its answer, on its way; nothing passes a broken link."""
