@@ -144,8 +144,8 @@ def test_the_answer_of_the_gate_is_lost(
         behind.go_on()
         eventually(lambda: proxy.struck, "the connection was cut")
         proxy.fault = Fault.NONE
-        behind.await_line("begin", "slow")
-        behind.await_turns(3)
+        ended = behind.await_line("end", "slow")
+        behind.await_line("end", since=ended.at)
 
 
 @pytest.mark.parametrize("fault", [Fault.CUT_BEFORE, Fault.CUT_AFTER])
@@ -162,7 +162,7 @@ def test_the_connection_is_cut_while_a_run_is_closed(
         # A heartbeat of the turn may be cut first.
         eventually(lambda: "closing " in slow.log, "the connection was cut, and it tries again")
         proxy.fault = Fault.NONE
-        behind.await_turns(3)
+        behind.await_line("end", since=time.monotonic())
     (run,) = [run for run in behind.runs() if run.fencing_token == token]
     assert run.status is Status.COMPLETED
     assert f"turn {token} ends" in slow.log
@@ -342,15 +342,15 @@ def test_a_file_is_read_only_for_one_runner(tmp_path: Path) -> None:
 
 
 def test_eight_processes_through_random_kills_and_pauses(storage: str, tmp_path: Path) -> None:
-    soak = Soak(url_of(storage, tmp_path), tmp_path, cycles=20, seed=1, slack=3.0)
+    soak = Soak(url_of(storage, tmp_path), tmp_path, cycles=17, seed=1, slack=3.0)
     soak.run()
     assert soak.kills + soak.pauses >= 4
 
 
 def test_a_runner_leaves_and_another_joins_in_every_cycle(storage: str, tmp_path: Path) -> None:
-    churn = Churn(url_of(storage, tmp_path), tmp_path, cycles=8, seed=2, slack=3.0)
+    churn = Churn(url_of(storage, tmp_path), tmp_path, cycles=7, seed=2, slack=3.0)
     churn.run()
-    assert len(churn.leavers) >= 7
+    assert len(churn.leavers) >= 6
     assert all("has left service" in each.log for each in churn.leavers)
     sets = {run.stable_digest for run in churn.scene.runs()}
     assert len(sets) >= 4, "cycles really counted different runners"
