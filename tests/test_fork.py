@@ -70,8 +70,20 @@ def test_the_error_names_both_processes(monkeypatch: pytest.MonkeyPatch) -> None
     process, here = OwnProcess("a thing"), os.getpid()
     process.check()
     monkeypatch.setattr("os.getpid", lambda: here + 1)
-    with pytest.raises(ForkError, match=f"^a thing was made in process {here} and is used in "):
+    with pytest.raises(ForkError) as caught:
         process.check()
+    assert str(caught.value) == (
+        f"a thing was made in process {here} and is used in {here + 1}: "
+        "make it after the fork, in the process that uses it"
+    )
+
+
+def test_a_runner_of_another_process_says_which_one_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = Runner(open_backend("memory:"), "s", runner_id="a")
+    here = os.getpid()
+    monkeypatch.setattr("os.getpid", lambda: here + 1)
+    with pytest.raises(ForkError, match=f"^runner a of service s was made in process {here} "):
+        runner.stop()
 
 
 def test_a_runner_that_is_made_after_the_fork_is_fine() -> None:

@@ -169,6 +169,29 @@ def test_a_runner_in_its_grace_looks_again_until_it_is_over() -> None:
     assert alone.blocked() == ["scheduled_runner_in_grace"]
 
 
+def test_a_runner_in_its_grace_whose_slot_is_over_looks_again_when_the_cycle_ends() -> None:
+    world = World(replace(SETTINGS, membership_stabilization=90 * SECOND))
+    world.add("a", "b", "c")
+    world.run_to(START + CYCLE + SECOND)
+    primary = world.members[world.primary()].runner
+    world.run_to(START + CYCLE + CYCLE / 3 - SETTINGS.spread_margin)
+    claim = primary.begin()
+    assert isinstance(claim, AtomicServiceClaim)
+    assert claim.reason is Reason.SCHEDULED_RUNNER_IN_GRACE
+    assert claim.slot_end == world.clock()
+    assert primary._pace._round_due == START + 2 * CYCLE
+
+
+def test_a_runner_that_was_asked_to_stop_does_not_wait_for_a_lost_admission(alone: Alone) -> None:
+    alone.runner.request_stop()
+    alone.storage.fail("admit", after=True)
+    alone.storage.fail("execution", times=1000)
+    with pytest.raises(StorageError, match="was admitted is not known"):
+        alone.runner.begin()
+    assert alone.clock() == START + CYCLE
+    assert alone.storage.calls["execution"] == 1
+
+
 def test_a_standby_that_the_gate_refused_in_time_is_not_recorded_as_late_as_well() -> None:
     world = World(turn_takes=50 * SECOND)
     world.add("a", "b")
@@ -547,7 +570,8 @@ def test_a_runner_says_when_its_first_turn_can_be(
     world.add("a")
     world.run_to(START + 3 * CYCLE)
     said = (START + first_cycle * CYCLE).isoformat(timespec="seconds")
-    assert caplog.text.count(f"runner a: first turn at {said} at the earliest") == 1
+    messages = [record.message for record in caplog.records]
+    assert messages.count(f"runner a: first turn at {said} at the earliest") == 1
     assert world.cycles()[0] == first_cycle
 
 
@@ -588,7 +612,7 @@ def test_who_leaves_is_out_of_the_next_cycle_though_it_has_just_been_heard(
     ("name", "said"),
     [
         ("", "must have 1 to 255 characters, got 0: ''"),
-        ("x" * 256, "must have 1 to 255 characters, got 256: 'xxx"),
+        ("x" * 256, f"must have 1 to 255 characters, got 256: '{'x' * 40}'$"),
         ("half \ud800", "must be Unicode text without NUL, got 'half"),
         ("nul \0", "must be Unicode text without NUL, got 'nul"),
     ],
@@ -598,6 +622,11 @@ def test_a_name_that_no_storage_can_keep_is_refused(name: str, said: str) -> Non
         Runner(MemoryBackend(), name)
     with pytest.raises(ValueError, match=f"runner_id {said}"):
         Runner(MemoryBackend(), "s", runner_id=name)
+
+
+def test_the_longest_name_is_allowed() -> None:
+    runner = Runner(MemoryBackend(), "s" * 255, runner_id="r" * 255)
+    assert (len(runner.service), len(runner.runner_id)) == (255, 255)
 
 
 def test_default_runner_ids_differ_and_fit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -623,6 +652,22 @@ def test_before_the_storage_has_answered_a_round_is_due_at_once() -> None:
     assert not pace.has_begun
     assert pace.round_is_due()
     assert pace.seconds_to_next_step() == 0.0
+
+
+def test_a_first_failure_waits_the_least_and_a_first_success_recovers_from_nothing() -> None:
+    assert Pace(SETTINGS, lambda: 0.0).back_off() == 0.1
+    assert not Pace(SETTINGS, lambda: 0.0).recovered()
+
+
+@pytest.mark.parametrize(("later", "due"), [(-MICROSECOND, True), (0 * SECOND, False)])
+def test_a_clock_that_has_stepped_back_makes_a_round_due_and_one_that_stands_still_does_not(
+    later: timedelta, due: bool
+) -> None:
+    pace = Pace(SETTINGS, lambda: 0.0)
+    pace.note(START, 0.0)
+    pace.round_at(START + CYCLE)
+    pace.note(START + later, 0.0)
+    assert pace.round_is_due() == due
 
 
 def test_a_round_is_due_at_its_instant_and_a_heartbeat_before_it() -> None:
