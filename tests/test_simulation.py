@@ -270,6 +270,9 @@ def test_no_bound_is_held_against_a_scenario_that_breaks_what_it_assumes() -> No
     assert not with_incidents(crash, latency=Fixed(SECOND / 10)).bounds
     assert not with_incidents(Incident(10 * MINUTE, FaultKind.PAUSE, 0, MINUTE)).bounds
     assert set(with_incidents(job=Fixed(25 * SECOND)).bounds) == {"first_slot_delay"}
+    local = replace(QUIET_WORLD, clock="local", clock_skew=2 * SECOND)
+    assert set(simulate(local).bounds) == {"overlap_excluded_by_time"}
+    assert not simulate(replace(local, clock_skew=3 * SECOND)).bounds
     grace = replace(SETTINGS, membership_stabilization=5 * MINUTE)
     assert with_incidents(settings=grace).bounds["gap_without_fault"] == 1
     assert "gap_with_one_dead" not in with_incidents(crash, settings=grace).bounds
