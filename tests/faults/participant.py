@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -96,10 +97,12 @@ def main() -> int:
         while not go_on.exists() and time.monotonic() < give_up:
             time.sleep(STEP_SECONDS)
 
+    never = threading.Event()
+
     def work(turn: Turn) -> None:
         say("begin", turn.fencing_token)
         for _ in range(round(options.work / STEP_SECONDS)):
-            time.sleep(STEP_SECONDS)
+            never.wait(STEP_SECONDS)  # under libfaketime time.sleep() raises OSError
             # A careful service would check first. This one shows what the resource does for it.
             say("write", turn.fencing_token)
             try:

@@ -19,7 +19,7 @@ from faults.participant import SERVICE, Event, Line, Resource
 from processes import eventually
 from turnwise import AtomicServiceExecutionStatus as Status
 from turnwise import Settings, open_backend
-from turnwise.backends import ExecutionRecord, StorageError
+from turnwise.backends import NO_MARGIN, OWNER_DEAD, ExecutionRecord, StorageError
 
 PATIENCE_SECONDS = 40.0
 SLACK_SECONDS = 1.5
@@ -31,6 +31,7 @@ SETTINGS = Settings(
     heartbeat_timeout=timedelta(seconds=1.2),
 )
 WORK_SECONDS = 0.4
+ENDINGS = {"", NO_MARGIN, OWNER_DEAD, "exception:TurnLost"}
 
 
 class Participant:
@@ -177,9 +178,11 @@ class Scene:
         assert len(begun) == len(set(begun)), "one admission, one turn"
 
     def require_that_all_has_ended(self) -> None:
-        """No run is open; call it when all have stopped."""
-        open_runs = [run for run in self.runs() if run.status is Status.RUNNING]
+        """No run is open, and none failed by itself; call it when all have stopped."""
+        runs = self.runs()
+        open_runs = [run for run in runs if run.status is Status.RUNNING]
         assert not open_runs, open_runs
+        assert {run.reason for run in runs} <= ENDINGS
 
     def __enter__(self) -> Self:
         return self
@@ -211,6 +214,11 @@ def overlaps(runs: list[ExecutionRecord]) -> int:
         earlier.end_time is None or later.start_time < earlier.end_time
         for earlier, later in pairwise(ordered)
     )
+
+
+def lost_runs(runs: list[ExecutionRecord]) -> int:
+    """How many runs were cut off; one that was given back before it began is none of them."""
+    return sum(run.status is Status.ABANDONED and run.reason != NO_MARGIN for run in runs)
 
 
 def overlaps_at_resource(lines: list[Line]) -> int:
@@ -269,6 +277,6 @@ def recorded(
     scene.require_no_overlap()
     scene.require_that_all_has_ended()
     runs = scene.runs()
-    lost = sum(run.status is Status.ABANDONED for run in runs)
+    lost = lost_runs(runs)
     bound = scene.bound(runners) if recovery else None
     Figures(scenario, storage, overlaps(runs), lost, max(recovery, default=None), bound).keep()

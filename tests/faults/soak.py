@@ -26,10 +26,10 @@ from faults.scene import (  # noqa: E402
     Figures,
     Participant,
     Scene,
+    lost_runs,
     overlaps,
 )
 from faults.storages import STORAGES, url_of  # noqa: E402
-from turnwise import AtomicServiceExecutionStatus as Status  # noqa: E402
 from turnwise import Settings  # noqa: E402
 
 RUNNERS = 8
@@ -143,8 +143,7 @@ class Soak:
     def figures(self, scenario: str, storage: str) -> Figures:
         """What it showed, for the table."""
         runs = self.scene.runs()
-        lost = sum(run.status is Status.ABANDONED for run in runs)
-        return Figures(scenario, storage, overlaps(runs), lost, None, None)
+        return Figures(scenario, storage, overlaps(runs), lost_runs(runs), None, None)
 
     def _bound(self) -> float:
         """From a start to the next: a turn that is killed at its end, and a second fault after."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from faults.proxy import Fault, Proxy
-from faults.scene import SETTINGS, Scene, recorded
+from faults.scene import SETTINGS, WORK_SECONDS, Scene, recorded
 from faults.soak import Churn, Soak
 from faults.storages import SERVERS, STORAGES, url_of, why_missing
 from processes import eventually
@@ -225,14 +225,15 @@ def test_the_clock_of_a_runners_host_is_stepped_by_hours(server: str, tmp_path: 
         Scene(url_of(server, tmp_path), tmp_path) as scene,
         recorded("host clock stepped by hours", server, scene),
     ):
-        stepped = scene.add("stepped", environment=faked)
+        stepped = scene.add("stepped", environment=faked, work=2 * WORK_SECONDS)
         scene.add("alice")
-        scene.await_line("begin", "stepped")
         for offset in ("+5h", "-7h"):
+            # In the middle of its turn.
+            begun = scene.await_line("begin", "stepped", since=time.monotonic())
             stamp.write_text(offset)
-            last = scene.lines("begin")[-1].at
-            scene.await_line("begin", "stepped", since=last)
-            scene.await_line("begin", "alice", since=last)
+            assert scene.await_line("end", "stepped", since=begun.at).token == begun.token
+            scene.await_line("begin", "alice", since=begun.at)
+        scene.await_line("end", "stepped", since=time.monotonic())
         hours = {line[:13] for line in stepped.log.splitlines() if line[:2] == "20"}
         assert len(hours) >= 3, "the process's clock was really stepped"
     starts = [run.start_time for run in scene.runs()]
