@@ -3,7 +3,7 @@
     PYTHONPATH=tests python -m fuzz TARGET CORPUS [--runs 1000000] [libFuzzer's own options]
 
 ``CORPUS`` is a folder that keeps the inputs which were worth to be kept, and begins with some of
-chance. A finding is written to a file beside the working directory, whose path in place of the
+chance. A finding is written to a file in the working directory, whose path in place of the
 folder runs it again.
 """
 

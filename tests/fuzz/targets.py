@@ -2,23 +2,23 @@
 
 import io
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import mkdtemp
+from unittest.mock import patch
 
 import typer
+from rich.console import Console
 
 from fuzz.decisions import decisions
 from fuzz.spelling import Spelling
 from fuzz.urls import urls
 from turnwise import Settings
+from turnwise.cli import plan as planning
 from turnwise.cli.errors import BadInput
 from turnwise.cli.options import instant
-from turnwise.cli.output import console
-from turnwise.cli.plan import plan
 from turnwise.cli.runner_file import read_runners
 from turnwise.durations import format_duration, parse_duration
 
@@ -128,15 +128,15 @@ def runner_files(data: bytes) -> None:
     file = _FOLDER / "runners.json"
     file.write_bytes(content)
     # As strict about what can be printed as a terminal is.
-    console.file = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
-    try:
-        if read_runners(str(file)):
-            plan(runners=str(file), at=instant(at), every_slot=every_slot, service=service)
-    except (BadInput, typer.BadParameter) as error:
-        assert str(error)
-    finally:
-        console.file.close()
-        console.file = sys.stdout
+    terminal = Console(file=io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), highlight=False)
+    with patch.object(planning, "console", terminal):
+        try:
+            if read_runners(str(file)):
+                planning.plan(
+                    runners=str(file), at=instant(at), every_slot=every_slot, service=service
+                )
+        except (BadInput, typer.BadParameter) as error:
+            assert str(error)
 
 
 def _runner(spelling: Spelling, near: datetime) -> object:
