@@ -28,7 +28,7 @@ class TestThroughPgBouncer(BackendConformance):
 
 
 class TestProcessesThroughPgBouncer(ProcessConformance):
-    rounds_of_processes = 60
+    rounds_of_processes = 40
 
     def opener(self, folder: Path) -> Opener:
         del folder
