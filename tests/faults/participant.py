@@ -5,7 +5,6 @@ a file of lines, which every participant appends to, with the time of a clock th
 """
 
 import argparse
-import fcntl
 import json
 import logging
 import os
@@ -14,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -40,22 +39,25 @@ class Line:
 
 
 class Resource:
-    """A file that takes writes with a fencing token, and refuses one older than the newest."""
+    """A file that takes writes with a fencing token, and refuses one older than the newest.
+
+    Lines are appended whole, without a lock: a process that is suspended would keep it.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lines: list[Line] = []
-        self._read = 0
+        self._read = self._newest = 0
 
     def write(self, runner_id: str, event: Event, token: int) -> Event:
         """Append a line; what it says was done: ``refused`` where the token is too old."""
-        with self._path.open("a+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if event == "write" and any(line.token > token for line in self.lines()):
-                event = "refused"
-            line = [time.monotonic(), runner_id, event, token]
-            file.write(json.dumps(line) + "\n")
-        return event
+        at = time.monotonic()
+        with self._path.open("ab", buffering=0) as file:
+            file.write(json.dumps([at, runner_id, event, token]).encode() + b"\n")
+        mine = (
+            line for line in reversed(self.lines()) if (line.at, line.runner_id) == (at, runner_id)
+        )
+        return next(mine).event
 
     def lines(self) -> list[Line]:
         """All that was written so far; the last line may still be on its way."""
@@ -64,8 +66,15 @@ class Resource:
                 file.seek(self._read)  # hours of lines are not read again for each write
                 text, end, _ = file.read().rpartition(b"\n")
             self._read += len(text) + len(end)
-            self._lines += [Line(*json.loads(line)) for line in text.splitlines()]
+            self._lines += [self._judged(Line(*json.loads(line))) for line in text.splitlines()]
         return list(self._lines)
+
+    def _judged(self, line: Line) -> Line:
+        """The next line, as the resource takes it: the order in the file is what counts."""
+        if line.event == "write" and line.token < self._newest:
+            return replace(line, event="refused")
+        self._newest = max(self._newest, line.token)
+        return line
 
 
 class Held:
