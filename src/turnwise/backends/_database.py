@@ -36,7 +36,8 @@ _TRIES_TO_CREATE = 20
 _BETWEEN_TRIES_SECONDS = 0.05
 _CLOCKS: dict[str, Callable[[], Clock]] = {"postgresql": PostgresClock, "mysql": MySqlClock}
 _TRIES_AFTER_ROLLBACK = 10
-# A deadlock by each server's name for it; PostgreSQL's other one is of serializable isolation.
+# A deadlock, or a conflict of serializable transactions, by SQL state; by MySQL's number for
+# it, too, because not every PyMySQL hands the state on.
 _ROLLED_BACK: tuple[object, ...] = ("40001", "40P01", 1213)
 _Arguments = ParamSpec("_Arguments")
 _Answer = TypeVar("_Answer")
