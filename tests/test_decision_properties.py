@@ -129,6 +129,20 @@ def test_a_claim_never_contradicts_itself_in_any_year_up_to_9000(
         assert_consistent(claim, now, situation.interval_us * MICROSECOND)
 
 
+@given(st.one_of(anywhere_seconds, st.floats(-1.0, 1.0)))
+@example(-1 / 128)
+@example(1 / 128)
+@example(-5e-7)
+@example(-5e-324)
+def test_now_is_the_whole_microsecond_next_to_the_float(current_time: float) -> None:
+    """Next to within what a float adds to a fraction of a second: a thousandth of a microsecond."""
+    run = Situation(1, current_time, 5.0).ask(0).atomic_service_run
+    assert run is not None
+    assert run.started_at is not None
+    now = Fraction((run.started_at - EPOCH) // MICROSECOND)
+    assert abs(now - Fraction(current_time) * 1_000_000) <= Fraction(501, 1000)
+
+
 @given(situations(many_runners))
 def test_all_callers_name_the_same_assigned_runner(situation: Situation) -> None:
     asked = {0, situation.count - 1, situation.count // 2, -1}

@@ -147,6 +147,7 @@ NAN, INF = float("nan"), float("inf")
 YEARS = "finite Unix seconds within the years 1 to 9999"
 MINUTES = "a finite number of minutes, 0 or more"
 SECONDS = "a finite number of seconds, 0 or more"
+HUGE = 10**400  # a whole number that no float can hold
 LENGTH = "a finite number of minutes, over 0 when rounded to a microsecond"
 FRACTION = "over 0 and at most 1"
 
@@ -155,15 +156,15 @@ FRACTION = "over 0 and at most 1"
     ("field", "parameter", "values", "allowed"),
     [
         ("current_time", "current_time", (NAN, INF, -INF, 1e300, 1e17, -1e17), YEARS),
-        ("current_time", "current_time", (253402300800.0, -62135596801.0, 10**400), YEARS),
-        ("interval_minutes", "service_interval_minutes", (NAN, INF, -INF), LENGTH),
+        ("current_time", "current_time", (253402300800.0, -62135596801.0, HUGE), YEARS),
+        ("interval_minutes", "service_interval_minutes", (NAN, INF, -INF, HUGE), LENGTH),
         ("interval_minutes", "service_interval_minutes", (0.0, -0.0, -5.0, 1e-9), LENGTH),
         ("interval_minutes", "service_interval_minutes", (0.5 / 60_000_000,), LENGTH),
-        ("margin_minutes", "spread_margin_minutes", (NAN, INF, -1e-9), MINUTES),
+        ("margin_minutes", "spread_margin_minutes", (NAN, INF, -1e-9, HUGE), MINUTES),
         (
             "stabilization_seconds",
             "membership_stabilization_seconds",
-            (NAN, INF, -1.0),
+            (NAN, INF, -1.0, HUGE),
             SECONDS,
         ),
         ("max_fraction", "max_start_slot_fraction", (0.0, -0.5, 1.0000001, NAN, INF), FRACTION),

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest import mock
@@ -11,6 +12,7 @@ from uuid import UUID
 
 import pytest
 
+from strategies import microseconds
 from turnwise import atomic_service
 from turnwise.atomic_service import (
     ActiveRunnerInfo,
@@ -317,6 +319,13 @@ def test_what_the_mutators_note_is_what_is_built() -> None:
     assert (run.slot_start, run.slot_end) == (claim.slot_start, claim.slot_end)
 
 
+def test_a_run_starts_at_what_the_builder_was_given_or_else_at_now() -> None:
+    for given, expected in ((NOON, NOON), (None, NOON + 10 * SECOND)):
+        run = replace(builder(), started_at=given).cleared_to_start().atomic_service_run
+        assert run is not None
+        assert run.started_at == expected
+
+
 def test_messages_are_for_a_person_who_reads_a_history() -> None:
     made = builder()
     made.use_runners(7, "b")
@@ -341,18 +350,18 @@ def test_a_slot_window_is_the_slot_less_its_margin_or_none_where_nothing_is_left
 
 def test_grace_ends_exactly_at_its_limit_and_zero_disables_it() -> None:
     runner = ActiveRunnerInfo("a", NOON, NOON)
-    assert _is_in_grace(runner, NOON + 59 * SECOND, 60)
-    assert not _is_in_grace(runner, NOON + 60 * SECOND, 60)
-    assert not _is_in_grace(runner, NOON - 60 * SECOND, 0)
-    assert _is_in_grace(runner, NOON + timedelta(days=1_000_000), 1e300)
+    assert _is_in_grace(runner, microseconds(NOON + 60 * SECOND) - 1, 60)
+    assert not _is_in_grace(runner, microseconds(NOON + 60 * SECOND), 60)
+    assert not _is_in_grace(runner, microseconds(NOON - 60 * SECOND), 0)
+    assert _is_in_grace(runner, microseconds(NOON + timedelta(days=1_000_000)), 1e300)
 
 
 def test_grace_is_exact_over_ages_that_no_float_holds() -> None:
     runner = ActiveRunnerInfo("a", datetime(1, 1, 1, tzinfo=UTC), NOON)
     now = datetime(9000, 1, 1, tzinfo=UTC)
     limit = int((now - runner.creation_time).total_seconds())
-    assert not _is_in_grace(runner, now, limit)
-    assert _is_in_grace(runner, now - timedelta(microseconds=1), limit)
+    assert not _is_in_grace(runner, microseconds(now), limit)
+    assert _is_in_grace(runner, microseconds(now) - 1, limit)
 
 
 def test_units_too_long_for_a_float_of_microseconds_are_still_exact() -> None:
@@ -363,8 +372,8 @@ def test_units_too_long_for_a_float_of_microseconds_are_still_exact() -> None:
 def test_grace_needs_an_aware_creation_time_and_says_whose_is_not() -> None:
     naive = ActiveRunnerInfo("the-runner", NOON.replace(tzinfo=None), NOON)
     with pytest.raises(ValueError, match=r"'the-runner'.*aware datetime"):
-        _is_in_grace(naive, NOON, 60)
-    assert not _is_in_grace(naive, NOON, 0)
+        _is_in_grace(naive, microseconds(NOON), 60)
+    assert not _is_in_grace(naive, microseconds(NOON), 0)
 
 
 def test_the_late_fraction_is_given_only_when_over_the_maximum() -> None:

@@ -6,10 +6,10 @@ For each number of runners and each path through the decision table, the decisio
 are timed in turn, round by round, in one run, so that a machine whose speed drifts slows both.
 A figure is the least of its rounds; the ratio is the median of the rounds' ratios.
 
-The floor builds what the decision answers: the claim, and where there is one the run and its id,
-with a fresh UUID4; each datetime from its microseconds; the message, formatted. It finds
-nothing, compares nothing and checks nothing. It does not build ``started_at`` where the answer
-has none.
+The floor is called with the same arguments and answers the same claim: each datetime made from
+its microseconds, the message formatted from what stands in it, and where there is a run, a fresh
+UUID4. It finds nothing, compares nothing and checks nothing. That it answers the same, but for
+the random id, is asserted before it is timed.
 
 The scan is what finding a name in the list must cost at C speed: ``operator.indexOf`` over the
 names. A stranger's name is looked for through the whole list, and the growth of a decision
@@ -22,29 +22,27 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
-from operator import attrgetter, indexOf
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from operator import indexOf, itemgetter
 from pathlib import Path
 from statistics import median
 
+from decision_floor import Arguments, Decide, floor_of
 from turnwise.atomic_service import (
     ActiveRunnerInfo,
     AtomicServiceClaim,
     AtomicServiceId,
-    AtomicServiceRun,
     decide_atomic_service_claim,
 )
 
 COUNTS = (1, 3, 10, 100, 1_000, 10_000)
 PATHS = ("own slot", "other's slot", "absent", "late", "grace", "invalid")
 ROUNDS = 15
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = 1798849444.361888
 INTERVAL_MINUTES = 5.0
+NAME_OF = itemgetter(0)
 
 
 @dataclass(frozen=True)
@@ -59,133 +57,111 @@ class Figure:
     scan_ns: float
 
 
-@dataclass(frozen=True)
-class Call:
-    """The arguments of one decision."""
-
-    runner_id: str
-    runners: list[ActiveRunnerInfo]
-    margin: float = 0.0
-    grace: float = 0.0
-    fraction: float = 1.0
-
-    def decide(self) -> AtomicServiceClaim:
-        """Decide, with each argument written out as a caller would."""
-        return decide_atomic_service_claim(
-            runner_id=self.runner_id,
-            active_runners=self.runners,
-            current_time=NOW,
-            service_interval_minutes=INTERVAL_MINUTES,
-            spread_margin_minutes=self.margin,
-            membership_stabilization_seconds=self.grace,
-            max_start_slot_fraction=self.fraction,
-        )
+def arguments(
+    runner_id: str,
+    runners: list[ActiveRunnerInfo],
+    *,
+    margin: float = 0.0,
+    grace: float = 0.0,
+    fraction: float = 1.0,
+) -> Arguments:
+    """Arguments at the one instant that is timed."""
+    return {
+        "runner_id": runner_id,
+        "active_runners": runners,
+        "current_time": NOW,
+        "service_interval_minutes": INTERVAL_MINUTES,
+        "spread_margin_minutes": margin,
+        "membership_stabilization_seconds": grace,
+        "max_start_slot_fraction": fraction,
+    }
 
 
-def call_for(path: str, count: int) -> Call | None:
+def arguments_for(path: str, count: int) -> Arguments | None:
     """What takes this path among so many runners; None where nothing can."""
     runners = [
         ActiveRunnerInfo(f"runner-{number:05}", CREATED, CREATED, allow_to_run_atomic_service=True)
         for number in range(count)
     ]
-    owner = str(Call("stranger", runners).decide().assigned_runner_id)
+    absent = arguments("stranger", runners)
+    owner = str(decide_atomic_service_claim(**absent).assigned_runner_id)
     if path == "absent":
-        return Call("stranger", runners)
+        return absent
     if path == "own slot":
-        return Call(owner, runners)
+        return arguments(owner, runners)
     if path == "late":
-        return Call(owner, runners, fraction=1e-9)
+        return arguments(owner, runners, fraction=1e-9)
     if path == "grace":
-        return Call(owner, runners, grace=1e9)
+        return arguments(owner, runners, grace=1e9)
     if count == 1:
         return None
     if path == "invalid":
-        return Call(owner, runners, margin=INTERVAL_MINUTES)
-    return Call(next(r.runner_id for r in reversed(runners) if r.runner_id != owner), runners)
+        return arguments(owner, runners, margin=INTERVAL_MINUTES)
+    return arguments(next(r.runner_id for r in reversed(runners) if r.runner_id != owner), runners)
 
 
-def instant(microseconds: int) -> datetime:
-    """A datetime from whole microseconds, as the decision makes its own."""
-    return EPOCH + microseconds * MICROSECOND
-
-
-def floor_of(call: Call) -> Callable[[], AtomicServiceClaim]:
-    """A function that only makes what the decision answers."""
-    claim = call.decide()
-    name, reason, assigned = claim.runner_id, claim.reason, claim.assigned_runner_id
-    position, count = claim.runner_position, claim.stable_runner_count
-    flag, fraction = claim.is_slot_owner_now, claim.late_start_fraction
-    text = claim.skip_message
-
-    def message() -> str:
-        # One field is formatted into the text anew, in place of all.
-        return f"{text}{fraction or call.margin}"
-
-    cycle, start, end = (
-        None if at is None else (at - EPOCH) // MICROSECOND
-        for at in (claim.cycle_start, claim.slot_start, claim.slot_end)
-    )
-    now = (datetime.fromtimestamp(NOW, UTC) - EPOCH) // MICROSECOND
-    assert cycle is not None
-
-    def without_slot() -> AtomicServiceClaim:
-        return AtomicServiceClaim(
-            name, reason, instant(cycle), assigned, position, count, None, None, flag, None,
-            message() if text else "", fraction,
-        )  # fmt: skip
-
-    def with_slot() -> AtomicServiceClaim:
-        assert start is not None
-        assert end is not None
-        return AtomicServiceClaim(
-            name, reason, instant(cycle), assigned, position, count, instant(start), instant(end),
-            flag, None, message() if text else "", fraction,
-        )  # fmt: skip
-
-    def with_run() -> AtomicServiceClaim:
-        assert start is not None
-        assert end is not None
-        cycle_start, slot_start, slot_end = instant(cycle), instant(start), instant(end)
-        run = AtomicServiceRun(
-            AtomicServiceId(name), cycle_start, slot_start, slot_end, instant(now)
-        )
-        return AtomicServiceClaim(
-            name, reason, cycle_start, assigned, position, count, slot_start, slot_end, flag, run,
-            "", fraction,
-        )  # fmt: skip
-
-    if claim.should_try_start:
-        return with_run
-    return without_slot if start is None else with_slot
-
-
-def timed(function: Callable[[], object], calls: int) -> float:
-    """Nanoseconds a call."""
+def timed(decide: Decide, given: Arguments, calls: int) -> float:
+    """Nanoseconds a call, with each argument written out as a caller would."""
+    runner_id, runners = given["runner_id"], given["active_runners"]
+    now, interval = given["current_time"], given["service_interval_minutes"]
+    margin, grace = given["spread_margin_minutes"], given["membership_stabilization_seconds"]
+    fraction = given["max_start_slot_fraction"]
     started = time.perf_counter_ns()
     for _ in range(calls):
-        function()
+        decide(
+            runner_id=runner_id,
+            active_runners=runners,
+            current_time=now,
+            service_interval_minutes=interval,
+            spread_margin_minutes=margin,
+            membership_stabilization_seconds=grace,
+            max_start_slot_fraction=fraction,
+        )
     return (time.perf_counter_ns() - started) / calls
+
+
+def position_of(runner_id: str, runners: list[ActiveRunnerInfo]) -> int | None:
+    """Where a name stands in the list; None where it does not."""
+    try:
+        return indexOf(map(NAME_OF, runners), runner_id)
+    except ValueError:
+        return None
+
+
+def timed_scan(runners: list[ActiveRunnerInfo], runner_id: str, calls: int) -> float:
+    """Nanoseconds to find a name in the list, or to find that it is not there."""
+    started = time.perf_counter_ns()
+    for _ in range(calls):
+        position_of(runner_id, runners)
+    return (time.perf_counter_ns() - started) / calls
+
+
+def without_run_id(claim: AtomicServiceClaim) -> AtomicServiceClaim:
+    """The claim with a random id that is always the same."""
+    run = claim.atomic_service_run
+    if run is None:
+        return claim
+    known = AtomicServiceId(claim.runner_id, "any")
+    return replace(claim, atomic_service_run=replace(run, atomic_service_id=known))
 
 
 def measure(path: str, count: int, seconds: float) -> Figure | None:
     """Time one path, its floor and the scan of its list, in turn."""
-    call = call_for(path, count)
-    if call is None:
+    given = arguments_for(path, count)
+    if given is None:
         return None
-    floor, name_of = floor_of(call), attrgetter("runner_id")
-    names = [name_of(runner) for runner in call.runners]
-    position = names.index(call.runner_id) if call.runner_id in names else None
-
-    def scan() -> int | None:
-        try:
-            return indexOf(map(name_of, call.runners), call.runner_id)
-        except ValueError:
-            return None
-
-    assert scan() == position
-    calls = max(20, round(seconds / ROUNDS / 3 / (timed(call.decide, 20) / 1e9)))
+    decide, claim = decide_atomic_service_claim, decide_atomic_service_claim(**given)
+    floor = floor_of(claim)
+    assert without_run_id(floor(**given)) == without_run_id(claim)
+    runners, runner_id = given["active_runners"], given["runner_id"]
+    calls = max(20, round(seconds / ROUNDS / 3 / (timed(decide, given, 20) / 1e9)))
     rounds = [
-        (timed(call.decide, calls), timed(floor, calls), timed(scan, calls)) for _ in range(ROUNDS)
+        (
+            timed(decide, given, calls),
+            timed(floor, given, calls),
+            timed_scan(runners, runner_id, calls),
+        )
+        for _ in range(ROUNDS)
     ]
     return Figure(
         path,
