@@ -4,7 +4,17 @@ Each function states in ``pre:`` what may be asked and in ``post:`` what the shi
 answers. ``test_contracts.py`` runs crosshair over them and reads what it says.
 """
 
-from turnwise.atomic_service import _late_start_fraction, _slot_window, _to_microseconds
+from datetime import UTC, datetime
+
+from turnwise.atomic_service import (
+    ActiveRunnerInfo,
+    _is_in_grace,
+    _late_start_fraction,
+    _slot_window,
+)
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+JOINED_AT_THE_EPOCH = ActiveRunnerInfo("r0", EPOCH, EPOCH)
 
 
 def a_window_lies_inside_the_cycle(position: int, interval: int, margin: int) -> bool:
@@ -108,13 +118,12 @@ def a_maximum_of_one_or_more_disables_the_check(
     )
 
 
-def whole_units_become_microseconds_exactly(value: int) -> bool:
-    """Seconds.
+def a_grace_of_a_minute_ends_with_its_last_microsecond(now: int) -> bool:
+    """Of a runner that joined at the epoch.
 
-    pre: value >= 0
     post: __return__
     """
-    return _to_microseconds(value, 1_000_000) == value * 1_000_000
+    return _is_in_grace(JOINED_AT_THE_EPOCH, now, 60.0) == (now < 60_000_000)
 
 
 def control_every_slot_is_as_long_as_the_next(position: int, interval: int) -> bool:

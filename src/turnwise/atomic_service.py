@@ -460,11 +460,9 @@ def _slot_window(
         return cycle_start_us, cycle_start_us + interval
     # (a + b - 1) // b is a/b rounded up.
     to_round_up = position * interval + runners - 1
-    start = to_round_up // runners
-    end = (to_round_up + interval) // runners - spread_us
-    if end <= start:
-        return None
-    return cycle_start_us + start, cycle_start_us + end
+    start = cycle_start_us + to_round_up // runners
+    end = cycle_start_us + (to_round_up + interval) // runners - spread_us
+    return (start, end) if start < end else None
 
 
 def _is_in_grace(runner: ActiveRunnerInfo, now: int, stabilization_seconds: float) -> bool:
@@ -485,7 +483,10 @@ def _is_in_grace(runner: ActiveRunnerInfo, now: int, stabilization_seconds: floa
             f"creation_time of runner {runner.runner_id!r} must be an aware datetime, "
             f"got the naive {runner.creation_time!r}"
         ) from None
-    return now - joined < _to_microseconds(stabilization_seconds, 1_000_000)
+    try:
+        return now - joined < round(stabilization_seconds * 1e6)
+    except OverflowError:  # beyond all floats, and so beyond all years
+        return True
 
 
 def _late_start_fraction(
@@ -580,7 +581,10 @@ def decide_atomic_service_claim(
     if position == total:
         return claim.not_in_stable_set()
     claim.set_position(position)
-    spread = _to_microseconds(spread_margin_minutes, 60_000_000)
+    try:
+        spread = round(spread_margin_minutes * 60e6)
+    except OverflowError:  # beyond all floats, and so beyond the interval
+        spread = interval
     window = _slot_window(0, position, (interval, total), spread, single_runner=total == 1)
     if window is None:
         return claim.invalid_window()
@@ -629,15 +633,6 @@ def _bad_number(
 
 def _out_of_range(parameter: str, value: float, allowed: str) -> ValueError:
     return ValueError(f"{parameter} must be {allowed}, got {value!r}")
-
-
-def _to_microseconds(value: float, microseconds_per_unit: int) -> int:
-    """A finite number of units as whole microseconds, the nearest (ties to even)."""
-    try:
-        return round(value * microseconds_per_unit)
-    except OverflowError:
-        # The product is beyond a float's range; so large a float is a whole number itself.
-        return int(value) * microseconds_per_unit
 
 
 def _beyond_all_years(instant: datetime, microseconds: int) -> ValueError:
