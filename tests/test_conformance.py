@@ -52,7 +52,7 @@ class AllAgree(Agreement):
 
 
 TestAgreement = AllAgree.TestCase
-TestAgreement.settings = share_of_the_profile(20, most=20)
+TestAgreement.settings = share_of_the_profile(30, most=20)
 
 
 def test_every_storage_has_its_suite() -> None:
