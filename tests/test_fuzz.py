@@ -1,6 +1,7 @@
 """The targets of the fuzzer: a few fixed inputs each day, and each can find what it is for."""
 
 import random
+import re
 from datetime import timedelta
 from typing import NoReturn
 
@@ -48,7 +49,7 @@ PLANTED: list[tuple[str, str, object]] = [
     ("settings-as-text", "turnwise.settings.Settings.to_json", lambda _: '{"standbys": 7}'),
     ("urls", "turnwise.backends.sql.SqlBackend.__init__", wrong),
     ("urls", "fuzz.urls.without_password", str),
-    ("urls", "turnwise.backends._check_spelling", bool),
+    ("urls", "turnwise.backends._AUTHORITY", re.compile("(?!)")),
 ]
 
 

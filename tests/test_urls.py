@@ -1,9 +1,21 @@
 """URLs that name a storage: refused in one line where they could be read in two ways."""
 
+from collections.abc import Callable
+
 import pytest
 
 from turnwise import StorageError, open_backend
-from turnwise.backends import without_password
+from turnwise.backends import Backend, is_sql, without_password
+from turnwise.backends.redis import RedisBackend
+from turnwise.backends.sql import SqlBackend
+
+
+def its_class(url: str) -> Backend:
+    """What ``open_backend`` opens, without it."""
+    return SqlBackend(url) if is_sql(url) else RedisBackend(url)
+
+
+either_way = pytest.mark.parametrize("opened", [open_backend, its_class])
 
 
 @pytest.mark.parametrize(
@@ -21,18 +33,24 @@ from turnwise.backends import without_password
         "sqlite://root:se@sesame@host/turns.db",
     ],
 )
-def test_an_at_or_a_mark_that_should_have_been_quoted_is_refused_and_says_how(url: str) -> None:
+@either_way
+def test_an_at_or_a_mark_that_should_have_been_quoted_is_refused_and_says_how(
+    url: str, opened: Callable[[str], Backend]
+) -> None:
     with pytest.raises(ValueError, match="write another as %40, and what a password has") as caught:
-        open_backend(url)
+        opened(url)
     assert "sesame" not in str(caught.value)
     assert caught.value.__context__ is None
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["sqlite:///turns.db\n", "redis://h\t/0", "mysql://\udcff@h/db"])
-def test_a_url_with_what_cannot_be_printed_is_refused(url: str) -> None:
+@either_way
+def test_a_url_with_what_cannot_be_printed_is_refused(
+    url: str, opened: Callable[[str], Backend]
+) -> None:
     with pytest.raises(ValueError, match="a URL is one line of printable text"):
-        open_backend(url)
+        opened(url)
 
 
 @pytest.mark.parametrize(
@@ -42,11 +60,12 @@ def test_a_url_with_what_cannot_be_printed_is_refused(url: str) -> None:
         ("mysql://root:%D9%A3sesame@host/db", "its driver cannot encode it"),
     ],
 )
+@either_way
 def test_what_a_driver_cannot_take_is_a_value_error_that_says_of_which_url(
-    url: str, said: str
+    url: str, said: str, opened: Callable[[str], Backend]
 ) -> None:
     with pytest.raises(ValueError, match=said) as caught:
-        open_backend(url)
+        opened(url)
     assert type(caught.value) is ValueError
     assert str(caught.value).startswith("'mysql://root:***@host/db")
     assert caught.value.__suppress_context__

@@ -239,7 +239,7 @@ def open_backend(url: str, *, create_tables: bool = True) -> Backend:
         MissingExtraError: the backend's extra is not installed.
         StorageError: the storage does not answer, or is none.
     """
-    _check_spelling(url)
+    check_spelling(url)
     scheme, colon, rest = url.partition(":")
     if scheme == "memory" and rest.strip("/") == "":
         from turnwise.backends.memory import MemoryBackend  # noqa: PLC0415 (only when asked for)
@@ -248,14 +248,7 @@ def open_backend(url: str, *, create_tables: bool = True) -> Backend:
     if is_sql(url):
         from turnwise.backends.sql import SqlBackend  # noqa: PLC0415 (needs an extra)
 
-        try:
-            return SqlBackend(url, create_tables=create_tables)
-        except TypeError as error:  # a driver's, for what it does not know in a query
-            raise ValueError(
-                f"{without_password(url)!r} is no URL of a database: {error}"
-            ) from None
-        except UnicodeError:  # a driver's; what it says of it shows a part of it
-            raise ValueError(f"{without_password(url)!r}: its driver cannot encode it") from None
+        return SqlBackend(url, create_tables=create_tables)
     if scheme in _REDIS_SCHEMES:
         from turnwise.backends.redis import RedisBackend  # noqa: PLC0415 (needs an extra)
 
@@ -267,7 +260,7 @@ def open_backend(url: str, *, create_tables: bool = True) -> Backend:
     raise ValueError(f"backend {without_password(url)!r}: no storage {what}; known are {known}")
 
 
-def _check_spelling(url: str) -> None:
+def check_spelling(url: str) -> None:
     """Refuse what two libraries read in two ways: each might take a piece of a password for a host.
 
     Raises:

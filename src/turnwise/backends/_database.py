@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from turnwise.backends import StorageError, without_password
+from turnwise.backends import StorageError, check_spelling, without_password
 from turnwise.backends._moment import Clock, HostClock, MySqlClock, PostgresClock
 from turnwise.backends._schema import Tables
 from turnwise.backends._servers import mysql_engine, postgres_engine
@@ -88,6 +88,7 @@ class Database:
     """
 
     def __init__(self, url: str, *, may_create: bool, clock: Callable[[], datetime] | None) -> None:
+        check_spelling(url)
         self.name = without_password(url)
         self._process = OwnProcess(f"the storage {self.name}")
         parsed, self.tables = _read_url(url)

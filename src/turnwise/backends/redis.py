@@ -38,6 +38,7 @@ from turnwise.backends import (
     StorageError,
     blocked_record,
     blocked_run,
+    check_spelling,
     dead_at,
     leaves_cycle_open,
     running_record,
@@ -94,6 +95,7 @@ class RedisBackend:
     """
 
     def __init__(self, url: str, *, clock: Callable[[], datetime] | None = None) -> None:
+        check_spelling(url)
         self._name, self._clock = without_password(url), clock
         self._process = OwnProcess(f"the storage {self._name}")
         plain, self._prefix = _without_prefix(url)

@@ -38,6 +38,7 @@ from turnwise.backends import (
     Participant,
     blocked_run,
     forget_runners_before,
+    without_password,
 )
 from turnwise.membership import RunnerRecord, cycle_at, runner_digest, set_rules
 from turnwise.settings import Settings
@@ -87,7 +88,14 @@ class SqlBackend:
         create_tables: bool = True,
         clock: Callable[[], datetime] | None = None,
     ) -> None:
-        self._database = Database(url, may_create=create_tables, clock=clock)
+        try:
+            self._database = Database(url, may_create=create_tables, clock=clock)
+        except TypeError as error:  # a driver's, for what it does not know in a query
+            raise ValueError(
+                f"{without_password(url)!r} is no URL of a database: {error}"
+            ) from None
+        except UnicodeError:  # a driver's; what it says of it shows a part of it
+            raise ValueError(f"{without_password(url)!r}: its driver cannot encode it") from None
         self._clock, self._tables = self._database.clock, self._database.tables
         self._do = Statements(self._database)
         self._gate = SqlGate(self._database, self._do)
