@@ -6,13 +6,16 @@ writes its message out, since to call another function for it would cost somethi
 # ruff: noqa: ARG001 -- the arguments are there to be handed over, not to be used.
 
 from datetime import UTC, datetime, timedelta
-from typing import Protocol, TypedDict
+from typing import Protocol, TypedDict, Unpack
 
 from turnwise.atomic_service import (
     ActiveRunnerInfo,
     AtomicServiceClaim,
     AtomicServiceId,
     AtomicServiceRun,
+)
+from turnwise.atomic_service import (
+    AtomicServiceDecisionReason as Reason,
 )
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -31,22 +34,13 @@ class Arguments(TypedDict):
     max_start_slot_fraction: float
 
 
-# fmt: off
-
-
 class Decide(Protocol):
     """The decision, or its floor."""
 
-    def __call__(
-        self,
-        *, runner_id: str, active_runners: list[ActiveRunnerInfo], current_time: float,
-        service_interval_minutes: float, spread_margin_minutes: float,
-        membership_stabilization_seconds: float, max_start_slot_fraction: float,
-    ) -> AtomicServiceClaim:
+    def __call__(self, **given: Unpack[Arguments]) -> AtomicServiceClaim:
         """Answer a claim."""
 
 
-# fmt: on
 def instant(microseconds: int) -> datetime:
     """A datetime from whole microseconds, as the decision makes its own."""
     return EPOCH + microseconds * MICROSECOND
@@ -57,25 +51,18 @@ def microseconds(at: datetime) -> int:
     return (at - EPOCH) // MICROSECOND
 
 
+# fmt: off
 def floor_of(claim: AtomicServiceClaim) -> Decide:
     """A function that only makes this claim, with a random id of its own."""
-    if claim.atomic_service_run is not None:
-        return _with_run(claim)
-    if claim.slot_start is None or claim.slot_end is None:
-        return _without_slot(claim)
-    return _with_slot(claim)
-
-
-# fmt: off
-
-
-def _without_slot(claim: AtomicServiceClaim) -> Decide:
     name, reason, assigned = claim.runner_id, claim.reason, claim.assigned_runner_id
     position, count = claim.runner_position, claim.stable_runner_count
     flag, part = claim.is_slot_owner_now, claim.late_start_fraction
-    cycle = microseconds(claim.cycle_start)
+    run = claim.atomic_service_run
+    instants = claim.cycle_start, claim.slot_start, claim.slot_end, run and run.started_at
+    # Those that are not there are not used.
+    cycle, start, end, now = (microseconds(at or EPOCH) for at in instants)
 
-    def silent(
+    def without_slot(
         *, runner_id: str, active_runners: list[ActiveRunnerInfo], current_time: float,
         service_interval_minutes: float, spread_margin_minutes: float,
         membership_stabilization_seconds: float, max_start_slot_fraction: float,
@@ -99,19 +86,7 @@ def _without_slot(claim: AtomicServiceClaim) -> Decide:
             ), part,
         )
 
-    return invalid if claim.skip_message else silent
-
-
-def _with_slot(claim: AtomicServiceClaim) -> Decide:
-    name, reason, assigned = claim.runner_id, claim.reason, claim.assigned_runner_id
-    position, count = claim.runner_position, claim.stable_runner_count
-    flag, part = claim.is_slot_owner_now, claim.late_start_fraction
-    cycle = microseconds(claim.cycle_start)
-    assert claim.slot_start is not None
-    assert claim.slot_end is not None
-    start, end = microseconds(claim.slot_start), microseconds(claim.slot_end)
-
-    def silent(
+    def with_slot(
         *, runner_id: str, active_runners: list[ActiveRunnerInfo], current_time: float,
         service_interval_minutes: float, spread_margin_minutes: float,
         membership_stabilization_seconds: float, max_start_slot_fraction: float,
@@ -147,23 +122,6 @@ def _with_slot(claim: AtomicServiceClaim) -> Decide:
             ), part,
         )
 
-    if not claim.skip_message:
-        return silent
-    return in_grace if part is None else late
-
-
-def _with_run(claim: AtomicServiceClaim) -> Decide:
-    name, reason, assigned = claim.runner_id, claim.reason, claim.assigned_runner_id
-    position, count = claim.runner_position, claim.stable_runner_count
-    flag, part = claim.is_slot_owner_now, claim.late_start_fraction
-    cycle = microseconds(claim.cycle_start)
-    assert claim.slot_start is not None
-    assert claim.slot_end is not None
-    start, end = microseconds(claim.slot_start), microseconds(claim.slot_end)
-    assert claim.atomic_service_run is not None
-    assert claim.atomic_service_run.started_at is not None
-    now = microseconds(claim.atomic_service_run.started_at)
-
     def cleared(
         *, runner_id: str, active_runners: list[ActiveRunnerInfo], current_time: float,
         service_interval_minutes: float, spread_margin_minutes: float,
@@ -178,4 +136,10 @@ def _with_run(claim: AtomicServiceClaim) -> Decide:
             flag, run, "", part,
         )
 
-    return cleared
+    by_reason: dict[Reason, Decide] = {
+        Reason.SLOT_WINDOW_INVALID: invalid,
+        Reason.SCHEDULED_RUNNER_IN_GRACE: in_grace,
+        Reason.LATE_START: late,
+        Reason.ASSIGNED: cleared,
+    }
+    return by_reason.get(reason, without_slot if claim.slot_start is None else with_slot)
