@@ -9,31 +9,31 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from strategies import MICROSECOND, between
 from turnwise import Settings
 
-MICROSECOND = timedelta(microseconds=1)
 SECOND = timedelta(seconds=1)
 LONGEST = timedelta(days=3653)
 DEFAULT = Settings()
 
-durations = st.timedeltas(timedelta(0), timedelta(days=4000))
+durations = between(timedelta(0), timedelta(days=4000))
 
 
 @st.composite
 def settings(draw: st.DrawFn) -> Settings:
     """Any settings: knobs that do not fit together are drawn anew."""
-    interval = draw(st.timedeltas(MICROSECOND, LONGEST))
+    interval = draw(between(MICROSECOND, LONGEST))
     knobs: dict[str, object] = {
         "interval": interval,
-        "spread_margin": draw(st.timedeltas(timedelta(0), interval)),
-        "heartbeat_timeout": draw(st.timedeltas(MICROSECOND, interval)),
+        "spread_margin": draw(between(timedelta(0), interval)),
+        "heartbeat_timeout": draw(between(MICROSECOND, interval)),
         "max_start_slot_fraction": draw(st.floats(0, 1, exclude_min=True)),
-        "membership_stabilization": draw(st.timedeltas(timedelta(0), LONGEST)),
-        "min_run_margin": draw(st.timedeltas(timedelta(0), interval)),
+        "membership_stabilization": draw(between(timedelta(0), LONGEST)),
+        "min_run_margin": draw(between(timedelta(0), interval)),
         "runs_per_cycle": draw(st.sampled_from(["once", "every_slot"])),
         "standbys": draw(st.integers(0, 5)),
         "retry_failed": draw(st.booleans()),
-        "retention_age": draw(st.timedeltas(MICROSECOND, 100 * LONGEST)),
+        "retention_age": draw(between(MICROSECOND, 100 * LONGEST)),
         "retention_count": draw(st.integers(1, 10**9)),
     }
     try:
@@ -234,7 +234,7 @@ def test_heartbeats_are_sent_three_times_in_a_timeout_and_always_some_time_apart
     assert 3 * made.heartbeat_interval >= made.heartbeat_timeout - 3 * MICROSECOND
 
 
-@given(st.timedeltas(timedelta(microseconds=100), LONGEST), st.integers(0, 5))
+@given(between(timedelta(microseconds=100), LONGEST), st.integers(0, 5))
 def test_defaults_can_be_scaled_to_any_interval(interval: timedelta, standbys: int) -> None:
     made = Settings.for_interval(interval, standbys=standbys)
     assert made.interval == interval

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from strategies import MICROSECOND, between
 from turnwise import ActiveRunnerInfo, Settings, decide_atomic_service_claim
 from turnwise import AtomicServiceDecisionReason as Reason
 from turnwise.membership import RunnerRecord, cycle_at, schedule, stable_set
@@ -20,7 +21,6 @@ from turnwise.timetable import (
     slot_at,
 )
 
-MICROSECOND = timedelta(microseconds=1)
 SECOND = timedelta(seconds=1)
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -38,12 +38,12 @@ def names(count: int) -> list[str]:
 
 intervals = st.one_of(
     st.sampled_from([60 * SECOND, 300 * SECOND, timedelta(days=1)]),
-    st.timedeltas(timedelta(milliseconds=10), timedelta(days=3653)),
+    between(timedelta(milliseconds=10), timedelta(days=3653)),
 )
 
 
 # The decision takes its now as a float, which tells microseconds apart until the year 2242.
-instants = st.timedeltas(timedelta(days=-25_000), timedelta(days=98_000)).map(
+instants = between(timedelta(days=-25_000), timedelta(days=98_000)).map(
     lambda since: datetime(1970, 1, 1, tzinfo=UTC) + since
 )
 
