@@ -31,6 +31,7 @@ from turnwise.membership import (
     schedule,
     scheduled_position,
     set_digest,
+    set_rules,
     stable_set,
     why_not_stable,
 )
@@ -310,3 +311,32 @@ def test_an_instants_cycle_contains_it_and_starts_at_a_multiple_of_the_interval(
 def test_a_row_tells_the_decision_what_it_reads() -> None:
     row = RunnerRecord("r", EPOCH, NOON, may_run=True)
     assert row.to_active_runner() == ActiveRunnerInfo("r", EPOCH, NOON, True)  # noqa: FBT003
+
+
+@pytest.mark.parametrize(
+    ("knob", "value", "counts"),
+    [
+        ("interval", timedelta(minutes=6), True),
+        ("spread_margin", 21 * SECOND, True),
+        ("heartbeat_timeout", 61 * SECOND, True),
+        ("runs_per_cycle", "every_slot", True),
+        ("standbys", 1, True),
+        ("max_start_slot_fraction", 0.6, False),
+        ("membership_stabilization", SECOND, False),
+        ("min_run_margin", SECOND, False),
+        ("retry_failed", False, False),
+        ("retention_age", timedelta(hours=2), False),
+        ("retention_count", 7, False),
+    ],
+)
+def test_the_rules_of_a_set_name_just_the_knobs_that_decide_who_has_a_slot(
+    knob: str, value: object, *, counts: bool
+) -> None:
+    other = replace(SETTINGS, **{knob: value})  # type: ignore[arg-type]  # of the field's type
+    assert (set_rules(other) != set_rules(SETTINGS)) == counts
+    assert set_rules(SETTINGS) == "5m, 20s, 1m, 2 standbys"
+
+
+def test_where_each_slot_is_served_the_rules_of_a_set_name_no_standbys() -> None:
+    each = replace(SETTINGS, runs_per_cycle="every_slot")
+    assert set_rules(each) == set_rules(replace(each, standbys=1)) == "5m, 20s, 1m, every slot"
