@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -29,6 +30,9 @@ with warnings.catch_warnings():
 
 PATIENCE_SECONDS = 60.0
 
+# Not the one that Hypothesis seeds: test processes side by side would draw the same ports.
+_CHANCE = random.SystemRandom()
+
 
 class Server(Protocol):
     """A server that a test may treat badly."""
@@ -49,13 +53,16 @@ _S = TypeVar("_S", bound=Server)
 
 
 def free_port() -> int:
-    """A port that is free, and so low that a cluster's second one, 10,000 above, is a port."""
+    """A port that nobody listens at, and that no client's connection is given in the meantime.
+
+    Those that a system gives to clients begin above 30,000; a Redis cluster's second port, 10,000
+    above its first, is below them as well.
+    """
     while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-            if port < 65536 - 10_000:
-                return port
+        port = _CHANCE.randrange(10_000, 20_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_for(
@@ -96,17 +103,21 @@ class Mariadb(_OneProcess):
     def __init__(self, folder: Path, *options: str) -> None:
         self._folder, self._port, self._options = folder, free_port(), options
         self.url = f"mariadb://turns:secret@127.0.0.1:{self._port}/turns"
-        subprocess.run(
+        (folder / "tmp").mkdir()
+        installed = subprocess.run(
             [
                 shutil.which("mariadb-install-db") or "mariadb-install-db",
-                f"--datadir={folder / 'data'}",
+                *self._own_files(),
                 "--auth-root-authentication-method=normal",
                 "--skip-test-db",
                 *_as_this_user(),
             ],
-            check=True,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,  # the assertion shows what it said
         )
+        assert installed.returncode == 0, installed.stdout
         self.start()
         with self.as_root() as connection:
             cursor = connection.cursor()
@@ -114,13 +125,20 @@ class Mariadb(_OneProcess):
             cursor.execute("CREATE USER turns IDENTIFIED BY 'secret'")
             cursor.execute("GRANT ALL ON *.* TO turns")
 
+    def _own_files(self) -> list[str]:
+        """No file shared with another one: a MariaDB that starts clears its temporary folder."""
+        return [
+            "--no-defaults",
+            f"--datadir={self._folder / 'data'}",
+            f"--tmpdir={self._folder / 'tmp'}",
+        ]
+
     def start(self) -> None:
         (self._folder / "socket").unlink(missing_ok=True)  # of one that was killed
         self._process = subprocess.Popen(
             [
                 shutil.which("mariadbd") or "mariadbd",
-                "--no-defaults",
-                f"--datadir={self._folder / 'data'}",
+                *self._own_files(),
                 f"--socket={self._folder / 'socket'}",
                 f"--port={self._port}",
                 "--bind-address=127.0.0.1",

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from processes import PATIENCE_SECONDS, SERVICE, eventually
+from servers import free_port
 from storages import SHARED
 from turnwise import Backend, open_backend
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
@@ -23,13 +23,6 @@ from turnwise.cli.demo import count_overlaps
 
 ROOT = Path(__file__).parents[1]
 WORKERS = 4
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _uvicorn(port: int) -> list[str]:
@@ -75,7 +68,7 @@ class Web:
 @contextmanager
 def served(command: Callable[[int], list[str]], url: str, folder: Path) -> Iterator[Web]:
     """A server that runs in a folder, and is gone afterwards with all its workers."""
-    port = _free_port()
+    port = free_port()
     path = [str(ROOT / "docs" / "examples"), str(ROOT / "tests"), str(ROOT / "src")]
     environment = os.environ | {"TURNS": url, "PYTHONPATH": os.pathsep.join(path)}
     with closing(open_backend(url)) as backend, (folder / "log").open("wb") as log:
@@ -145,7 +138,7 @@ def test_a_runner_that_was_made_before_the_workers_were_forked_says_so(tmp_path:
         "def post_worker_init(worker):\n"
         "    housekeeping.runner.stop()\n"
     )
-    options = ["-c", "preloaded.py", "--preload", "-w", "1", "-b", f"127.0.0.1:{_free_port()}"]
+    options = ["-c", "preloaded.py", "--preload", "-w", "1", "-b", f"127.0.0.1:{free_port()}"]
     path = [str(ROOT / "docs" / "examples"), str(ROOT / "src"), str(tmp_path)]
     done = subprocess.run(
         [sys.executable, "-m", "gunicorn", *options, "preloaded:app"],
