@@ -1,6 +1,7 @@
 """``turnwise run``, with real processes, real children and real signals."""
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -11,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from processes import SERVICE, History, RunProcess, eventually, is_alive, turnwise
+from turnwise.cli.child import Child
+from turnwise.turn import TurnFailed
+from virtual import Alone
 
 SHORT = ("--interval", "1s", "--heartbeat-timeout", "400ms", "--grace", "500ms")
 
@@ -136,14 +140,14 @@ def test_a_child_that_outlives_its_grace_time_is_killed_and_recorded(tmp_path: P
     assert (str(run.status), run.reason) == ("abandoned", "signal:SIGKILL")
 
 
-def is_guarded(group: int) -> bool:
-    """Whether the guard's command line is among those of this host's processes."""
+def guard_of(group: int) -> int | None:
+    """The process that guards a child's group, by its command line."""
     wanted = f"turnwise-guard\0{group}\0".encode()
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended meanwhile
             if (process / "cmdline").read_bytes().endswith(wanted):
-                return True
-    return False
+                return int(process.name)
+    return None
 
 
 def test_a_killed_turnwise_takes_its_childs_whole_group_with_it(tmp_path: Path) -> None:
@@ -153,10 +157,54 @@ def test_a_killed_turnwise_takes_its_childs_whole_group_with_it(tmp_path: Path) 
         pids = [int((tmp_path / name).read_text()) for name in ("child", "grandchild")]
         assert all(map(is_alive, pids))
         # A moment after the child; what a kill between the two does, the documentation says.
-        eventually(lambda: is_guarded(pids[0]), "the guard runs")
+        eventually(lambda: guard_of(pids[0]), "the guard knows of the child")
         runner.send(signal.SIGKILL)
         runner.wait()
         eventually(lambda: not any(map(is_alive, pids)), "child and grandchild are gone")
+
+
+def test_a_turn_whose_guard_was_killed_ends_as_its_child_does(tmp_path: Path) -> None:
+    script = "echo $$ > child; until [ -e enough ]; do sleep 0.05; done"
+    with (
+        RunProcess(tmp_path, "alice", *SHORT, "--once", command=["sh", "-c", script]) as runner,
+        History(tmp_path) as history,
+    ):
+        eventually(lambda: (tmp_path / "child").exists() and child_in(tmp_path), "the child runs")
+        guard = eventually(lambda: guard_of(child_in(tmp_path)), "the guard knows of the child")
+        os.kill(guard, signal.SIGKILL)
+        eventually(lambda: not is_alive(guard), "the guard is gone")
+        (tmp_path / "enough").touch()
+        assert runner.wait() == 0
+        (run,) = history.runs()
+    assert (str(run.status), run.reason) == ("completed", "")
+
+
+def child_in(folder: Path) -> int:
+    return int((folder / "child").read_text() or 0)
+
+
+def test_without_room_for_a_guard_no_child_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+
+    def full(command: list[str], **options: object) -> None:
+        del options
+        started.append(command[0])
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    turn = Alone().turn()
+    child = Child(["touch", str(tmp_path / "it-ran")], SERVICE, None, timedelta(seconds=1))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", full)
+        with pytest.raises(TurnFailed, match="not_started"):
+            child(turn)
+    assert started == ["/bin/sh"], "the guard, and nothing after it"
+    assert child.last_status == 127
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    child(turn)
+    assert (tmp_path / "it-ran").exists(), "as soon as there is room again"
 
 
 def test_a_turn_that_was_lost_while_turnwise_was_stopped_ends_its_child(tmp_path: Path) -> None:

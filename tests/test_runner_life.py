@@ -541,3 +541,43 @@ def test_a_turn_that_was_torn_off_is_not_kept_alive_by_a_loop_that_has_ended(
     runner.request_stop()
     runner.run()
     assert not keeper.is_alive()
+
+
+# Where the system has no thread left ---------------------------------------------------------
+
+
+@pytest.fixture
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a container has used up its number of processes."""
+
+    def start(thread: threading.Thread) -> None:
+        del thread
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+
+
+@pytest.mark.usefixtures("no_threads")
+def test_a_loop_that_got_no_thread_has_ended(alone: Alone) -> None:
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            alone.runner.start()
+        assert alone.runner.stop(timeout=0)
+
+
+@pytest.mark.usefixtures("no_threads")
+def test_a_turn_that_got_no_thread_to_keep_it_alive_is_given_back_and_the_loop_goes_on(
+    alone: Alone, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner = kept_by_a_thread(alone)
+    assert runner.step() > 0
+    [run] = alone.history()
+    assert (run.status, run.reason) == (ABANDONED, "not_started")
+    assert caplog.records[-2].exc_text is not None
+    assert "can't start new thread" in caplog.records[-2].exc_text
+    alone.run_to_the_next_cycle()
+    runner.step()
+    assert len(alone.history()) == 2, "it tries again"
+    runner.request_stop()
+    runner.run()
+    assert has_left(alone)

@@ -31,7 +31,7 @@ from turnwise.gate import Gate
 from turnwise.pace import Pace
 from turnwise.settings import Settings
 from turnwise.timetable import decide, first_cycle_after_joining
-from turnwise.turn import Turn, TurnKeeper, TurnLost
+from turnwise.turn import NOT_STARTED, Turn, TurnKeeper, TurnLost
 
 _log = logging.getLogger("turnwise")
 
@@ -91,6 +91,7 @@ class TurnTaker:
 
         Raises:
             StorageError: the storage does not answer; no turn was started.
+            RuntimeError: the system has no thread left to keep a turn alive; it was given back.
         """
         self._pace.round_at(None)  # should this round fail, the next is due at once
         look = self._look()
@@ -230,19 +231,28 @@ class TurnTaker:
         try:
             held = turn.remaining() < margin or self._is_still_held(turn)
         except StorageError:
-            self._give_back(turn)  # left alone it would hold the gate for the heartbeat timeout
+            # Left alone it would hold the gate for the heartbeat timeout.
+            self._give_back(turn, NO_MARGIN)
             raise
         if not held:
             return _refused(claim, f"{OWNER_DEAD}: the admission was answered too late")
         # Asking took time, too; and what is answered after the timeout says nothing any more.
         timeout = self.settings.heartbeat_timeout.total_seconds()
         if turn.remaining() < margin or turn.silence() >= timeout:
-            self._give_back(turn)
+            self._give_back(turn, NO_MARGIN)
             return _refused(claim, NO_MARGIN)
         if self._heartbeat_thread:
-            self._keeper = self._keeper_of(turn)
-            self._keeper.start()
+            self._start_keeper(turn)
         return turn
+
+    def _start_keeper(self, turn: Turn) -> None:
+        keeper = self._keeper_of(turn)
+        try:
+            keeper.start()
+        except RuntimeError:
+            self._give_back(turn, NOT_STARTED)
+            raise
+        self._keeper = keeper
 
     def _keeper_of(self, turn: Turn) -> TurnKeeper:
         """What keeps a turn alive; in virtual time it is no thread."""
@@ -261,10 +271,10 @@ class TurnTaker:
             stop_requested=lambda: self._stop_requested,
         )
 
-    def _give_back(self, turn: Turn) -> None:
-        """End a turn that was admitted too late to begin."""
+    def _give_back(self, turn: Turn, reason: str) -> None:
+        """End a turn that was admitted and cannot begin."""
         try:
-            self.finish(turn, _ABANDONED, NO_MARGIN)
+            self.finish(turn, _ABANDONED, reason)
         except TurnLost as lost:
             _log.warning("%s", lost)
 

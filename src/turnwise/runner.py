@@ -158,14 +158,19 @@ class Runner(TurnTaker):
         """Loop in a background thread until :meth:`stop`.
 
         Raises:
-            RuntimeError: the runner loops already.
+            RuntimeError: the runner loops already, or the system has no thread left.
             ForkError: the runner was made before a fork.
             TypeError: the runner was built without a function.
         """
         self._claim_the_loop()
         self._stop_requested = False
         self._wakeups = queue.SimpleQueue()
-        threading.Thread(target=self._loop, name=f"turnwise-{self.service}", daemon=True).start()
+        thread = threading.Thread(target=self._loop, name=f"turnwise-{self.service}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            self._loop_ended.set()  # nobody else will, and stop() waits for it
+            raise
 
     def stop(self, timeout: float | None = None) -> bool:
         """End the loop, after the turn that it may be in, and leave the service.

@@ -11,6 +11,9 @@ from turnwise.backends import Heartbeat, StorageError
 
 _log = logging.getLogger("turnwise")
 
+NOT_STARTED = "not_started"
+"""Why a run ended whose service could not be started: no room for a process, or a thread."""
+
 
 class TurnLost(RuntimeError):  # noqa: N818 (it says what happened, and callers catch it by name)
     """The turn is no longer this runner's: the storage gave it up for dead, or may have."""

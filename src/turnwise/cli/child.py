@@ -2,21 +2,27 @@
 
 The child leads a process group of its own. A signal to turnwise is passed on to the whole
 group; so is the end of its time. Should turnwise itself be killed, a guard process, which waits
-for that on a pipe, kills the group, so that no child outlives its turn unnoticed.
+for that on a pipe, kills the group, so that no child outlives its turn unnoticed. The guard is
+there before the child: where the system has no room for both, neither starts.
 """
 
+import contextlib
 import logging
 import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Self
 
-from turnwise.turn import Turn, TurnFailed, TurnLost
+from turnwise.turn import NOT_STARTED, Turn, TurnFailed, TurnLost
 
 _log = logging.getLogger("turnwise")
 _POLL_SECONDS = 0.1
-_GUARD = 'read _ || kill -s KILL -- "-$1"'
+# It is told the group, and shows it among the processes; then that all is well, or it kills.
+_GUARD = 'read -r group && exec /bin/sh -c "$1" turnwise-guard "$group"'
+_KILL = 'read -r _ || kill -s KILL -- "-$1"'
 
 
 class Child:
@@ -51,20 +57,18 @@ class Child:
         """
         if self._signal is not None:
             raise TurnFailed("stopped")
-        try:
-            # In a session of its own: the terminal's signals come through turnwise alone.
-            process = subprocess.Popen(  # noqa: S603 (running a command is what we are for)
-                self._command,
-                env=os.environ | self._environment(turn),
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        except OSError as error:
-            _log.error("cannot start %s: %s", self._command[0], error)
-            self.last_status = 127
-            raise TurnFailed("not_started") from error
-        self._process = process
-        with _Guard(process.pid):
+        with contextlib.ExitStack() as stack:
+            with self._starting():
+                guard = stack.enter_context(_Guard())
+                # In a session of its own: the terminal's signals come through turnwise alone.
+                process = subprocess.Popen(  # noqa: S603 (running a command is what we are for)
+                    self._command,
+                    env=os.environ | self._environment(turn),
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+            guard.watch(process.pid)
+            self._process = process
             cause = self._wait(process, turn)
         self._process = None
         code = process.returncode
@@ -81,6 +85,15 @@ class Child:
         self._signal = signum
         if self._process is not None:
             self._end(self._process, signum)
+
+    @contextlib.contextmanager
+    def _starting(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            _log.error("cannot start %s: %s", self._command[0], error)
+            self.last_status = 127
+            raise TurnFailed(NOT_STARTED) from error
 
     def _environment(self, turn: Turn) -> dict[str, str]:
         run = turn.run
@@ -135,26 +148,38 @@ class Child:
 class _Guard:
     """A process that kills the child's group should this process die while the child runs."""
 
-    def __init__(self, group: int) -> None:
+    def __init__(self) -> None:
         reader, self._writer = os.pipe()
         try:
-            self._process = subprocess.Popen(  # noqa: S603 (a fixed script and a number)
-                ["/bin/sh", "-c", _GUARD, "turnwise-guard", str(group)],
+            self._process = subprocess.Popen(  # noqa: S603 (fixed scripts)
+                ["/bin/sh", "-c", _GUARD, "turnwise-guard", _KILL],
                 stdin=reader,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
+        except OSError:
+            os.close(self._writer)
+            raise
         finally:
             os.close(reader)
 
-    def __enter__(self) -> None:
-        pass
+    def watch(self, group: int) -> None:
+        """The child's group, as soon as there is one."""
+        self._tell(str(group))
 
-    def __exit__(self, *exception: object) -> None:
-        os.write(self._writer, b"\n")  # the child has ended: nothing to kill
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, exc_type: type[BaseException] | None, *exception: object) -> None:
+        if exc_type is None:
+            self._tell("the child has ended: nothing to kill")
         os.close(self._writer)
         self._process.wait()
+
+    def _tell(self, line: str) -> None:
+        with contextlib.suppress(BrokenPipeError):  # somebody has killed it, and not the child
+            os.write(self._writer, f"{line}\n".encode())
 
 
 def _wait_briefly(process: subprocess.Popen[bytes]) -> None:
