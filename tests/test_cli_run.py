@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from processes import SERVICE, History, RunProcess, eventually, is_alive, turnwise
+from processes import PATIENCE_SECONDS, SERVICE, History, RunProcess, eventually, is_alive, turnwise
 from turnwise.cli.child import Child
 from turnwise.turn import TurnFailed
 from virtual import Alone
 
+URL = "sqlite:///turns.db"
 SHORT = ("--interval", "1s", "--heartbeat-timeout", "400ms", "--grace", "500ms")
 
 
@@ -183,6 +184,37 @@ def child_in(folder: Path) -> int:
     return int((folder / "child").read_text() or 0)
 
 
+def started_by(prepare: str, *arguments: str, cwd: Path) -> "subprocess.Popen[str]":
+    """``turnwise run`` in a process that something was done to before."""
+    code = f"{prepare}; import os, sys; os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    run = ["-m", "turnwise.cli", "run", "--backend", URL, "--service", SERVICE, *SHORT]
+    return subprocess.Popen(
+        [*python(code), *run, *arguments], cwd=cwd, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_how_a_child_ended_is_known_where_the_parent_ignores_sigchld(tmp_path: Path) -> None:
+    ignore = "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)"
+    with started_by(ignore, "--once", "--", "sh", "-c", "exit 3", cwd=tmp_path) as process:
+        _, log = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 3
+    assert "exit:3" in log
+
+
+def test_who_inherits_the_childs_orphans_does_not_wait_for_those_that_have_ended(
+    tmp_path: Path,
+) -> None:
+    subreaper = "import ctypes; ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)"  # as pid 1 of a container
+    script = "sleep 100 & touch ready; sleep 101"
+    arguments = ("--grace", "1h", "--", "sh", "-c", script)
+    with started_by(subreaper, *arguments, cwd=tmp_path) as process:
+        eventually((tmp_path / "ready").exists, "the child runs")
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 0
+    assert "has left service" in log
+
+
 def test_without_room_for_a_guard_no_child_is_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,9 +321,6 @@ def test_a_command_that_vanishes_after_the_start_is_recorded_as_not_started(
         assert runner.wait() == 127
         (run,) = history.runs()
     assert (str(run.status), run.reason) == ("abandoned", "not_started")
-
-
-URL = "sqlite:///turns.db"
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,14 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from turnwise import Runner, StorageError, Turn
 from turnwise.testing import SETTINGS, START
 from turnwise.testing.desk import ABANDONED, COMPLETED, SECOND
+from turnwise.turn import TurnFailed
 from virtual import SERVICE, Alone, Killed, World
 
 HEARTBEAT = SETTINGS.heartbeat_interval.total_seconds()
@@ -581,3 +583,35 @@ def test_a_turn_that_got_no_thread_to_keep_it_alive_is_given_back_and_the_loop_g
     runner.request_stop()
     runner.run()
     assert has_left(alone)
+
+
+# Where a service or a bug surprises it -------------------------------------------------------
+
+
+def test_a_reason_that_is_an_error_is_kept_as_its_text(alone: Alone) -> None:
+    def service(turn: Turn) -> None:
+        del turn
+        raise TurnFailed(OSError("no disk"))  # type: ignore[arg-type] # as many will write it
+
+    run = alone.step_with(service)
+    assert (run.status, run.reason) == (ABANDONED, "no disk")
+
+
+def test_a_bug_in_the_end_of_a_turn_does_not_keep_it_alive(
+    alone: Alone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise AttributeError("a bug")
+
+    runner = kept_by_a_thread(alone)
+    monkeypatch.setattr(runner, "finish", broken)
+    runner.step()
+    assert alone.history()[-1].end_time is None
+    assert runner._keeper is None
+
+
+def test_without_a_margin_no_turn_begins_after_its_slot() -> None:
+    alone = Alone(replace(SETTINGS, min_run_margin=0 * SECOND))
+    alone.storage.after["look"] = lambda: alone.clock.advance(SETTINGS.interval)
+    assert alone.claim().skip_message == "no_margin"
+    assert [run.reason for run in alone.history()] == ["no_margin"]

@@ -97,7 +97,8 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         ("max_start_slot_fraction", float("nan"), "must be over 0 and at most 1, got nan"),
         ("runs_per_cycle", "twice", "must be 'once' or 'every_slot', got 'twice'"),
         ("standbys", -1, "must be 0 or more, got -1"),
-        ("retention_count", 0, "must be 1 or more, got 0"),
+        ("retention_count", 0, "must be 1 to 1,000,000,000, got 0"),
+        ("retention_count", 10**9 + 1, "must be 1 to 1,000,000,000, got 1000000001"),
     ],
 )
 def test_a_knob_out_of_its_range_is_refused_with_its_name_its_value_and_what_is_allowed(

@@ -360,3 +360,16 @@ def test_by_default_the_clock_is_the_hosts(storage: str) -> None:
         before = datetime.now(UTC)
         now = backend.peek("s", SETTINGS).now
         assert before <= now <= datetime.now(UTC)
+
+
+def test_every_connection_opens_the_file_that_the_first_one_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with closing(SqlBackend("sqlite:///turns.db")) as backend:
+        backend.heartbeat("service", Participant("a", "boot"), SETTINGS)
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        backend._database.engine.dispose()
+        assert [record.runner_id for record in backend.runners("service")] == ["a"]
+    assert not list((tmp_path / "elsewhere").iterdir())

@@ -227,9 +227,8 @@ class TurnTaker:
             return _refused(claim, admission.refusal)
         self._used_slot = run.slot_start
         turn = self._turn(run, admission.fencing_token, asked_at, look)
-        margin = self.settings.min_run_margin.total_seconds()
         try:
-            held = turn.remaining() < margin or self._is_still_held(turn)
+            held = self._is_too_late(turn) or self._is_still_held(turn)
         except StorageError:
             # Left alone it would hold the gate for the heartbeat timeout.
             self._give_back(turn, NO_MARGIN)
@@ -238,7 +237,7 @@ class TurnTaker:
             return _refused(claim, f"{OWNER_DEAD}: the admission was answered too late")
         # Asking took time, too; and what is answered after the timeout says nothing any more.
         timeout = self.settings.heartbeat_timeout.total_seconds()
-        if turn.remaining() < margin or turn.silence() >= timeout:
+        if self._is_too_late(turn) or turn.silence() >= timeout:
             self._give_back(turn, NO_MARGIN)
             return _refused(claim, NO_MARGIN)
         if self._heartbeat_thread:
@@ -277,6 +276,11 @@ class TurnTaker:
             self.finish(turn, _ABANDONED, reason)
         except TurnLost as lost:
             _log.warning("%s", lost)
+
+    def _is_too_late(self, turn: Turn) -> bool:
+        """Whether too little of the slot is left to begin."""
+        left = turn.remaining()
+        return left <= 0 or left < self.settings.min_run_margin.total_seconds()
 
     def _is_still_held(self, turn: Turn) -> bool:
         """Renew a turn whose admission was long in coming, before it begins."""

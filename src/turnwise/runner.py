@@ -144,6 +144,7 @@ class Runner(TurnTaker):
             return self._back_off("the storage does not answer: %s", error)
         except Exception:  # noqa: BLE001 (a bug must not end the service silently)
             _log.exception("runner %s: a round failed", self.runner_id)
+            self._end_keeper()  # the turn that it may have been in is over
             return self._back_off("a round failed; see above")
         if self._pace.recovered():
             _log.info("runner %s: the storage answers again", self.runner_id)

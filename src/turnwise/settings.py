@@ -19,6 +19,7 @@ _ZERO = timedelta(0)
 _MICROSECOND = timedelta(microseconds=1)
 _LONGEST_INTERVAL = timedelta(days=3653)
 # So that an age counted back from now stays within the years that a datetime can express.
+_MOST_RECORDS = 1_000_000_000  # databases count in 32 bits
 _LONGEST_RETENTION = 100 * _LONGEST_INTERVAL
 _HEARTBEATS_PER_TIMEOUT: Final = 3
 
@@ -56,7 +57,7 @@ class Settings:
             standby. If False, a cycle is served at most once, whatever became of the turn: the
             turn of a runner that died counts, too. Default True.
         retention_age: how long ended executions are kept. Default 1 hour, at most 365,300 days.
-        retention_count: how many ended executions are kept. Default 1,000. A running
+        retention_count: how many ended executions are kept, at most 10**9. Default 1,000. A running
             execution, and those of the current cycle, are kept in any case.
 
     Raises:
@@ -221,7 +222,11 @@ class Settings:
             " or ".join(map(repr, get_args(RunsPerCycle))),
         )
         self._require(self.standbys >= 0, "standbys", "0 or more")
-        self._require(self.retention_count >= 1, "retention_count", "1 or more")
+        self._require(
+            1 <= self.retention_count <= _MOST_RECORDS,
+            "retention_count",
+            f"1 to {_MOST_RECORDS:,}",
+        )
 
     def _require(self, holds: bool, name: str, allowed: str) -> None:  # noqa: FBT001
         if not holds:

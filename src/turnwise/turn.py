@@ -24,7 +24,7 @@ class TurnFailed(Exception):  # noqa: N818 (raised by a service to say so)
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason = str(reason)  # of those who hand over the error that they caught, too
 
 
 class Turn:

@@ -1,5 +1,6 @@
 """SQLite through SQLAlchemy: how connections are opened, and where transactions begin."""
 
+import os
 import sqlite3
 import time
 from urllib.parse import quote
@@ -29,12 +30,14 @@ def sqlite_engine(url: sa.URL, shown: str, *, may_create: bool) -> sa.Engine:
             "sqlite:///relative/path.db, sqlite:////absolute/path.db, or sqlite:// for memory"
         )
     in_memory = path in (None, "", ":memory:")
+    # Once: each connection of the pool opens the same file, whatever the folder is by then.
+    file = "" if in_memory else quote(os.path.abspath(str(path)))  # noqa: PTH100 (no links followed)
 
     def connect() -> sqlite3.Connection:
         # Opened here rather than by name, so that a missing file is created only where wanted.
         mode = "memory" if in_memory else ("rwc" if may_create else "rw")
         connection = sqlite3.connect(
-            "file::memory:" if in_memory else f"file:{quote(str(path))}?mode={mode}",
+            "file::memory:" if in_memory else f"file:{file}?mode={mode}",
             uri=True,
             timeout=BUSY_TIMEOUT_SECONDS,
             isolation_level=None,  # transactions begin as _begin says

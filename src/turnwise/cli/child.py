@@ -193,6 +193,10 @@ def _wait_briefly(process: subprocess.Popen[bytes]) -> None:
 
 
 def _is_alive(group: int) -> bool:
+    # Who is the first process of a container inherits what the child has left behind.
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-group, os.WNOHANG)[0]:
+            pass
     return _signal_group(group, 0)
 
 

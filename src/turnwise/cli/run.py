@@ -115,6 +115,8 @@ def run(
             runner.request_stop()
             child.pass_on(signum)
 
+        # Where whoever started us ignores it, so do we, and how a child ended would not be known.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, stop)
         runner.run()
