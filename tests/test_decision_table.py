@@ -1,5 +1,6 @@
 """The decision table row by row, and what the decision refuses."""
 
+import math
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -191,6 +192,16 @@ def test_bad_numbers_are_a_value_error_that_names_parameter_value_and_what_is_al
 def test_the_least_interval_is_not_what_is_complained_of_where_something_else_is_wrong() -> None:
     with pytest.raises(ValueError, match="spread_margin_minutes must be"):
         Situation(1, 0.0, 0.51 / 60_000_000, -1.0).ask(0)
+
+
+def test_an_interval_may_be_one_microsecond_and_as_long_as_its_microseconds_are_finite() -> None:
+    least, most = math.nextafter(0.5 / 60e6, 1.0), sys.float_info.max / 60e6
+    claim = Situation(1, 5e-6, least).ask(0)
+    assert claim.slot_start == claim.cycle_start == datetime(1970, 1, 1, 0, 0, 0, 5, tzinfo=UTC)
+    assert claim.slot_end == claim.cycle_start + timedelta(microseconds=1)
+    assert Situation(0, 5e-6, most).ask(-1).cycle_start == datetime(1970, 1, 1, tzinfo=UTC)
+    with pytest.raises(ValueError, match="service_interval_minutes must be"):
+        Situation(0, 5e-6, math.nextafter(most, math.inf)).ask(-1)
 
 
 def test_the_ends_of_a_range_are_not_what_is_complained_of_either() -> None:

@@ -70,7 +70,9 @@ _MICROSECOND = timedelta(microseconds=1)
 _FIRST_SECOND = -62_135_596_800.0  # the year 1, where datetime begins
 _AFTER_LAST_SECOND = 253_402_300_800.0  # the year 10000, which it no longer has
 _LARGEST = float_info.max  # over it is infinity, and integers that no float can hold
-_ROUNDS_TO_NONE = 0.5  # microseconds: ties go to even, and a cycle needs at least one
+# In minutes. Half a microsecond rounds to none, and a cycle needs at least one.
+_TOO_SHORT = 0.5 / 60e6
+_LONGEST = _LARGEST / 60e6
 _runner_id_of = itemgetter(0)  # by its place, which is a tenth faster than by its name
 
 
@@ -545,11 +547,10 @@ def decide_atomic_service_claim(
             naive where its age counts. The message names the parameter, the value and what is
             allowed.
     """
-    interval_seconds = service_interval_minutes * 60
     # NaN fails every comparison, and floats are compared with floats three times as fast.
     if not (
         _FIRST_SECOND <= current_time < _AFTER_LAST_SECOND
-        and _ROUNDS_TO_NONE < interval_seconds * 1_000_000 <= _LARGEST
+        and _TOO_SHORT < service_interval_minutes <= _LONGEST
         and 0.0 <= spread_margin_minutes <= _LARGEST
         and 0.0 <= membership_stabilization_seconds <= _LARGEST
         and 0.0 < max_start_slot_fraction <= 1.0
@@ -565,7 +566,7 @@ def decide_atomic_service_claim(
         runner_id,
         None,
         current_time,
-        interval_seconds,
+        service_interval_minutes * 60.0,
         spread_margin_minutes,
         membership_stabilization_seconds,
     )
@@ -589,7 +590,10 @@ def decide_atomic_service_claim(
     if window is None:
         return claim.invalid_window()
     claim.set_slot(window, is_owner=owner == runner_id)
-    if _is_in_grace(assigned, claim.now_us, membership_stabilization_seconds):
+    # The limit first: most callers have none, and then the call is not worth making.
+    if membership_stabilization_seconds and _is_in_grace(
+        assigned, claim.now_us, membership_stabilization_seconds
+    ):
         return claim.in_grace()
     start, end = window
     if not start <= offset < end:
@@ -612,7 +616,7 @@ def _bad_number(
         return _out_of_range(
             "current_time", current_time, "finite Unix seconds within the years 1 to 9999"
         )
-    if not _ROUNDS_TO_NONE < service_interval_minutes * 60 * 1_000_000 <= _LARGEST:
+    if not _TOO_SHORT < service_interval_minutes <= _LONGEST:
         return _out_of_range(
             "service_interval_minutes",
             service_interval_minutes,
