@@ -34,6 +34,7 @@ if child == 0:
             use()
         except ForkError as error:
             refused.append(str(error))
+    backend.close()
     del backend, runner
     gc.collect()
     sys.stdout.write("\\n".join(refused))
@@ -48,7 +49,7 @@ backend.close()
 
 
 @pytest.mark.parametrize("storage", ["memory", *SHARED])
-def test_in_a_forked_child_every_use_is_refused_and_the_parent_goes_on(
+def test_in_a_forked_child_every_use_but_to_close_is_refused_and_the_parent_goes_on(
     storage: str, tmp_path: Path
 ) -> None:
     url = "memory:" if storage == "memory" else SHARED[storage](tmp_path)

@@ -12,6 +12,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import psycopg
+import pymysql
 import pytest
 import sqlalchemy as sa
 from hypothesis import given
@@ -276,6 +277,27 @@ def test_a_wrong_password_is_one_line_that_does_not_tell_it() -> None:
         open_backend(url)
     assert "sesame" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_a_driver_lacks_to_connect_is_a_storage_error_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(StorageError, match=r"No such file or directory$"):
+        open_backend("mysql://u:sesame@127.0.0.1:1/db?ssl_ca=/no/such.pem")
+
+    def lacking(*_: object, **options: object) -> None:
+        raise RuntimeError(f"'cryptography' is required for {options['password']}")
+
+    monkeypatch.setattr(pymysql, "connect", lacking)
+    with pytest.raises(StorageError, match=r"db: 'cryptography' is required for \*\*\*$"):
+        open_backend("mysql://u:sesame@127.0.0.1:1/db")
+
+
+def test_of_several_hosts_the_first_that_answers_is_taken() -> None:
+    url = sa.make_url(servers.postgres().url)
+    hosts = url.update_query_dict({"host": ("127.0.0.1:1", str(url.query["host"]))})
+    with closing(SqlBackend(hosts.render_as_string(hide_password=False))) as backend:
+        assert backend.peek("s", SETTINGS).size == 0
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from turnwise import StorageError, open_backend
 from turnwise.backends import Participant, _sqlite, without_password
 from turnwise.backends.memory import MemoryBackend
-from turnwise.backends.sql import SqlBackend
+from turnwise.backends.sql import SqlBackend, schema_statements
 from turnwise.testing import SETTINGS, START, Desk, ManualClock
 from turnwise.testing.desk import RUNNING
 
@@ -87,8 +87,9 @@ def test_without_create_tables_a_missing_file_is_an_error_and_stays_missing(path
 def test_without_create_tables_an_empty_database_is_an_error_and_stays_empty(path: Path) -> None:
     with closing(sqlite3.connect(path)) as other:
         other.execute("CREATE TABLE of_somebody_else (x)")
-        assert "holds no tables of turnwise" in refusal(f"sqlite:///{path}", create_tables=False)
-        assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("of_somebody_else",)]
+    before = path.read_bytes()
+    assert "holds no tables of turnwise" in refusal(f"sqlite:///{path}", create_tables=False)
+    assert path.read_bytes() == before  # not even its journal mode has changed
 
 
 def test_without_create_tables_what_is_there_is_used(path: Path) -> None:
@@ -309,6 +310,13 @@ def test_a_file_is_in_wal_mode_and_waits_for_a_lock(path: Path) -> None:
     with desk_on(path) as desk:
         assert pragma(desk, "journal_mode") == "wal"
         assert pragma(desk, "busy_timeout") == 5000
+
+
+def test_a_file_whose_tables_were_made_by_hand_is_in_wal_mode_too(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as other:
+        other.executescript(schema_statements("sqlite://"))
+    with closing(SqlBackend(f"sqlite:///{path}", create_tables=False)) as backend:
+        assert pragma(Desk(backend, ManualClock()), "journal_mode") == "wal"
 
 
 def test_all_but_heartbeats_and_later_looks_wait_for_the_disk(path: Path) -> None:

@@ -58,6 +58,7 @@ def test_a_url_with_what_cannot_be_printed_is_refused(
     [
         ("mysql://root:sesame@host/db?hello=1", "'hello'"),
         ("mysql://root:%D9%A3sesame@host/db", "its driver cannot encode it"),
+        ("mysql://root:sesame@host/db?connect_timeout=soon", "'soon'"),
     ],
 )
 @either_way

@@ -23,13 +23,17 @@ class OwnProcess:
     def __init__(self, what: str) -> None:
         self._what, self._pid = what, os.getpid()
 
+    def is_this(self) -> bool:
+        """Whether this is still that process."""
+        return os.getpid() == self._pid
+
     def check(self) -> None:
         """Make sure that this is still that process.
 
         Raises:
             ForkError: it is not.
         """
-        if os.getpid() != self._pid:
+        if not self.is_this():
             raise ForkError(
                 f"{self._what} was made in process {self._pid} and is used in {os.getpid()}: "
                 "make it after the fork, in the process that uses it"

@@ -18,7 +18,7 @@ from turnwise.backends import StorageError, check_spelling, without_password
 from turnwise.backends._moment import Clock, HostClock, MySqlClock, PostgresClock
 from turnwise.backends._schema import Tables
 from turnwise.backends._servers import mysql_engine, postgres_engine
-from turnwise.backends._sqlite import DURABLE, WRITES, sqlite_engine
+from turnwise.backends._sqlite import DURABLE, WRITES, sqlite_engine, write_ahead
 from turnwise.own_process import OwnProcess
 
 _DRIVERS = {
@@ -101,6 +101,8 @@ class Database:
             self.clock = HostClock(clock or _utc_now)
         try:
             self._find_tables(may_create=may_create)
+            if self.kind == "sqlite":
+                self._write_ahead()
         except BaseException:
             self.close()
             raise
@@ -128,7 +130,7 @@ class Database:
         """
         self._process.check()
         try:
-            with self.engine.connect() as connection:
+            with self._connect() as connection:
                 if self.kind == "sqlite":
                     connection = connection.execution_options(  # noqa: PLW2901
                         **{WRITES: writes, DURABLE: durable}
@@ -147,8 +149,23 @@ class Database:
             raise kind(f"{self.name}: {self._cause(error)}") from error
 
     def close(self) -> None:
-        """Let go of all connections."""
-        self.engine.dispose()
+        """Let go of all connections; where they came by a fork, without a word to the server."""
+        self.engine.dispose(close=self._process.is_this())
+
+    def _connect(self) -> sa.Connection:
+        try:
+            return self.engine.connect()
+        except (OSError, RuntimeError) as error:
+            # A file of certificates that is not there, a package that a way to log in needs:
+            # PyMySQL has no kind of error for them.
+            raise StorageError(f"{self.name}: {self._cause(error)}") from error
+
+    def _write_ahead(self) -> None:
+        """Only a file that holds our tables: whoever looks into another must not change it."""
+        try:
+            write_ahead(self.engine)
+        except (SQLAlchemyError, sqlite3.Error) as error:
+            raise StorageError(f"{self.name}: {self._cause(error)}") from error
 
     def _find_tables(self, *, may_create: bool) -> None:
         for attempt in range(_TRIES_TO_CREATE):
@@ -255,11 +272,13 @@ def _identifier(url: str, name: str, value: str | tuple[str, ...] | None) -> str
 
 
 def _engine(kind: str, parsed: sa.URL, url: str, *, may_create: bool) -> sa.Engine:
-    if kind == "postgresql":
-        return postgres_engine(parsed)
-    if kind == "mysql":
-        return mysql_engine(parsed)
-    return sqlite_engine(parsed, without_password(url), may_create=may_create)
+    shown = without_password(url)
+    if kind == "sqlite":
+        return sqlite_engine(parsed, shown, may_create=may_create)
+    try:
+        return postgres_engine(parsed) if kind == "postgresql" else mysql_engine(parsed)
+    except ValueError as error:  # an option that should be a number, say
+        raise ValueError(f"{shown!r} is no URL of a database: {error}") from None
 
 
 def _utc_now() -> datetime:

@@ -62,17 +62,13 @@ def postgres_engine(url: sa.URL) -> sa.Engine:
         ) -> _T:
             return super().wait(_impatient(gen, self), min(interval, _POLL_SECONDS), **timeout)
 
+    # SQLAlchemy's own reading of the URL: several hosts come as libpq takes them.
+    psycopg_url = url.set(drivername="postgresql+psycopg")
+    _, given = psycopg_url.get_dialect()().create_connect_args(psycopg_url)
+
     def connect() -> "psycopg.Connection[tuple[object, ...]]":
-        given = {key: value for key, value in url.query.items() if isinstance(value, str)}
-        named = {
-            "host": url.host,
-            "port": url.port,
-            "dbname": url.database,
-            "user": url.username,
-            "password": url.password,
-        }
         return ImpatientConnection.connect(
-            **{**_POSTGRES_DEFAULTS, **{k: v for k, v in named.items() if v}, **given},  # type: ignore[arg-type]  # as text
+            **{**_POSTGRES_DEFAULTS, **given},
             autocommit=True,
             prepare_threshold=None,  # a prepared statement belongs to a session
         )

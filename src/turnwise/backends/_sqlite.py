@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import time
+from contextlib import closing
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -44,7 +45,8 @@ def sqlite_engine(url: sa.URL, shown: str, *, may_create: bool) -> sa.Engine:
             check_same_thread=False,
         )
         try:
-            _prepare(connection, in_memory=in_memory)
+            if may_create and not in_memory:
+                _enter_wal_mode(connection)
         except sqlite3.Error:
             connection.close()
             raise
@@ -63,9 +65,18 @@ def sqlite_engine(url: sa.URL, shown: str, *, may_create: bool) -> sa.Engine:
     return engine
 
 
-def _prepare(connection: sqlite3.Connection, *, in_memory: bool) -> None:
-    if in_memory:
-        return
+def write_ahead(engine: sa.Engine) -> None:
+    """Have a file that holds our tables written in WAL mode, which it then stays in.
+
+    A file that must be there already is not touched before its tables have been found.
+    """
+    with closing(engine.raw_connection()) as connection:
+        raw = connection.driver_connection
+        assert isinstance(raw, sqlite3.Connection)  # noqa: S101 (for the type checker)
+        _enter_wal_mode(raw)
+
+
+def _enter_wal_mode(connection: sqlite3.Connection) -> None:
     # Entering WAL mode fails at once while another process does the same, whatever the timeout.
     _while_locked(connection, "PRAGMA journal_mode=WAL")
 
