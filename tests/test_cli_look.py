@@ -1,8 +1,13 @@
 """``turnwise explain`` and ``turnwise status``: a storage's own account, read only."""
 
 import json
+import os
+import sqlite3
+import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +16,7 @@ import pytest
 from turnwise.atomic_service import AtomicServiceExecutionStatus
 from turnwise.backends.sql import SqlBackend
 from turnwise.cli import main
+from turnwise.cli.errors import _OPTION_OF_SETTING
 from turnwise.membership import cycle_at
 from turnwise.runner import Runner
 from turnwise.settings import Settings
@@ -162,6 +168,25 @@ def test_explain_without_a_runner_goes_through_all_that_have_a_slot(
     assert max(map(len, out.splitlines())) <= 80
 
 
+@pytest.mark.usefixtures("host_time")
+def test_explain_in_a_grace_tells_the_next_turn_from_its_end(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    joined = world.backend.runners("svc")[0].creation_time
+    # A third of a slot of 100 s is over then, and the last start is at half of its 80.
+    grace = replace(SETTINGS, membership_stabilization=NOON + timedelta(seconds=33) - joined)
+    world.backend.publish_settings("svc", grace)
+    primary = world.scheduled()[0]
+    _, out, _ = explain(world, capsys, "--runner", primary)
+    assert f"runner {primary}: scheduled_runner_in_grace" in flat(out)
+    assert "next turn: 12:00:33.000 UTC, as primary" in flat(out)
+    for runner_id in ("alice", "bob"):
+        grace = replace(grace, membership_stabilization=timedelta(minutes=6))
+        world.backend.publish_settings("svc", grace)
+        _, out, _ = explain(world, capsys, "--runner", runner_id)
+        assert "next turn: now" not in flat(out)
+
+
 def test_explain_at_another_instant_answers_for_that_instant(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -266,6 +291,79 @@ def test_status_watch_shows_it_anew_until_interrupted(
     status, out, _ = ask(capsys, "status", "--backend", world.url, "--watch")
     assert (status, len(naps)) == (0, 3)
     assert "service svc" in out
+
+
+def of_tomorrow(world: World) -> None:
+    """A second service, whose settings are those of another version."""
+    world.backend.publish_settings("newer", SETTINGS)
+    with closing(sqlite3.connect(world.url.removeprefix("sqlite:///"))) as other:
+        other.execute(
+            "UPDATE turnwise_services SET settings = '{\"knob\": 1}' WHERE service = 'newer'"
+        )
+        other.commit()
+
+
+@pytest.mark.usefixtures("host_time")
+def test_status_of_settings_of_another_version_says_so_and_shows_the_other_services(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of_tomorrow(world)
+    status, out, _ = ask(capsys, "status", "--backend", world.url)
+    assert status == 0
+    assert "service newer: its settings cannot be read: another version of turnwise" in flat(out)
+    assert "service svc at" in out
+    _, out, _ = ask(capsys, "status", "--backend", world.url, "--json")
+    newer, told = json.loads(out)
+    assert set(newer) == {"service", "error"}
+    assert told["service"] == "svc"
+    for command in ("status", "explain"):
+        status, _, err = ask(capsys, command, "--backend", world.url, "--service", "newer")
+        assert status == 2
+        assert "'newer': its settings cannot be read: another version of turnwise" in err
+
+
+@pytest.mark.usefixtures("host_time")
+def test_status_watch_shows_a_service_that_is_started_later(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    naps: list[float] = []
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        world.backend.publish_settings("later", SETTINGS)
+        if len(naps) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("turnwise.cli.status.time.sleep", nap)
+    _, out, _ = ask(capsys, "status", "--backend", world.url, "--watch")
+    assert "service later" in out
+
+
+def test_an_error_about_a_setting_names_an_option_only_where_there_is_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    helps = "".join(ask(capsys, name, "--help")[1] for name in ("run", "plan", "simulate"))
+    missing = [option for option in _OPTION_OF_SETTING.values() if f"{option} " not in helps]
+    assert missing == []
+
+
+def test_names_that_a_terminal_cannot_show_are_shown_by_their_numbers(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'turns.db'}"
+    with closing(SqlBackend(url)) as backend:
+        backend.publish_settings("größe", SETTINGS)
+    told = {(): r"service gr\xf6\xdfe at", ("--json",): r'"service": "gr\u00f6\u00dfe"'}
+    for options, words in told.items():
+        done = subprocess.run(
+            [sys.executable, "-m", "turnwise.cli", "status", "--backend", url, *options],
+            env=os.environ | {"PYTHONIOENCODING": "ascii"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert words in done.stdout
 
 
 def test_status_creates_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

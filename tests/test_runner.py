@@ -541,6 +541,14 @@ def test_a_runner_publishes_its_settings_once(alone: Alone) -> None:
     assert alone.backend.settings_of(SERVICE) == SETTINGS
 
 
+def test_settings_are_published_again_to_a_storage_that_has_forgotten_all(alone: Alone) -> None:
+    alone.run_for(CYCLE)
+    alone.backend._services.clear()
+    alone.run_for(CYCLE)
+    assert alone.storage.calls["publish_settings"] == 2
+    assert alone.backend.settings_of(SERVICE) == SETTINGS
+
+
 def test_settings_that_differ_from_those_before_are_reported_with_both_values(
     alone: Alone, caplog: pytest.LogCaptureFixture
 ) -> None:

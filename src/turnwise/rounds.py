@@ -194,7 +194,12 @@ class TurnTaker:
                 self.runner_id,
                 max(first_cycle.start, now).isoformat(timespec="seconds"),
             )
-        if first or previous_boot_id in (None, self._who.boot_id, *self._other_processes):
+        if first:
+            return
+        if previous_boot_id is None:
+            # The storage has forgotten this runner, and so perhaps what the settings are.
+            self._settings_published = False
+        if previous_boot_id in (None, self._who.boot_id, *self._other_processes):
             return
         self._other_processes.add(str(previous_boot_id))
         _log.error(

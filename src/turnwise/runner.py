@@ -70,7 +70,7 @@ class Runner(TurnTaker):
             process. A fixed one (a pod's name, say) lets a restarted process keep its place.
         may_run: whether this runner may be given turns at all.
         heartbeat_thread: whether a daemon thread keeps a turn alive from :meth:`begin` to
-            :meth:`finish`. If False, call :meth:`heartbeat` three times in each
+            :meth:`finish`. If False, call :meth:`heartbeat` with the turn three times in each
             ``heartbeat_timeout``.
         monotonic: gives seconds that only grow.
         sleep: waits so many seconds between two tries at a storage that does not answer.

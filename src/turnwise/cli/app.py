@@ -1,5 +1,6 @@
 """The commands, gathered, and how their errors reach the user."""
 
+import io
 import os
 import sys
 from importlib.metadata import version
@@ -48,6 +49,9 @@ _app.command("simulate")(simulate.simulate)
 
 def run_app(arguments: list[str]) -> int:
     """Run a command; the exit status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that the terminal cannot show is shown by its numbers.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         result = _app(args=arguments, prog_name="turnwise", standalone_mode=False)
     except _UsageError as error:

@@ -30,6 +30,7 @@ class _Answer:
     settings: Settings
     record: RunnerRecord | None
     why_outside: str | None
+    open_from: datetime
     next_turn: NextTurn | None
     counts_from: datetime | None
     in_the_way: ExecutionRecord | None
@@ -94,14 +95,20 @@ def _answer(
         and record.creation_time >= (look.cycle.start - settings.spread_margin)
     ):
         counts_from = first_cycle_after_joining(record.creation_time, settings).start
-    served = prior is not None and not prior.execution.is_active
-    open_from = look.cycle.end if served else look.now
+    claim = decide(runner_id, look.scheduled, look.now, settings)
+    open_from = look.now
+    if prior is not None and not prior.execution.is_active:
+        open_from = look.cycle.end  # the cycle is served
+    elif claim.reason is _Reason.SCHEDULED_RUNNER_IN_GRACE:
+        assigned = next(r for r in look.scheduled if r.runner_id == claim.assigned_runner_id)
+        open_from = assigned.creation_time + settings.membership_stabilization
     return _Answer(
-        decide(runner_id, look.scheduled, look.now, settings),
+        claim,
         look,
         settings,
         record,
         outside,
+        open_from,
         next_turn(runner_id, stable, service, open_from, settings),
         counts_from,
         prior,
@@ -187,8 +194,8 @@ def _why(answer: _Answer) -> str:
 def _next(answer: _Answer) -> str:
     now = answer.look.now
     if answer.next_turn is not None:
-        slot = answer.next_turn.slot
-        when = "now" if slot.start <= now else f"{clock(slot.start, now)} UTC"
+        start = max(answer.next_turn.slot.start, answer.open_from)
+        when = "now" if start <= now else f"{clock(start, now)} UTC"
         return f"next turn: {when}, as {answer.next_turn.role}, while the runners stay the same"
     if answer.counts_from is not None:
         return f"counts from the cycle at {clock(answer.counts_from, now)} UTC"

@@ -1,5 +1,6 @@
 """How results look: tables, instants, ages, and JSON."""
 
+import codecs
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -52,7 +53,8 @@ def rounded(duration: timedelta) -> str:
 
 def print_json(value: Mapping[str, object] | Sequence[object]) -> None:
     """Print JSON: instants as ISO in UTC, durations in seconds."""
-    json.dump(value, sys.stdout, indent=2, default=_plain, ensure_ascii=False)
+    as_it_is = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"
+    json.dump(value, sys.stdout, indent=2, default=_plain, ensure_ascii=not as_it_is)
     sys.stdout.write("\n")
 
 

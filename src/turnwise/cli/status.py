@@ -12,7 +12,7 @@ from turnwise.backends import Backend, ExecutionRecord, Look
 from turnwise.cli.errors import BadInput
 from turnwise.cli.options import BackendUrl, Json
 from turnwise.cli.output import clock, console, literal, print_json, rounded, table
-from turnwise.cli.storage import open_existing, required_settings
+from turnwise.cli.storage import UNKNOWN_SETTINGS, open_existing, required_settings
 from turnwise.membership import RunnerRecord, why_not_stable
 from turnwise.settings import Settings
 from turnwise.timetable import Role, Slot, lay_out
@@ -36,34 +36,43 @@ def status(
     if watch and as_json:
         raise BadInput("--watch and --json do not go together")
     with open_existing(backend) as storage:
-        names = storage.services() if service is None else (service,)
-        settings = {name: required_settings(storage, name) for name in names}
         if as_json:
-            print_json([_as_json(storage, name, settings[name]) for name in names])
+            settings = _settings(storage, service)
+            print_json([_as_json(storage, name, settings[name]) for name in settings])
         elif watch:
-            _watch(storage, settings)
+            _watch(storage, service)
         else:
-            console.print(_all(storage, settings))
+            console.print(_all(storage, service))
     return 0
 
 
-def _watch(storage: Backend, settings: dict[str, Settings]) -> None:
+def _watch(storage: Backend, service: str | None) -> None:
     try:
-        with Live(_all(storage, settings), console=console, auto_refresh=False) as live:
+        with Live(_all(storage, service), console=console, auto_refresh=False) as live:
             while True:
                 time.sleep(_REFRESH_SECONDS)
-                live.update(_all(storage, settings), refresh=True)
+                live.update(_all(storage, service), refresh=True)
     except KeyboardInterrupt:
         return
 
 
-def _all(storage: Backend, settings: dict[str, Settings]) -> RenderableType:
+def _settings(storage: Backend, service: str | None) -> dict[str, Settings | None]:
+    """The settings of one service, or of all that there are now; None where they are not known."""
+    if service is not None:
+        return {service: required_settings(storage, service)}
+    return {name: storage.settings_of(name) for name in storage.services()}
+
+
+def _all(storage: Backend, service: str | None) -> RenderableType:
+    settings = _settings(storage, service)
     if not settings:
         return "no service was ever started on this storage"
     return Group(*(part for name in settings for part in _parts(storage, name, settings[name])))
 
 
-def _parts(storage: Backend, service: str, settings: Settings) -> list[RenderableType]:
+def _parts(storage: Backend, service: str, settings: Settings | None) -> list[RenderableType]:
+    if settings is None:
+        return [literal(f"service {service}: {UNKNOWN_SETTINGS}"), ""]
     look = storage.peek(service, settings)
     return [
         literal(f"service {service} at {clock(look.now)} UTC"),
@@ -138,7 +147,9 @@ def _execution_table(records: tuple[ExecutionRecord, ...], now: datetime) -> Ren
     return rows
 
 
-def _as_json(storage: Backend, service: str, settings: Settings) -> dict[str, object]:
+def _as_json(storage: Backend, service: str, settings: Settings | None) -> dict[str, object]:
+    if settings is None:
+        return {"service": service, "error": UNKNOWN_SETTINGS}
     look = storage.peek(service, settings)
     slot = _current_slot(look, settings)
     roles = _roles(look, settings)

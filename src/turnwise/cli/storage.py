@@ -7,6 +7,8 @@ from turnwise.backends import Backend, open_backend
 from turnwise.cli.errors import BadInput, storage_as_input
 from turnwise.settings import Settings
 
+UNKNOWN_SETTINGS = "its settings cannot be read: another version of turnwise wrote them"
+
 
 @contextmanager
 def open_existing(url: str) -> Iterator[Backend]:
@@ -27,11 +29,16 @@ def required_settings(backend: Backend, service: str) -> Settings:
     """The settings that a service was last started with.
 
     Raises:
-        BadInput: nobody has ever started it.
+        BadInput: nobody has ever started it, or they are not known.
     """
     with storage_as_input():
         settings = backend.settings_of(service)
         if settings is not None:
             return settings
-        known = ", ".join(backend.services()) or "none"
-    raise BadInput(f"no runner of a service {service!r} was ever started; known are: {known}")
+        known = backend.services()
+    if service in known:
+        raise BadInput(f"service {service!r}: {UNKNOWN_SETTINGS}")
+    raise BadInput(
+        f"no runner of a service {service!r} was ever started; known are: "
+        f"{', '.join(known) or 'none'}"
+    )
