@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -96,12 +97,12 @@ wait
 """
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_reaches_the_childs_whole_group_and_the_runner_leaves(
     tmp_path: Path, signum: signal.Signals
 ) -> None:
     # A shell ignores SIGINT in what it puts into the background: SIGTERM is what it can trap.
-    trapped = "TERM" if signum is signal.SIGTERM else "INT TERM"
+    trapped = "INT TERM" if signum is signal.SIGINT else signum.name.removeprefix("SIG")
     script = GROUP.format(trapped)
     with (
         RunProcess(
@@ -201,6 +202,18 @@ def test_how_a_child_ended_is_known_where_the_parent_ignores_sigchld(tmp_path: P
     assert "exit:3" in log
 
 
+def test_what_nohup_started_outlives_its_terminal(tmp_path: Path) -> None:
+    ignore = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+    script = "touch ready; until [ -e enough ]; do sleep 0.05; done"
+    with started_by(ignore, "--once", "--", "sh", "-c", script, cwd=tmp_path) as process:
+        eventually((tmp_path / "ready").exists, "the child runs")
+        process.send_signal(signal.SIGHUP)
+        (tmp_path / "enough").touch()
+        _, log = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 0
+    assert "completed" in log
+
+
 def test_who_inherits_the_childs_orphans_does_not_wait_for_those_that_have_ended(
     tmp_path: Path,
 ) -> None:
@@ -226,7 +239,8 @@ def test_without_room_for_a_guard_no_child_is_started(
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     turn = Alone().turn()
-    child = Child(["touch", str(tmp_path / "it-ran")], SERVICE, None, timedelta(seconds=1))
+    second = timedelta(seconds=1)
+    child = Child(["touch", str(tmp_path / "it-ran")], SERVICE, None, second, 60 * second)
     before = len(list(Path("/proc/self/fd").iterdir()))
     with monkeypatch.context() as patch:
         patch.setattr(subprocess, "Popen", full)
@@ -258,6 +272,41 @@ def test_a_turn_that_was_lost_while_turnwise_was_stopped_ends_its_child(tmp_path
             eventually(lambda: not is_alive(child), "the child of the lost turn is ended")
             alice.logs("turn 1 lost")
         assert history.await_ended(lost.run_id) == closed, "the late end is not recorded"
+
+
+UNWILLING = """
+import pathlib, signal, time
+def ask(signum, frame):
+    pathlib.Path("asked").touch()
+signal.signal(signal.SIGTERM, ask)
+with open("lives", "w", buffering=1) as lives:
+    while True:
+        print(time.time(), file=lives)
+        time.sleep(0.005)
+"""
+
+
+def test_a_child_whose_heartbeats_do_not_arrive_is_gone_before_a_successor_may_start(
+    tmp_path: Path,
+) -> None:
+    timeout = timedelta(seconds=3)
+    options = ("--interval", "6s", "--heartbeat-timeout", "3s", "--once")
+    with (
+        RunProcess(tmp_path, "alice", *options, command=python(UNWILLING)) as alice,
+        History(tmp_path) as history,
+    ):
+        eventually((tmp_path / "lives").exists, "the child runs")
+        with contextlib.closing(sqlite3.connect(tmp_path / "turns.db")) as locker:
+            locker.execute("BEGIN IMMEDIATE")
+            alice.logs("no heartbeat was confirmed for 2.")
+            alice.logs("turn_lost")
+            eventually((tmp_path / "asked").exists, "the child is asked to end")
+            kept = history.await_running()
+            locker.rollback()
+        assert alice.wait() == 128 + signal.SIGKILL
+        assert history.await_ended(kept.run_id).reason == "turn_lost"
+    last = (tmp_path / "lives").read_text().splitlines()[-1]
+    assert datetime.fromtimestamp(float(last), UTC) < kept.last_heartbeat + timeout
 
 
 def test_it_says_at_start_when_its_first_turn_can_be(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ there before the child: where the system has no room for both, neither starts.
 
 import contextlib
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -20,6 +21,8 @@ from turnwise.turn import NOT_STARTED, Turn, TurnFailed, TurnLost
 
 _log = logging.getLogger("turnwise")
 _POLL_SECONDS = 0.1
+_NOTICE = 1 / 4  # of the heartbeat timeout is what a child has to end in at most, if none arrive
+_TO_DIE = 1 / 10  # of that time is for the death of one that has not ended
 # It is told the group, and shows it among the processes; then that all is well, or it kills.
 _GUARD = 'read -r group && exec /bin/sh -c "$1" turnwise-guard "$group"'
 _KILL = 'read -r _ || kill -s KILL -- "-$1"'
@@ -33,15 +36,24 @@ class Child:
         service: the service's name, for the child's environment.
         timeout: how long a child may run; None for as long as it likes.
         grace: how long a child may take to end after a signal, before it is killed.
+        heartbeat_timeout: the service's. Where no heartbeat is confirmed for that long, the child
+            is gone: asked to end ``grace`` before, or a fourth of this where that is shorter.
     """
 
     def __init__(
-        self, command: list[str], service: str, timeout: timedelta | None, grace: timedelta
+        self,
+        command: list[str],
+        service: str,
+        timeout: timedelta | None,
+        grace: timedelta,
+        heartbeat_timeout: timedelta,
     ) -> None:
         self._command = command
         self._service = service
         self._timeout = timeout
         self._grace = grace.total_seconds()
+        self._heartbeat_timeout = heartbeat_timeout.total_seconds()
+        self._notice = min(max(self._grace, _POLL_SECONDS), self._heartbeat_timeout * _NOTICE)
         self._process: subprocess.Popen[bytes] | None = None
         self._signal: int | None = None
         self._kill_at: float | None = None
@@ -115,19 +127,29 @@ class Child:
         if self._signal is not None:  # it came while the child was being started
             self._end(process, self._signal)
         while process.poll() is None or (self._kill_at is not None and _is_alive(process.pid)):
-            now = time.monotonic()
-            if self._kill_at is not None and now >= self._kill_at:
-                _signal_group(process.pid, signal.SIGKILL)
-                process.wait()
-                break
             if cause is None and self._kill_at is None:
                 cause = self._reason_to_end(turn, times_out_at)
                 if cause is not None:
                     _log.warning("ending the child: %s", cause)
                     self._end(process, signal.SIGTERM)
-            _wait_briefly(process)
+            left = self._seconds_to_kill(turn)
+            if left <= 0:
+                _signal_group(process.pid, signal.SIGKILL)
+                process.wait()
+                break
+            _wait_for(process, min(left, _POLL_SECONDS))
         self._kill_at = None
         return cause
+
+    def _seconds_to_kill(self, turn: Turn) -> float:
+        """What is left to a child that was asked to end; endless where none was."""
+        if self._kill_at is None:
+            return math.inf
+        now = time.monotonic()
+        alone = self._heartbeat_timeout - turn.silence()  # until a successor may start
+        if 0 < alone <= self._notice:
+            self._kill_at = min(self._kill_at, now + alone - self._notice * _TO_DIE)
+        return self._kill_at - now
 
     def _reason_to_end(self, turn: Turn, times_out_at: float | None) -> str | None:
         if times_out_at is not None and time.monotonic() >= times_out_at:
@@ -136,6 +158,10 @@ class Child:
             turn.check()
         except TurnLost as lost:
             _log.error("%s", lost)
+            return "turn_lost"
+        silence = turn.silence()
+        if silence >= self._heartbeat_timeout - self._notice:
+            _log.error("no heartbeat was confirmed for %.1f s: another may start soon", silence)
             return "turn_lost"
         return None
 
@@ -182,14 +208,12 @@ class _Guard:
             os.write(self._writer, f"{line}\n".encode())
 
 
-def _wait_briefly(process: subprocess.Popen[bytes]) -> None:
+def _wait_for(process: subprocess.Popen[bytes], seconds: float) -> None:
     if process.returncode is not None:  # its group is what we wait for
-        time.sleep(_POLL_SECONDS)
+        time.sleep(seconds)
         return
-    try:
-        process.wait(_POLL_SECONDS)
-    except subprocess.TimeoutExpired:
-        return
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
 
 
 def _is_alive(group: int) -> bool:

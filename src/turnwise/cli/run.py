@@ -75,7 +75,7 @@ def run(
         bool, typer.Option("--once", help="Serve one turn, then exit with its status.")
     ] = False,
 ) -> int:
-    """Run a command in this runner's turns, until SIGTERM or SIGINT.
+    """Run a command in this runner's turns, until SIGTERM, SIGINT or SIGHUP.
 
     The command finds its turn in TURNWISE_SERVICE, TURNWISE_RUNNER_ID, TURNWISE_RUN_ID,
     TURNWISE_FENCING_TOKEN, TURNWISE_SLOT_START and TURNWISE_SLOT_END. All runners of a service
@@ -95,7 +95,7 @@ def run(
     if timeout is not None and timeout <= timedelta(0):
         raise BadInput("--timeout must be positive, got 0s")
     _log_to_stderr()
-    child = Child(command, service, timeout, grace)
+    child = Child(command, service, timeout, grace, settings.heartbeat_timeout)
     with storage_as_input():
         storage = open_backend(backend)
     try:
@@ -117,8 +117,9 @@ def run(
 
         # Where whoever started us ignores it, so do we, and how a child ended would not be known.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(signum, stop)
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:  # nohup
+                signal.signal(signum, stop)
         runner.run()
     finally:
         storage.close()
