@@ -125,18 +125,38 @@ def test_a_turn_that_overruns_its_cycle_delays_the_next_one_and_overlaps_nothing
     world.run_for(CYCLE)
     world.turn_takes = SECOND
     world.run_for(2 * CYCLE)
-    assert [s.began - START for s in world.served[:2]] == [60 * SECOND, 127 * SECOND]
+    # A window of 9 s begins at 120 s, and a tenth of it is how often a refused runner asks again.
+    assert [s.began - START for s in world.served[:2]] == [60 * SECOND, 125.4 * SECOND]
     assert [r.cycle_start for r in world.history()][:3] == [START + n * CYCLE for n in (1, 2, 3)]
     blocked = [r for r in world.backend.executions(SERVICE) if r.status is BLOCKED]
     assert {r.reason for r in blocked} == {f"prior_running:{world.history()[0].run_id}"}
     assert_one_at_a_time(world)
 
 
+def test_a_turn_that_overruns_its_slot_by_little_costs_the_next_slot_little() -> None:
+    """However short the slot: its runner does not wait for a heartbeat before it asks again."""
+    settings = replace(SETTINGS, runs_per_cycle="every_slot", heartbeat_timeout=CYCLE)
+    world = started(*"abcdefghij", settings=settings, turn_takes=6.1 * SECOND)
+    world.run_for(2 * SECOND)
+    world.turn_takes = SECOND
+    world.run_for(2 * CYCLE)
+    assert len(world.served) >= 20, "no slot is lost"
+    late = world.served[1].began - (START + CYCLE + CYCLE / 10)
+    assert 0.1 * SECOND <= late < 0.6 * SECOND
+    assert_one_at_a_time(world)
+
+
 def test_a_runner_that_the_gate_refused_late_is_there_when_the_next_cycle_starts() -> None:
-    """Its next try would be a heartbeat interval later, in the middle of its own slot."""
-    settings = replace(SETTINGS, heartbeat_timeout=CYCLE, standbys=1, max_start_slot_fraction=1.0)
-    world = started("a", "b", settings=settings, turn_takes=55 * SECOND)
-    world.run_for(CYCLE + SECOND)  # a is refused after 30 s and after 50 s
+    """Its next try would be 0.8 s later, in the middle of its own slot."""
+    settings = replace(
+        SETTINGS,
+        heartbeat_timeout=8.4 * SECOND,
+        spread_margin=0 * SECOND,
+        standbys=1,
+        max_start_slot_fraction=1.0,
+    )
+    world = started("a", "b", settings=settings, turn_takes=59.5 * SECOND)
+    world.run_for(CYCLE + SECOND)  # a is refused each 2.8 s from 30 s on, and after 58 s at last
     assert [(s.runner_id, s.began - START) for s in world.served] == [
         ("b", CYCLE),
         ("a", 2 * CYCLE),

@@ -40,6 +40,7 @@ HAD_ITS_TURN = "this runner has had its turn in this slot"
 
 _COMPLETED = AtomicServiceExecutionStatus.COMPLETED
 _ABANDONED = AtomicServiceExecutionStatus.ABANDONED
+_TRIES_IN_A_SLOT = 10
 _LONGEST_NAME = 255
 _LONGEST_REASON = 1000
 
@@ -228,7 +229,7 @@ class TurnTaker:
         admission = self._gate.admit(run, look)
         if admission.fencing_token is None:
             self._refused_slot = run.slot_start
-            self._pace.round_at(self._next_try(admission, look))
+            self._pace.round_at(self._next_try(admission, claim, look))
             return _refused(claim, admission.refusal)
         self._used_slot = run.slot_start
         turn = self._turn(run, admission.fencing_token, asked_at, look)
@@ -303,12 +304,15 @@ class TurnTaker:
             return min(look.now + self.settings.heartbeat_interval, look.cycle.end)
         return look.cycle.end
 
-    def _next_try(self, admission: Admission, look: Look) -> datetime:
+    def _next_try(self, admission: Admission, claim: AtomicServiceClaim, look: Look) -> datetime:
         """When to ask the gate again that has just refused."""
         if admission.retry_at is None:
             return look.cycle.end
-        asks_again = admission.now + self.settings.heartbeat_interval
-        return min(admission.retry_at, asks_again, look.cycle.end)
+        # A run that overruns by little shall cost the next slot little, however short that is.
+        slot = (claim.slot_end or look.cycle.end) - (claim.slot_start or look.cycle.start)
+        window = slot * self.settings.max_start_slot_fraction
+        wait = min(self.settings.heartbeat_interval, window / _TRIES_IN_A_SLOT)
+        return min(admission.retry_at, admission.now + wait, look.cycle.end)
 
     def _end_keeper(self) -> None:
         if self._keeper is not None:
