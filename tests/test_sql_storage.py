@@ -282,6 +282,34 @@ def test_every_operation_on_a_database_that_is_gone_raises_a_storage_error(path:
             desk.admit("a")
 
 
+def test_a_file_that_was_deleted_is_gone_for_those_who_have_it_open(path: Path) -> None:
+    with desk_on(path) as desk:
+        desk.admit("a")
+        for file in path.parent.glob(f"{path.name}*"):
+            file.unlink()
+        with pytest.raises(StorageError, match="the file was deleted, or replaced by another"):
+            desk.executions()
+        for operation in (desk.executions, lambda: desk.admit("b"), lambda: desk.finish("x")):
+            with pytest.raises(StorageError, match="does it exist"):
+                operation()
+        assert list(path.parent.iterdir()) == [], "nobody makes it anew without its history"
+
+
+def test_whoever_has_a_deleted_file_open_goes_on_in_its_successor(path: Path) -> None:
+    with desk_on(path) as desk:
+        desk.admit("a", run_id="forgotten")
+        for file in path.parent.glob(f"{path.name}*"):
+            file.unlink()
+        with desk_on(path) as other:
+            assert other.admit("b", run_id="open")[1].fencing_token == 1
+            assert desk.admit("a")[1].refusal == "prior_running:open"
+            assert not desk.beat("a", run_id="forgotten")
+        path.rename(path.with_suffix(".away"))
+        path.touch()  # somebody else's
+        with pytest.raises(StorageError, match="no such table"):
+            desk.executions()
+
+
 def test_a_torn_file_admits_nobody_and_says_so(path: Path) -> None:
     with desk_on(path) as desk:
         desk.admit("a")

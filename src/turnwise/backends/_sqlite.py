@@ -3,12 +3,15 @@
 import os
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import closing
 from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 BUSY_TIMEOUT_SECONDS = 5.0
 _POLL_SECONDS = 0.001
@@ -30,39 +33,72 @@ def sqlite_engine(url: sa.URL, shown: str, *, may_create: bool) -> sa.Engine:
             f"{shown!r} is no URL of an SQLite database: write "
             "sqlite:///relative/path.db, sqlite:////absolute/path.db, or sqlite:// for memory"
         )
-    in_memory = path in (None, "", ":memory:")
-    # Once: each connection of the pool opens the same file, whatever the folder is by then.
-    file = "" if in_memory else quote(os.path.abspath(str(path)))  # noqa: PTH100 (no links followed)
+    if path in (None, "", ":memory:"):
+        # Every connection is a database of its own: all threads take turns at one.
+        engine = _engine(lambda: _open("file::memory:"), pool_size=1, max_overflow=0)
+    else:
+        # Once: each connection of the pool opens the same file, whatever the folder is by then.
+        file = _File(os.path.abspath(str(path)), may_create=may_create)  # noqa: PTH100 (no links followed)
+        engine = _engine(file.connect, pool_size=5, max_overflow=10)
+        event.listen(engine, "connect", file.note)
+        event.listen(engine, "checkout", file.check)
+    event.listen(engine, "begin", _begin)
+    return engine
 
-    def connect() -> sqlite3.Connection:
-        # Opened here rather than by name, so that a missing file is created only where wanted.
-        mode = "memory" if in_memory else ("rwc" if may_create else "rw")
-        connection = sqlite3.connect(
-            "file::memory:" if in_memory else f"file:{file}?mode={mode}",
-            uri=True,
-            timeout=BUSY_TIMEOUT_SECONDS,
-            isolation_level=None,  # transactions begin as _begin says
-            check_same_thread=False,
-        )
+
+def _engine(connect: Callable[[], sqlite3.Connection], **pool: int) -> sa.Engine:
+    return sa.create_engine("sqlite://", creator=connect, poolclass=QueuePool, **pool)
+
+
+def _open(uri: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        uri,
+        uri=True,
+        timeout=BUSY_TIMEOUT_SECONDS,
+        isolation_level=None,  # transactions begin as _begin says
+        check_same_thread=False,
+    )
+
+
+class _File:
+    """One database file, which is that of its path for as long as it is used.
+
+    A file that is deleted stays readable and writable to whoever has it open. Two processes, one
+    that has the old file open and one that has opened its successor, would not see each other.
+    """
+
+    def __init__(self, path: str, *, may_create: bool) -> None:
+        self._path, self._may_create = path, may_create
+
+    def connect(self) -> sqlite3.Connection:
+        # By a URI rather than by name, so that a missing file is created only where wanted.
+        connection = _open(f"file:{quote(self._path)}?mode={'rwc' if self._may_create else 'rw'}")
         try:
-            if may_create and not in_memory:
+            if self._may_create:
                 _enter_wal_mode(connection)
         except sqlite3.Error:
             connection.close()
             raise
+        # A file that is lost later is an error, and none that is made anew without its history.
+        self._may_create = False
         return connection
 
-    # In memory every connection is a database of its own: all threads take turns at one.
-    pool_size, overflow = (1, 0) if in_memory else (5, 10)
-    engine = sa.create_engine(
-        "sqlite://",
-        creator=connect,
-        poolclass=QueuePool,
-        pool_size=pool_size,
-        max_overflow=overflow,
-    )
-    event.listen(engine, "begin", _begin)
-    return engine
+    def note(self, _: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+        entry.info["file"] = self._identity()
+
+    def check(self, _: DBAPIConnection, entry: ConnectionPoolEntry, __: object) -> None:
+        # Then the pool opens what there is now.
+        if entry.info["file"] != self._identity():
+            raise DisconnectionError(
+                "the file was deleted, or replaced by another, while it was open"
+            )
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self._path)  # noqa: PTH116 (no path to speak of)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
 
 def write_ahead(engine: sa.Engine) -> None:
