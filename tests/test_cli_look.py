@@ -147,6 +147,46 @@ def test_explain_names_the_open_run_that_the_gate_would_refuse_for(
     assert "next turn: now" not in flat(out)
 
 
+@pytest.mark.usefixtures("host_time")
+def test_a_run_that_the_gate_would_give_up_for_dead_is_not_shown_as_one_at_work(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    primary, standby, _ = world.scheduled()
+    assert isinstance(world.runners[primary].begin(), Turn)
+    world.now += timedelta(seconds=60)
+    _, out, _ = ask(capsys, "status", "--backend", world.url)
+    assert "dead" not in out
+    world.now += timedelta(seconds=40)
+    told = f"{primary} since 12:00:10.000 was last heard of 1m40s ago, and is given up for dead"
+    _, out, _ = explain(world, capsys, "--runner", standby)
+    assert f"the gate: the run of {told} at the next start" in flat(out)
+    assert f"runner {standby}: assigned it may start now" in flat(out)
+    _, out, _ = ask(capsys, "status", "--backend", world.url)
+    assert {"running", "silent", "dead"} <= set(flat(out).split())
+
+
+def test_who_left_before_it_counted_is_told_so_and_not_when_it_will(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    early = Runner(world.backend, "svc", runner_id="early", heartbeat_thread=False)
+    early.begin()
+    early.leave()
+    _, out, _ = explain(world, capsys, "--runner", "early")
+    assert "it does not count in this cycle: left" in flat(out)
+    assert "next turn: after it has come back" in flat(out)
+
+
+def test_explain_shows_all_runners_where_nobody_has_a_slot_yet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with closing(SqlBackend(f"sqlite:///{tmp_path / 'turns.db'}")) as backend:
+        Runner(backend, "svc", runner_id="new", heartbeat_thread=False).begin()
+        url = f"sqlite:///{tmp_path / 'turns.db'}"
+        _, out, _ = ask(capsys, "explain", "--backend", url, "--service", "svc")
+    assert "runner new: no_stable_runners it does not count in this cycle: joined" in flat(out)
+    assert "counts from the cycle at" in flat(out)
+
+
 def test_a_failed_turn_does_not_serve_the_cycle(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -224,6 +224,8 @@ def test_a_young_runner_that_beats_shortly_before_each_edge_gets_in() -> None:
         (RunnerRecord("r", EPOCH, NOON, left_at=NOON), None),
         (RunnerRecord("r", EPOCH, NOON, left_at=NOON - MICROSECOND), "left"),
         (RunnerRecord("r", EPOCH, EPOCH, left_at=NOON - MICROSECOND), "left"),
+        (RunnerRecord("r", NOON - 20 * SECOND, NOON, left_at=NOON), "left"),
+        (RunnerRecord("r", EPOCH, NOON - 61 * SECOND, left_at=NOON), "left"),
         (RunnerRecord("r", EPOCH, NOON, may_run=False), "may not run the service"),
     ],
 )

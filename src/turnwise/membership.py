@@ -87,11 +87,12 @@ def why_not_stable(record: RunnerRecord, cycle_start: datetime, settings: Settin
     """Why a runner is outside the stable set of a cycle, in words; None where it is inside."""
     if not record.may_run:
         return "may not run the service"
-    if is_gone(record, cycle_start, settings):
-        return "left" if _has_left(record, cycle_start) else "silent: its heartbeat is too old"
-    if record.creation_time >= cycle_start - settings.spread_margin:
-        return "joined too late for this cycle"
-    return None
+    gone = is_gone(record, cycle_start, settings)
+    if not gone and record.creation_time < cycle_start - settings.spread_margin:
+        return None
+    if record.left_at is not None:
+        return "left"
+    return "silent: its heartbeat is too old" if gone else "joined too late for this cycle"
 
 
 def is_gone(record: RunnerRecord, cycle_start: datetime, settings: Settings) -> bool:

@@ -8,7 +8,7 @@ import typer
 from rich.padding import Padding
 
 from turnwise.atomic_service import AtomicServiceClaim, AtomicServiceDecisionReason
-from turnwise.backends import Backend, ExecutionRecord, Look, leaves_cycle_open
+from turnwise.backends import Backend, ExecutionRecord, Look, dead_at, leaves_cycle_open
 from turnwise.cli.errors import BadInput
 from turnwise.cli.options import At, BackendUrl, Json, Service
 from turnwise.cli.output import clock, console, literal, print_json, rounded
@@ -19,6 +19,7 @@ from turnwise.settings import Settings
 from turnwise.timetable import NextTurn, Slot, decide, first_cycle_after_joining, next_turn, slot_at
 
 _Reason = AtomicServiceDecisionReason
+_MOST_WITHOUT_A_SLOT = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,10 @@ def explain(
     runner: Annotated[
         str | None,
         typer.Option(
-            "--runner", metavar="ID", show_default="all that have a slot", help="Whose claim."
+            "--runner",
+            metavar="ID",
+            show_default="all that have a slot, or ten where none has",
+            help="Whose claim.",
         ),
     ] = None,
     at: At = None,
@@ -58,14 +62,15 @@ def explain(
             known = ", ".join(list(records)[:10]) or "none"
             raise BadInput(f"service {service!r} knows no runner {runner!r}; known are: {known}")
         ids = [runner] if runner is not None else [r.runner_id for r in look.scheduled]
-        prior = _in_the_way(storage, service, settings, look)
+        ids = ids or list(records)[:_MOST_WITHOUT_A_SLOT]
+        prior, dead = _gate_holds(storage, service, settings, look)
         answers = [_answer(service, settings, look, records, name, prior) for name in ids]
     if as_json:
         print_json(
             [_as_json(answer) for answer in answers] if runner is None else _as_json(answers[0])
         )
         return 0
-    _print_cycle(service, settings, look, prior)
+    _print_cycle(service, settings, look, prior or dead)
     for answer in answers:
         console.print()
         console.print(literal(f"runner {answer.claim.runner_id}: {answer.claim.reason}"))
@@ -92,6 +97,7 @@ def _answer(
     if (
         record is not None
         and outside is not None
+        and record.left_at is None
         and record.creation_time >= (look.cycle.start - settings.spread_margin)
     ):
         counts_from = first_cycle_after_joining(record.creation_time, settings).start
@@ -115,21 +121,27 @@ def _answer(
     )
 
 
-def _in_the_way(
+def _gate_holds(
     storage: Backend, service: str, settings: Settings, look: Look
-) -> ExecutionRecord | None:
-    """The run for which the gate would refuse: an open one, or one that served this cycle."""
+) -> tuple[ExecutionRecord | None, ExecutionRecord | None]:
+    """The run for which the gate would refuse, and the one that it would give up for dead.
+
+    It refuses for an open run, and for one that has served this cycle.
+    """
     recent = storage.executions(service, since=look.cycle.start)
+    dead = None
     for record in recent:
         if record.execution.is_active:
-            return record
+            if look.now < dead_at(record.last_heartbeat, settings):
+                return record, None
+            dead = record
     if settings.runs_per_cycle == "once":
         for record in recent:
-            admitted = record.fencing_token is not None
+            admitted = record.fencing_token is not None and not record.execution.is_active
             kept_served = not leaves_cycle_open(record.status, record.reason, settings)
             if admitted and kept_served and record.cycle_start == look.cycle.start:
-                return record
-    return None
+                return record, dead
+    return None, dead
 
 
 def _print_cycle(
@@ -142,14 +154,19 @@ def _print_cycle(
         f"stable runners: {look.size}, with a slot: {len(look.scheduled)}",
     ]
     if prior is not None:
-        lines.append(f"the gate: {_gate(prior, look)}")
+        lines.append(f"the gate: {_gate(prior, look, settings)}")
     console.print(literal("\n".join(lines)))
 
 
-def _gate(prior: ExecutionRecord, look: Look) -> str:
+def _gate(prior: ExecutionRecord, look: Look, settings: Settings) -> str:
     since = clock(prior.start_time, look.now)
     if prior.execution.is_active:
         heard = rounded(look.now - prior.last_heartbeat)
+        if look.now >= dead_at(prior.last_heartbeat, settings):
+            return (
+                f"the run of {prior.runner_id} since {since} was last heard of {heard} ago, and is "
+                f"given up for dead at the next start (run {prior.run_id})"
+            )
         return (
             f"{prior.runner_id} runs since {since}, last heard of {heard} ago (run {prior.run_id})"
         )
@@ -183,7 +200,8 @@ def _why(answer: _Answer) -> str:
     if claim.reason is _Reason.ASSIGNED:
         if answer.in_the_way is None:
             return "it may start now"
-        return f"it is its time, and the gate refuses: {_gate(answer.in_the_way, answer.look)}"
+        gate = _gate(answer.in_the_way, answer.look, answer.settings)
+        return f"it is its time, and the gate refuses: {gate}"
     if claim.runner_position is not None:
         return "it has a slot in this cycle, and it is not now"
     if answer.why_outside is not None:

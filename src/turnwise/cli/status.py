@@ -8,7 +8,7 @@ import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
 
-from turnwise.backends import Backend, ExecutionRecord, Look
+from turnwise.backends import Backend, ExecutionRecord, Look, dead_at
 from turnwise.cli.errors import BadInput
 from turnwise.cli.options import BackendUrl, Json
 from turnwise.cli.output import clock, console, literal, print_json, rounded, table
@@ -80,7 +80,7 @@ def _parts(storage: Backend, service: str, settings: Settings | None) -> list[Re
         "",
         _runner_table(storage.runners(service), look, settings),
         "",
-        _execution_table(storage.executions(service, limit=_LAST_EXECUTIONS), look.now),
+        _execution_table(storage.executions(service, limit=_LAST_EXECUTIONS), look.now, settings),
         "",
     ]
 
@@ -130,7 +130,9 @@ def _is_alive(record: RunnerRecord, now: datetime, settings: Settings) -> bool:
     return record.left_at is None and now - record.last_heartbeat <= settings.heartbeat_timeout
 
 
-def _execution_table(records: tuple[ExecutionRecord, ...], now: datetime) -> RenderableType:
+def _execution_table(
+    records: tuple[ExecutionRecord, ...], now: datetime, settings: Settings
+) -> RenderableType:
     if not records:
         return "no executions yet"
     rows = table("start", "took", "token", "runner", "status", "reason")
@@ -142,9 +144,17 @@ def _execution_table(records: tuple[ExecutionRecord, ...], now: datetime) -> Ren
             str(record.fencing_token or ""),
             literal(record.runner_id),
             f"[{_STATUS_STYLE[record.status]}]{record.status}[/]",
-            literal(record.reason),
+            literal(_silence(record, now, settings) or record.reason),
         )
     return rows
+
+
+def _silence(record: ExecutionRecord, now: datetime, settings: Settings) -> str:
+    """What there is to say of an open run that the gate would give up for dead."""
+    if not record.execution.is_active or now < dead_at(record.last_heartbeat, settings):
+        return ""
+    silent = rounded(now - record.last_heartbeat)
+    return f"silent for {silent}: given up for dead at the next start"
 
 
 def _as_json(storage: Backend, service: str, settings: Settings | None) -> dict[str, object]:
@@ -188,6 +198,7 @@ def _as_json(storage: Backend, service: str, settings: Settings | None) -> dict[
                 "cycle_start": record.cycle_start,
                 "start_time": record.start_time,
                 "end_time": record.end_time,
+                "last_heartbeat": record.last_heartbeat,
                 "status": str(record.status),
                 "reason": record.reason,
             }
