@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from turnwise.atomic_service import AtomicServiceExecutionStatus
+from turnwise.backends import Participant
 from turnwise.backends.sql import SqlBackend
 from turnwise.cli import main
 from turnwise.cli.errors import _OPTION_OF_SETTING
@@ -404,6 +405,36 @@ def test_names_that_a_terminal_cannot_show_are_shown_by_their_numbers(tmp_path: 
         )
         assert (done.returncode, done.stderr) == (0, "")
         assert words in done.stdout
+
+
+def in_a_shell(line: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        ["/bin/sh", "-c", line.replace("turnwise", f"{sys.executable} -m turnwise.cli", 1)],
+        env={name: value for name, value in os.environ.items() if name != "COLUMNS"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("options", ["", "--json"])
+def test_where_stdout_is_full_or_closed_there_is_no_traceback(world: World, options: str) -> None:
+    line = f"turnwise status --backend {world.url} {options}"
+    full = in_a_shell(f"{line} > /dev/full")
+    assert full.returncode == 1
+    assert full.stderr == "turnwise: [Errno 28] No space left on device\n"
+    closed = in_a_shell(f"{line} >&-")
+    assert (closed.returncode, closed.stderr) == (0, "")
+
+
+def test_what_goes_to_a_pipe_is_not_folded_and_watch_comes_block_by_block(world: World) -> None:
+    name = "web-frontend-7d9f8b6c5d-x2k4q-1-abcdef12-" * 5
+    world.backend.heartbeat("svc", Participant(name, "boot"), SETTINGS)
+    seen = in_a_shell(f"turnwise status --watch --backend {world.url} | grep -m 2 {name}")
+    assert seen.returncode == 0
+    assert seen.stdout.count(name) == 2
+    assert seen.stderr == ""
 
 
 def test_status_creates_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

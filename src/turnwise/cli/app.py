@@ -11,6 +11,7 @@ import typer
 from turnwise.backends import MissingExtraError, StorageError
 from turnwise.cli import chart, demo, explain, plan, run, schema, simulate, status
 from turnwise.cli.errors import BadInput
+from turnwise.cli.output import make_room
 
 # typer's own errors, under whichever name its version brings them (ClickException).
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
@@ -20,6 +21,7 @@ _app = typer.Typer(
     help="N runners take turns at one service by the clock: one at a time, no leader.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode="markdown",  # paragraphs, rather than the lines of a docstring
     pretty_exceptions_enable=False,
 )
 
@@ -37,7 +39,11 @@ def _turnwise(
 
 
 # After the first word of the command to run, nothing is turnwise's own option.
-_app.command("run", context_settings={"allow_interspersed_args": False})(run.run)
+_app.command(
+    "run",
+    options_metavar="[OPTIONS] --",
+    context_settings={"allow_interspersed_args": False},
+)(run.run)
 _app.command("plan")(plan.plan)
 _app.command("explain")(explain.explain)
 _app.command("status")(status.status)
@@ -49,11 +55,15 @@ _app.command("simulate")(simulate.simulate)
 
 def run_app(arguments: list[str]) -> int:
     """Run a command; the exit status."""
+    if sys.stdout is None:  # closed by whoever started us
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 (for as long as we run)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A name that the terminal cannot show is shown by its numbers.
         sys.stdout.reconfigure(errors="backslashreplace")
+    make_room()
     try:
         result = _app(args=arguments, prog_name="turnwise", standalone_mode=False)
+        sys.stdout.flush()  # where it is full, that is known here
     except _UsageError as error:
         # Some of typer's hints come on lines of their own.
         message = " ".join(str(error.format_message()).split())  # type: ignore[attr-defined] # ClickException has it
@@ -64,11 +74,18 @@ def run_app(arguments: list[str]) -> int:
         return _complain(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
         return _complain("interrupted", 130)
-    except BrokenPipeError:
-        # Whoever read our output has gone; nothing is left to say, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read our output has gone
+        _say_no_more()
         return 1
+    except OSError as error:
+        _say_no_more()
+        return _complain(str(error), 1)
     return result if isinstance(result, int) else 0
+
+
+def _say_no_more() -> None:
+    """Have what could not be written not tried again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(message: str, status: int) -> int:

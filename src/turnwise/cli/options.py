@@ -101,7 +101,7 @@ Stabilization = Annotated[
         parser=duration,
         metavar=_DURATION,
         show_default="0",
-        help="How long a new runner waits beyond the next cycle.",
+        help="Age below which a runner that has joined starts no turn.",
     ),
 ]
 EverySlot = Annotated[

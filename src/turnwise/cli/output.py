@@ -2,6 +2,7 @@
 
 import codecs
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -13,11 +14,19 @@ from rich.text import Text
 from turnwise.durations import format_duration
 
 console = Console(highlight=False, soft_wrap=False)
+_WIDE = 1000
 
 _SHOWN_UNIT = (
     (timedelta(seconds=10), timedelta(seconds=1)),
     (timedelta(milliseconds=10), timedelta(milliseconds=1)),
 )
+
+
+def make_room() -> None:
+    """Fold nothing that goes to a pipe or a file: who searches it looks for whole names."""
+    if not console.is_terminal:
+        columns = os.environ.get("COLUMNS", "")
+        console.width = int(columns) if columns.isdigit() else _WIDE
 
 
 def table(*columns: str, title: str | None = None) -> Table:

@@ -36,7 +36,7 @@ from turnwise.turn import Turn
 
 def run(
     command: Annotated[
-        list[str], typer.Argument(metavar="-- COMMAND [ARG]...", help="What to run in each turn.")
+        list[str], typer.Argument(metavar="COMMAND", help="What to run in each turn.")
     ],
     *,
     backend: BackendUrl,

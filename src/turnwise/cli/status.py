@@ -1,5 +1,6 @@
 """``turnwise status``: runners, the current slot, and the last executions."""
 
+import sys
 import time
 from datetime import datetime
 from typing import Annotated
@@ -48,6 +49,11 @@ def status(
 
 def _watch(storage: Backend, service: str | None) -> None:
     try:
+        if not console.is_terminal:
+            while True:
+                console.print(_all(storage, service))
+                sys.stdout.flush()
+                time.sleep(_REFRESH_SECONDS)
         with Live(_all(storage, service), console=console, auto_refresh=False) as live:
             while True:
                 time.sleep(_REFRESH_SECONDS)
