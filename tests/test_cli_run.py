@@ -386,8 +386,12 @@ def test_a_command_that_vanishes_after_the_start_is_recorded_as_not_started(
         (["--backend", URL, "--", "./text.db"], "is not executable"),
         (["--backend", URL, "--timeout", "0s", "--", "true"], "--timeout must be positive"),
         (["--backend", URL, "--standbys", "-1", "--", "true"], "--standbys must be 0 or more"),
-        (["--backend", URL, "--service", "", "--", "true"], "--service must have 1 to 255"),
-        (["--backend", URL, "--runner-id", "x" * 256, "--", "true"], "--runner-id must have 1 to"),
+        (["--backend", URL, "--service", "", "--", "true"], "'--service': it must have 1 to 255"),
+        (["--backend", URL, "--service", "a\x1b[31m", "--", "true"], "without control characters"),
+        (["--backend", URL, "--runner-id", "x" * 256, "--", "true"], "'--runner-id': it must have"),
+        (["--backend", URL, "--", "./"], "'./' is a folder"),
+        (["--backend", URL, "--", "./script"], "'./script' needs /no/such/shell, which does not"),
+        (["--backend", URL + "?x=1", "--", "true"], "SQLite knows no 'x' here, only table_prefix"),
         (["--backend", URL], "Missing argument"),
         (["--", "true"], "Missing option '--backend'"),
     ],
@@ -396,12 +400,23 @@ def test_bad_input_is_one_line_with_status_2_before_the_first_turn(
     tmp_path: Path, arguments: list[str], says: str
 ) -> None:
     (tmp_path / "text.db").write_text("this is a text and no database, whatever its name says\n")
+    (tmp_path / "script").write_text("#!/no/such/shell -e\ntrue\n")
+    (tmp_path / "script").chmod(0o755)
     done = turnwise("run", "--service", SERVICE, *arguments, cwd=tmp_path)
     assert done.returncode == 2
+    assert not (tmp_path / "turns.db").exists(), "nothing is made for what cannot begin"
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("turnwise: ")
     assert says in done.stderr
+
+
+def test_a_storage_that_nobody_else_can_see_is_warned_of(tmp_path: Path) -> None:
+    with RunProcess(
+        tmp_path, "alice", *SHORT, "--once", "--backend", "memory:", command=["true"]
+    ) as runner:
+        assert runner.wait() == 0
+    assert "WARNING memory: is this process's own: no other runner takes turns" in runner.log
 
 
 def test_a_terminals_ctrl_c_reaches_the_child_through_turnwise_alone(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from turnwise import (
     Turn,
     TurnFailed,
     TurnLost,
+    open_backend,
 )
 from turnwise import AtomicServiceDecisionReason as Reason
 from turnwise.backends.memory import MemoryBackend
@@ -621,15 +622,34 @@ def test_who_leaves_is_out_of_the_next_cycle_though_it_has_just_been_heard(
     [
         ("", "must have 1 to 255 characters, got 0: ''"),
         ("x" * 256, f"must have 1 to 255 characters, got 256: '{'x' * 40}'$"),
-        ("half \ud800", "must be Unicode text without NUL, got 'half"),
-        ("nul \0", "must be Unicode text without NUL, got 'nul"),
+        ("half \ud800", "must be Unicode text without control characters, got 'half"),
+        ("nul \0", "must be Unicode text without control characters, got 'nul"),
+        ("red \x1b[31m", "must be Unicode text without control characters, got 'red"),
+        ("two\nlines", "must be Unicode text without control characters, got 'two"),
     ],
 )
-def test_a_name_that_no_storage_can_keep_is_refused(name: str, said: str) -> None:
+def test_a_name_that_a_storage_or_a_log_cannot_take_is_refused(name: str, said: str) -> None:
     with pytest.raises(ValueError, match=f"service {said}"):
         Runner(MemoryBackend(), name)
     with pytest.raises(ValueError, match=f"runner_id {said}"):
         Runner(MemoryBackend(), "s", runner_id=name)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda: Runner("sqlite:///x.db", "s"), "backend must be a storage, .* got 'sqlite:///x"),  # type: ignore[arg-type]  # what is tested
+        (lambda: Runner(MemoryBackend(), 5), "service must be text, got 5"),  # type: ignore[arg-type]  # what is tested
+        (lambda: Runner(MemoryBackend(), "s", "f"), "function must be callable .* got 'f'"),  # type: ignore[arg-type]  # what is tested
+        (lambda: Runner(MemoryBackend(), "s", settings="5m"), "settings must be Settings, got"),  # type: ignore[arg-type]  # what is tested
+        (lambda: open_backend(None), "url must be text, .* got None"),  # type: ignore[arg-type]  # what is tested
+    ],
+)
+def test_an_argument_of_another_type_is_refused_by_name(
+    wrong: Callable[[], object], said: str
+) -> None:
+    with pytest.raises(TypeError, match=f"^{said}"):
+        wrong()
 
 
 def test_the_longest_name_is_allowed() -> None:

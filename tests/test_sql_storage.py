@@ -133,7 +133,7 @@ def test_a_database_in_memory_is_fresh_and_shared_by_threads(url: str) -> None:
         ("sqlite:turns.db", "is no URL of a database"),
         ("sqlite://turns.db", "write sqlite:///relative/path.db"),
         ("sqlite://root:secret@host/turns.db", "sqlite:////absolute/path.db"),
-        ("sqlite:///turns.db?mode=ro", "is no URL of an SQLite database"),
+        ("sqlite:///turns.db?mode=ro", "SQLite knows no 'mode' here, only table_prefix"),
         ("sqlite://[/turns.db", "is no URL of a"),
         ("sqlite://host:port/turns.db", "is no URL of a"),
     ],

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from unicodedata import category
 from uuid import uuid4
 
 from turnwise.atomic_service import (
@@ -60,8 +61,14 @@ class TurnTaker:
         monotonic: Callable[[], float],
         sleep: Callable[[float], object],
     ) -> None:
-        self.service = _checked_name("service", service)
-        self.runner_id = _checked_name("runner_id", runner_id)
+        if not hasattr(backend, "look"):
+            raise TypeError(
+                f"backend must be a storage, such as open_backend() gives, got {backend!r}"
+            )
+        if not isinstance(settings, Settings):
+            raise TypeError(f"settings must be Settings, got {settings!r}")
+        self.service = checked_name("service", service)
+        self.runner_id = checked_name("runner_id", runner_id)
         self.settings = settings
         self._who = Participant(runner_id, uuid4().hex, may_run)
         self._backend = backend
@@ -324,13 +331,23 @@ def _refused(claim: AtomicServiceClaim, message: str) -> AtomicServiceClaim:
     return replace(claim, atomic_service_run=None, skip_message=message)
 
 
-def _checked_name(parameter: str, name: str) -> str:
+def checked_name(parameter: str, name: str) -> str:
+    """The name of a service or a runner, if every storage, log and terminal can take it.
+
+    Raises:
+        TypeError: it is no text.
+        ValueError: it is empty, too long, not Unicode, or has control characters.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"{parameter} must be text, got {name!r}")
     if not 1 <= len(name) <= _LONGEST_NAME:
         raise ValueError(
             f"{parameter} must have 1 to {_LONGEST_NAME} characters, got {len(name)}: {name[:40]!r}"
         )
-    if _storable(name) != name:
-        raise ValueError(f"{parameter} must be Unicode text without NUL, got {name!r}")
+    if _storable(name) != name or any(category(character) == "Cc" for character in name):
+        raise ValueError(
+            f"{parameter} must be Unicode text without control characters, got {name!r}"
+        )
     return name
 
 

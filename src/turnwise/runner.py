@@ -76,7 +76,8 @@ class Runner(TurnTaker):
         sleep: waits so many seconds between two tries at a storage that does not answer.
 
     Raises:
-        ValueError: a name is empty, too long, or no text that every storage can keep.
+        TypeError: an argument is of another type than it must be.
+        ValueError: a name is empty, too long, not Unicode, or has control characters.
     """
 
     def __init__(
@@ -92,10 +93,12 @@ class Runner(TurnTaker):
         monotonic: Callable[[], float] = monotonic_seconds,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
+        if function is not None and not callable(function):
+            raise TypeError(f"function must be callable with a Turn, got {function!r}")
         super().__init__(
             backend,
             service,
-            settings=settings or Settings(),
+            settings=Settings() if settings is None else settings,
             runner_id=default_runner_id() if runner_id is None else runner_id,
             may_run=may_run,
             heartbeat_thread=heartbeat_thread,

@@ -239,6 +239,8 @@ def open_backend(url: str, *, create_tables: bool = True) -> Backend:
         MissingExtraError: the backend's extra is not installed.
         StorageError: the storage does not answer, or is none.
     """
+    if not isinstance(url, str):
+        raise TypeError(f"url must be text, such as 'sqlite:///turns.db', got {url!r}")
     check_spelling(url)
     scheme, colon, rest = url.partition(":")
     if scheme == "memory" and rest.strip("/") == "":

@@ -28,7 +28,11 @@ def sqlite_engine(url: sa.URL, shown: str, *, may_create: bool) -> sa.Engine:
         ValueError: it is no URL of an SQLite database.
     """
     path = url.database
-    if url.host or url.query:
+    if url.query:
+        raise ValueError(
+            f"{shown!r}: SQLite knows no {', '.join(map(repr, url.query))} here, only table_prefix"
+        )
+    if url.host:
         raise ValueError(
             f"{shown!r} is no URL of an SQLite database: write "
             "sqlite:///relative/path.db, sqlite:////absolute/path.db, or sqlite:// for memory"

@@ -13,9 +13,7 @@ _OPTION_OF_SETTING = {
     "standbys": "--standbys",
     "longest_run": "--longest-run",
     "clock_skew": "--clock-skew",
-    "runner_id": "--runner-id",
     "interval": "--interval",
-    "service": "--service",
 }
 
 

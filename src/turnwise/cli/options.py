@@ -7,6 +7,7 @@ import typer
 
 from turnwise.cli.errors import settings_as_options
 from turnwise.durations import parse_duration
+from turnwise.rounds import checked_name
 from turnwise.settings import Settings
 
 # What every storage can count, and a decision's float of seconds can tell apart, with room for
@@ -43,12 +44,22 @@ def instant(text: str | datetime) -> datetime:
     return read
 
 
+def name(text: str) -> str:
+    """Read the name of a service or a runner, or say in typer's way that it is none."""
+    try:
+        return checked_name("it", text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
 _DURATION = "DURATION"
 
 BackendUrl = Annotated[
     str, typer.Option("--backend", metavar="URL", help="The storage, such as sqlite:///turns.db.")
 ]
-Service = Annotated[str, typer.Option("--service", metavar="NAME", help="The service's name.")]
+Service = Annotated[
+    str, typer.Option("--service", parser=name, metavar="NAME", help="The service's name.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 At = Annotated[
     datetime | None,

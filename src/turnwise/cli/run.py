@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from datetime import timedelta
+from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
@@ -14,7 +15,7 @@ import typer
 
 from turnwise.backends import open_backend
 from turnwise.cli.child import Child
-from turnwise.cli.errors import BadInput, settings_as_options, storage_as_input
+from turnwise.cli.errors import BadInput, storage_as_input
 from turnwise.cli.options import (
     DEFAULTS,
     BackendUrl,
@@ -28,10 +29,15 @@ from turnwise.cli.options import (
     Stabilization,
     Standbys,
     duration,
+    name,
     settings_from_options,
 )
+from turnwise.cli.storage import is_private
 from turnwise.runner import Runner
 from turnwise.turn import Turn
+
+_log = logging.getLogger("turnwise")
+_LONGEST_FIRST_LINE = 256
 
 
 def run(
@@ -68,7 +74,11 @@ def run(
     runner_id: Annotated[
         str | None,
         typer.Option(
-            "--runner-id", metavar="ID", show_default="unique to the process", help="Who this is."
+            "--runner-id",
+            parser=name,
+            metavar="ID",
+            show_default="unique to the process",
+            help="Who this is.",
         ),
     ] = None,
     once: Annotated[
@@ -98,6 +108,8 @@ def run(
     child = Child(command, service, timeout, grace, settings.heartbeat_timeout)
     with storage_as_input():
         storage = open_backend(backend)
+    if is_private(backend):
+        _log.warning("%s is this process's own: no other runner takes turns with it", backend)
     try:
 
         def take_turn(turn: Turn) -> None:
@@ -107,8 +119,7 @@ def run(
                 if once:
                     runner.request_stop()
 
-        with settings_as_options():
-            runner = Runner(storage, service, take_turn, settings=settings, runner_id=runner_id)
+        runner = Runner(storage, service, take_turn, settings=settings, runner_id=runner_id)
 
         def stop(signum: int, frame: FrameType | None) -> None:
             del frame
@@ -128,12 +139,30 @@ def run(
 
 def _check_command(program: str) -> None:
     """Find a command that cannot be run now, rather than in the first turn."""
-    if shutil.which(program) is not None:
+    found = shutil.which(program)
+    if found is not None:
+        interpreter = _interpreter_of(Path(found))
+        if interpreter and not Path(interpreter).exists():
+            raise BadInput(f"the command {program!r} needs {interpreter}, which does not exist")
         return
-    if os.path.sep in program and os.path.isfile(program):  # noqa: PTH113 (no path to speak of)
+    if os.path.sep not in program:
+        raise BadInput(f"the command {program!r} does not exist on the PATH")
+    if Path(program).is_dir():
+        raise BadInput(f"the command {program!r} is a folder")
+    if Path(program).is_file():
         raise BadInput(f"the command {program!r} is not executable: chmod +x it")
-    where = "" if os.path.sep in program else " on the PATH"
-    raise BadInput(f"the command {program!r} does not exist{where}")
+    raise BadInput(f"the command {program!r} does not exist")
+
+
+def _interpreter_of(file: Path) -> str:
+    """What the first line of a script names after ``#!``; empty where it is no script."""
+    try:
+        with file.open("rb") as script:
+            first_line = script.readline(_LONGEST_FIRST_LINE)
+    except OSError:  # it may be run, and not be read
+        return ""
+    words = first_line.removeprefix(b"#!").split()
+    return os.fsdecode(words[0]) if words and first_line.startswith(b"#!") else ""
 
 
 def _log_to_stderr() -> None:

@@ -10,6 +10,11 @@ from turnwise.settings import Settings
 UNKNOWN_SETTINGS = "its settings cannot be read: another version of turnwise wrote them"
 
 
+def is_private(url: str) -> bool:
+    """Whether a storage is in the memory of the process that opens it."""
+    return url.startswith("memory:") or url in ("sqlite://", "sqlite:///", "sqlite:///:memory:")
+
+
 @contextmanager
 def open_existing(url: str) -> Iterator[Backend]:
     """Open a storage without creating anything in it.
