@@ -217,7 +217,7 @@ def test_a_bug_in_a_round_is_logged_with_its_traceback_and_the_loop_goes_on(
     assert alone.history()[-1].status is COMPLETED
 
 
-def test_a_round_without_a_turn_says_why_and_softly_where_that_is_everyday(
+def test_a_round_without_a_turn_says_why_once_and_softly_where_that_is_everyday(
     alone: Alone, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -227,14 +227,25 @@ def test_a_round_without_a_turn_says_why_and_softly_where_that_is_everyday(
     same_name.add("a")
     other = same_name.members["a"].runner
     other.step()
+    other._pace.round_at(None)
+    other.step()
     alone.runner.finish(turn)
+    other._pace.round_at(None)
+    other.step()
+    alone.clock.advance(45 * SECOND)
     other._pace.round_at(None)
     other.step()
     run_id = turn.run.atomic_service_id.atomic_service_run_id
     said = [(record.levelno, record.message) for record in caplog.records]
     assert [entry for entry in said if "no turn" in entry[1]] == [
-        (logging.INFO, f"runner a: no turn: assigned prior_running:{run_id}"),
-        (logging.DEBUG, "runner a: no turn: assigned cycle_served"),
+        (logging.INFO, f"runner a: no turn: prior_running:{run_id}"),
+        (logging.DEBUG, f"runner a: no turn: prior_running:{run_id}"),
+        (logging.DEBUG, "runner a: no turn: cycle_served"),
+        (
+            logging.INFO,
+            "runner a: no turn: late_start 75.00% of the slot is gone, and a start is allowed "
+            "within the first 50.00%",
+        ),
     ]
 
 

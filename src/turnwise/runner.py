@@ -32,7 +32,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
-from turnwise.atomic_service import AtomicServiceExecutionStatus
+from turnwise.atomic_service import AtomicServiceDecisionReason, AtomicServiceExecutionStatus
 from turnwise.backends import CYCLE_SERVED, Backend, StorageError
 from turnwise.durations import format_duration
 from turnwise.own_process import OwnProcess
@@ -109,6 +109,7 @@ class Runner(TurnTaker):
         self._function = function
         # A SimpleQueue, because its put() is safe in a signal handler that interrupts its get().
         self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._last_refusal: str | None = None
         self._loop_thread: int | None = None
         self._loop_ended = threading.Event()
         self._loop_ended.set()
@@ -258,14 +259,13 @@ class Runner(TurnTaker):
         if isinstance(outcome, Turn):
             self._serve(outcome)
             return
-        level = logging.DEBUG if outcome.skip_message in _EVERYDAY else logging.INFO
-        _log.log(
-            level,
-            "runner %s: no turn: %s %s",
-            self.runner_id,
-            outcome.reason,
-            outcome.skip_message,
-        )
+        gate = outcome.reason is AtomicServiceDecisionReason.ASSIGNED
+        why = outcome.skip_message if gate else f"{outcome.reason} {outcome.skip_message}".rstrip()
+        # The gate is asked often while a run is in the way; that it was is worth saying once.
+        everyday = outcome.skip_message in (*_EVERYDAY, self._last_refusal)
+        self._last_refusal = outcome.skip_message if gate else None
+        level = logging.DEBUG if everyday else logging.INFO
+        _log.log(level, "runner %s: no turn: %s", self.runner_id, why)
 
     def _serve(self, turn: Turn) -> None:
         run_id = turn.run.atomic_service_id.atomic_service_run_id

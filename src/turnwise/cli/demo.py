@@ -51,8 +51,9 @@ def demo() -> int:
     try:
         with _runner_processes(url, folder) as processes:
             _Show(storage, processes).watch()
-        return _summarise(storage.executions(_SERVICE), folder)
+        return _summarise(storage.executions(_SERVICE))
     finally:
+        console.print(literal(f"database and logs:      {folder}"), soft_wrap=True)
         storage.close()
 
 
@@ -146,7 +147,7 @@ def _say(record: ExecutionRecord, when: str, what: str) -> None:
     console.print(literal(f"{when}  {record.runner_id}  {what}"), style=style)
 
 
-def _summarise(records: tuple[ExecutionRecord, ...], folder: Path) -> int:
+def _summarise(records: tuple[ExecutionRecord, ...]) -> int:
     runs = [record for record in records if record.status is not _BLOCKED]
     served = [record for record in runs if record.status is _COMPLETED]
     overlaps = count_overlaps(runs)
@@ -157,7 +158,6 @@ def _summarise(records: tuple[ExecutionRecord, ...], folder: Path) -> int:
         f"longest gap:            {rounded(max(gaps)) if gaps else 'none'} from start to start\n"
         f"overlapping executions: {overlaps}"
     )
-    console.print(literal(f"database and logs:      {folder}"), soft_wrap=True)
     if not served:
         console.print("no turn was served: the logs say why", style="bold red")
     return 1 if overlaps or not served else 0
