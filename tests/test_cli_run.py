@@ -14,11 +14,11 @@ import pytest
 
 from processes import PATIENCE_SECONDS, SERVICE, History, RunProcess, eventually, is_alive, turnwise
 from turnwise.cli.child import Child
-from turnwise.turn import TurnFailed
+from turnwise.turn import TurnFailed, TurnLost
 from virtual import Alone
 
 URL = "sqlite:///turns.db"
-SHORT = ("--interval", "1s", "--heartbeat-timeout", "400ms", "--grace", "500ms")
+SHORT = ("--interval", "1s", "--heartbeat-timeout", "500ms", "--grace", "500ms")
 
 
 def python(code: str) -> list[str]:
@@ -274,12 +274,17 @@ def test_a_turn_that_was_lost_while_turnwise_was_stopped_ends_its_child(tmp_path
         assert history.await_ended(lost.run_id) == closed, "the late end is not recorded"
 
 
+def in_file(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
 UNWILLING = """
-import pathlib, signal, time
+import os, pathlib, signal, time
 def ask(signum, frame):
     pathlib.Path("asked").touch()
 signal.signal(signal.SIGTERM, ask)
 with open("lives", "w", buffering=1) as lives:
+    pathlib.Path("pid").write_text(str(os.getpid()))
     while True:
         print(time.time(), file=lives)
         time.sleep(0.005)
@@ -289,24 +294,82 @@ with open("lives", "w", buffering=1) as lives:
 def test_a_child_whose_heartbeats_do_not_arrive_is_gone_before_a_successor_may_start(
     tmp_path: Path,
 ) -> None:
-    timeout = timedelta(seconds=3)
-    options = ("--interval", "6s", "--heartbeat-timeout", "3s", "--once")
+    timeout = timedelta(seconds=4)
+    options = ("--interval", "8s", "--heartbeat-timeout", "4s", "--once")
     with (
         RunProcess(tmp_path, "alice", *options, command=python(UNWILLING)) as alice,
         History(tmp_path) as history,
     ):
-        eventually((tmp_path / "lives").exists, "the child runs")
+        pid = int(eventually(lambda: in_file(tmp_path / "pid"), "the child runs"))
         with contextlib.closing(sqlite3.connect(tmp_path / "turns.db")) as locker:
             locker.execute("BEGIN IMMEDIATE")
-            alice.logs("no heartbeat was confirmed for 2.")
-            alice.logs("turn_lost")
-            eventually((tmp_path / "asked").exists, "the child is asked to end")
             kept = history.await_running()
+            eventually(lambda: not is_alive(pid), "the child is gone")
             locker.rollback()
         assert alice.wait() == 128 + signal.SIGKILL
         assert history.await_ended(kept.run_id).reason == "turn_lost"
+    assert (tmp_path / "asked").exists(), "it was asked to end before"
     last = (tmp_path / "lives").read_text().splitlines()[-1]
     assert datetime.fromtimestamp(float(last), UTC) < kept.last_heartbeat + timeout
+
+
+UNMOVED = ["sh", "-c", "trap '' TERM; touch ready; sleep 1"]
+
+
+def unmoved(heartbeat_timeout: timedelta = timedelta(seconds=1)) -> Child:
+    """A child that does not mind SIGTERM, and has half a minute to end in."""
+    return Child(UNMOVED, SERVICE, None, timedelta(seconds=30), heartbeat_timeout)
+
+
+def test_a_silence_that_has_ended_takes_nothing_of_the_time_that_a_signal_gives(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    turn, child, silences = Alone().turn(), unmoved(), [0.0, 0.0, 0.8, 0.85]
+
+    def silence() -> float:
+        if Path("ready").exists():
+            child.pass_on(signal.SIGTERM)
+            return silences.pop() if silences else 0.0
+        return 0.0
+
+    monkeypatch.setattr(turn, "silence", silence)
+    child(turn)
+    assert child.last_status == 0
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_child_of_a_lost_turn_has_a_quarter_of_the_heartbeat_timeout_whoever_asked_it(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    asked: bool,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    turn, child = Alone().turn(), unmoved()
+
+    def check() -> None:
+        if Path("ready").exists():
+            if asked:
+                child.pass_on(signal.SIGTERM)
+            raise TurnLost("the storage has closed this run")
+
+    monkeypatch.setattr(turn, "check", check)
+    with pytest.raises(TurnFailed, match="turn_lost"):
+        child(turn)
+    assert child.last_status == 128 + signal.SIGKILL, "it was not waited for"
+    assert "the storage has closed this run: another may start" in caplog.text
+
+
+def test_a_child_that_is_found_to_be_late_has_a_quarter_of_the_heartbeat_timeout(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As after a suspension of turnwise itself: nobody could ask the child in time."""
+    monkeypatch.chdir(tmp_path)
+    turn = Alone().turn()
+    monkeypatch.setattr(turn, "silence", lambda: 99.0 if Path("ready").exists() else 0.0)
+    with pytest.raises(TurnFailed, match="turn_lost"):
+        unmoved()(turn)
 
 
 def test_it_says_at_start_when_its_first_turn_can_be(tmp_path: Path) -> None:
@@ -390,7 +453,8 @@ def test_a_command_that_vanishes_after_the_start_is_recorded_as_not_started(
         (["--backend", URL, "--service", "a\x1b[31m", "--", "true"], "without control characters"),
         (["--backend", URL, "--runner-id", "x" * 256, "--", "true"], "'--runner-id': it must have"),
         (["--backend", URL, "--", "./"], "'./' is a folder"),
-        (["--backend", URL, "--", "./script"], "'./script' needs /no/such/shell, which does not"),
+        (["--backend", URL, "--", "./script"], "'./script' needs '/no/such/shell', which cannot"),
+        (["--backend", URL, "--", "./crlf"], r"'./crlf' needs '/bin/sh\r', which cannot be run"),
         (["--backend", URL + "?x=1", "--", "true"], "SQLite knows no 'x' here, only table_prefix"),
         (["--backend", URL], "Missing argument"),
         (["--", "true"], "Missing option '--backend'"),
@@ -401,7 +465,9 @@ def test_bad_input_is_one_line_with_status_2_before_the_first_turn(
 ) -> None:
     (tmp_path / "text.db").write_text("this is a text and no database, whatever its name says\n")
     (tmp_path / "script").write_text("#!/no/such/shell -e\ntrue\n")
-    (tmp_path / "script").chmod(0o755)
+    (tmp_path / "crlf").write_bytes(b"#!/bin/sh\r\ntrue\r\n")
+    for script in ("script", "crlf"):
+        (tmp_path / script).chmod(0o755)
     done = turnwise("run", "--service", SERVICE, *arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert not (tmp_path / "turns.db").exists(), "nothing is made for what cannot begin"

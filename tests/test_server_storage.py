@@ -293,9 +293,14 @@ def test_what_a_driver_lacks_to_connect_is_a_storage_error_in_one_line(
         open_backend("mysql://u:sesame@127.0.0.1:1/db")
 
 
-def test_of_several_hosts_the_first_that_answers_is_taken() -> None:
+@pytest.mark.parametrize("in_one", [True, False])
+def test_of_several_hosts_the_first_that_answers_is_taken(in_one: bool) -> None:
     url = sa.make_url(servers.postgres().url)
-    hosts = url.update_query_dict({"host": ("127.0.0.1:1", str(url.query["host"]))})
+    folder = str(url.query["host"])
+    if in_one:  # libpq's way
+        hosts = url.update_query_dict({"host": f"127.0.0.1,{folder}", "port": "1,5432"})
+    else:
+        hosts = url.update_query_dict({"host": ("127.0.0.1:1", folder)})
     with closing(SqlBackend(hosts.render_as_string(hide_password=False))) as backend:
         assert backend.peek("s", SETTINGS).size == 0
 

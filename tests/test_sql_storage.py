@@ -298,14 +298,21 @@ def test_a_file_that_was_deleted_is_gone_for_those_who_have_it_open(path: Path) 
 def test_whoever_has_a_deleted_file_open_goes_on_in_its_successor(path: Path) -> None:
     with desk_on(path) as desk:
         desk.admit("a", run_id="forgotten")
-        for file in path.parent.glob(f"{path.name}*"):
-            file.unlink()
+        assert isinstance(desk.backend, SqlBackend)
+        with desk.backend._database.connection(atomic=False):
+            for file in path.parent.glob(f"{path.name}*"):
+                file.unlink()
+            path.touch()
+            # One process has no two of them open: what it has locked in them is one for both.
+            assert "the file was deleted, or replaced by another" in refusal(f"sqlite:///{path}")
         with desk_on(path) as other:
             assert other.admit("b", run_id="open")[1].fencing_token == 1
             assert desk.admit("a")[1].refusal == "prior_running:open"
             assert not desk.beat("a", run_id="forgotten")
         path.rename(path.with_suffix(".away"))
-        path.touch()  # somebody else's
+        path.touch()  # somebody else's, and the log beside it is not its own
+        for log in ("-wal", "-shm"):
+            path.with_name(path.name + log).unlink(missing_ok=True)
         with pytest.raises(StorageError, match="no such table"):
             desk.executions()
 

@@ -59,6 +59,8 @@ def test_a_url_with_what_cannot_be_printed_is_refused(
         ("mysql://root:sesame@host/db?hello=1", "'hello'"),
         ("mysql://root:%D9%A3sesame@host/db", "its driver cannot encode it"),
         ("mysql://root:sesame@host/db?connect_timeout=soon", "'soon'"),
+        ("mysql://root:sesame@host/db?ssl=true", "ssl"),
+        ("postgresql://root:sesame@/db?host=a&host=b:2&port=3", "multihost"),
     ],
 )
 @either_way
@@ -68,8 +70,14 @@ def test_what_a_driver_cannot_take_is_a_value_error_that_says_of_which_url(
     with pytest.raises(ValueError, match=said) as caught:
         opened(url)
     assert type(caught.value) is ValueError
-    assert str(caught.value).startswith("'mysql://root:***@host/db")
+    assert str(caught.value).startswith(f"'{without_password(url)}'")
     assert caught.value.__suppress_context__
+
+
+@either_way
+def test_a_parameter_that_stands_twice_is_refused(opened: Callable[[str], Backend]) -> None:
+    with pytest.raises(ValueError, match="charset stands in it 2 times"):
+        opened("mysql://root:sesame@host/db?charset=latin1&charset=utf8mb4")
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ HAD_ITS_TURN = "this runner has had its turn in this slot"
 _COMPLETED = AtomicServiceExecutionStatus.COMPLETED
 _ABANDONED = AtomicServiceExecutionStatus.ABANDONED
 _TRIES_IN_A_SLOT = 10
+_CONTROLS = ("Cc", "Zl", "Zp")  # Unicode's: control characters, and what else ends a line
 _LONGEST_NAME = 255
 _LONGEST_REASON = 1000
 
@@ -318,7 +319,8 @@ class TurnTaker:
         # A run that overruns by little shall cost the next slot little, however short that is.
         slot = (claim.slot_end or look.cycle.end) - (claim.slot_start or look.cycle.start)
         window = slot * self.settings.max_start_slot_fraction
-        wait = min(self.settings.heartbeat_interval, window / _TRIES_IN_A_SLOT)
+        wait = max(window / _TRIES_IN_A_SLOT, self.settings.min_run_margin)
+        wait = min(wait, self.settings.heartbeat_interval)
         return min(admission.retry_at, admission.now + wait, look.cycle.end)
 
     def _end_keeper(self) -> None:
@@ -344,7 +346,7 @@ def checked_name(parameter: str, name: str) -> str:
         raise ValueError(
             f"{parameter} must have 1 to {_LONGEST_NAME} characters, got {len(name)}: {name[:40]!r}"
         )
-    if _storable(name) != name or any(category(character) == "Cc" for character in name):
+    if _storable(name) != name or any(category(character) in _CONTROLS for character in name):
         raise ValueError(
             f"{parameter} must be Unicode text without control characters, got {name!r}"
         )

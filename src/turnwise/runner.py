@@ -28,7 +28,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Self
 
@@ -109,7 +109,7 @@ class Runner(TurnTaker):
         self._function = function
         # A SimpleQueue, because its put() is safe in a signal handler that interrupts its get().
         self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._last_refusal: str | None = None
+        self._last_refusal: tuple[str, datetime | None] = ("", None)
         self._loop_thread: int | None = None
         self._loop_ended = threading.Event()
         self._loop_ended.set()
@@ -261,9 +261,9 @@ class Runner(TurnTaker):
             return
         gate = outcome.reason is AtomicServiceDecisionReason.ASSIGNED
         why = outcome.skip_message if gate else f"{outcome.reason} {outcome.skip_message}".rstrip()
-        # The gate is asked often while a run is in the way; that it was is worth saying once.
-        everyday = outcome.skip_message in (*_EVERYDAY, self._last_refusal)
-        self._last_refusal = outcome.skip_message if gate else None
+        # The gate is asked often while a run is in the way: worth saying once in a slot.
+        again, self._last_refusal = self._last_refusal, (why, outcome.slot_start)
+        everyday = outcome.skip_message in _EVERYDAY or again == self._last_refusal
         level = logging.DEBUG if everyday else logging.INFO
         _log.log(level, "runner %s: no turn: %s", self.runner_id, why)
 

@@ -32,6 +32,7 @@ _DRIVERS = {
     "mariadb+pymysql": "mysql",
 }
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
+_MAY_STAND_TWICE = ("host", "port")  # of several servers
 _TRIES_TO_CREATE = 20
 _BETWEEN_TRIES_SECONDS = 0.05
 _CLOCKS: dict[str, Callable[[], Clock]] = {"postgresql": PostgresClock, "mysql": MySqlClock}
@@ -253,6 +254,9 @@ def _read_url(url: str) -> tuple[sa.URL, Tables]:
             f"{without_password(url)!r}: no driver {parsed.drivername!r}; known are "
             f"{', '.join(_DRIVERS)}"
         )
+    for name, value in parsed.query.items():
+        if isinstance(value, tuple) and name not in _MAY_STAND_TWICE:
+            raise ValueError(f"{without_password(url)!r}: {name} stands in it {len(value)} times")
     prefix, schema = (
         _identifier(url, name, parsed.query.get(name)) for name in ("table_prefix", "schema")
     )
@@ -277,7 +281,7 @@ def _engine(kind: str, parsed: sa.URL, url: str, *, may_create: bool) -> sa.Engi
         return sqlite_engine(parsed, shown, may_create=may_create)
     try:
         return postgres_engine(parsed) if kind == "postgresql" else mysql_engine(parsed)
-    except ValueError as error:  # an option that should be a number, say
+    except (ArgumentError, ValueError) as error:  # an option that should be a number, say
         raise ValueError(f"{shown!r} is no URL of a database: {error}") from None
 
 

@@ -62,13 +62,11 @@ def postgres_engine(url: sa.URL) -> sa.Engine:
         ) -> _T:
             return super().wait(_impatient(gen, self), min(interval, _POLL_SECONDS), **timeout)
 
-    # SQLAlchemy's own reading of the URL: several hosts come as libpq takes them.
-    psycopg_url = url.set(drivername="postgresql+psycopg")
-    _, given = psycopg_url.get_dialect()().create_connect_args(psycopg_url)
+    given = _arguments_of_libpq(url)
 
     def connect() -> "psycopg.Connection[tuple[object, ...]]":
         return ImpatientConnection.connect(
-            **{**_POSTGRES_DEFAULTS, **given},
+            psycopg.conninfo.make_conninfo(**{**_POSTGRES_DEFAULTS, **given}),
             autocommit=True,
             prepare_threshold=None,  # a prepared statement belongs to a session
         )
@@ -79,6 +77,23 @@ def postgres_engine(url: sa.URL) -> sa.Engine:
         use_native_hstore=False,
         **_of_every_server(),
     )
+
+
+def _arguments_of_libpq(url: sa.URL) -> dict[str, str]:
+    if isinstance(url.query.get("host"), tuple):
+        # Several hosts, each with its port, in SQLAlchemy's way: it says how libpq takes them.
+        url = url.set(drivername="postgresql+psycopg")
+        _, arguments = url.get_dialect()().create_connect_args(url)
+    else:
+        named = {
+            "host": url.host,
+            "port": url.port,
+            "dbname": url.database,
+            "user": url.username,
+            "password": url.password,
+        }
+        arguments = {name: value for name, value in named.items() if value} | dict(url.query)
+    return {name: str(value) for name, value in arguments.items()}
 
 
 def _impatient(

@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import closing
 from urllib.parse import quote
@@ -11,10 +12,11 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DisconnectionError
-from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+from sqlalchemy.pool import QueuePool
 
 BUSY_TIMEOUT_SECONDS = 5.0
 _POLL_SECONDS = 0.001
+_REPLACED = "the file was deleted, or replaced by another, while it was open"
 WRITES = "turnwise_writes"
 """The execution option of a connection that says whether its transaction writes."""
 DURABLE = "turnwise_durable"
@@ -44,7 +46,7 @@ def sqlite_engine(url: sa.URL, shown: str, *, may_create: bool) -> sa.Engine:
         # Once: each connection of the pool opens the same file, whatever the folder is by then.
         file = _File(os.path.abspath(str(path)), may_create=may_create)  # noqa: PTH100 (no links followed)
         engine = _engine(file.connect, pool_size=5, max_overflow=10)
-        event.listen(engine, "connect", file.note)
+        file.let_go = weakref.WeakMethod(engine.pool.dispose)
         event.listen(engine, "checkout", file.check)
     event.listen(engine, "begin", _begin)
     return engine
@@ -54,13 +56,25 @@ def _engine(connect: Callable[[], sqlite3.Connection], **pool: int) -> sa.Engine
     return sa.create_engine("sqlite://", creator=connect, poolclass=QueuePool, **pool)
 
 
-def _open(uri: str) -> sqlite3.Connection:
+class _Connection(sqlite3.Connection):
+    """A connection of this process, which remembers what it has open for as long as it has."""
+
+    file: "_File | None" = None
+    identity: tuple[int, int] | None = None
+
+    def close(self) -> None:
+        super().close()
+        self.file = None
+
+
+def _open(uri: str) -> _Connection:
     return sqlite3.connect(
         uri,
         uri=True,
         timeout=BUSY_TIMEOUT_SECONDS,
         isolation_level=None,  # transactions begin as _begin says
         check_same_thread=False,
+        factory=_Connection,
     )
 
 
@@ -71,13 +85,22 @@ class _File:
     that has the old file open and one that has opened its successor, would not see each other.
     """
 
+    let_go: "weakref.WeakMethod[Callable[[], None]]"
+    """Closes the connections that nobody uses just now."""
+
     def __init__(self, path: str, *, may_create: bool) -> None:
         self._path, self._may_create = path, may_create
 
     def connect(self) -> sqlite3.Connection:
+        identity = self._identity()
+        self._require_no_other(identity)
         # By a URI rather than by name, so that a missing file is created only where wanted.
         connection = _open(f"file:{quote(self._path)}?mode={'rwc' if self._may_create else 'rw'}")
+        connection.file, connection.identity = self, self._identity()
+        _connections[id(connection)] = connection
         try:
+            if identity not in (None, connection.identity):
+                raise sqlite3.OperationalError(_REPLACED)
             if self._may_create:
                 _enter_wal_mode(connection)
         except sqlite3.Error:
@@ -87,15 +110,34 @@ class _File:
         self._may_create = False
         return connection
 
-    def note(self, _: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
-        entry.info["file"] = self._identity()
+    def check(self, connection: DBAPIConnection, *_: object) -> None:
+        """Refuse a connection to another file than that of the path; the pool closes it then."""
+        assert isinstance(connection, _Connection)  # noqa: S101 (for the type checker)
+        if connection.identity != self._identity():
+            raise DisconnectionError(_REPLACED)
 
-    def check(self, _: DBAPIConnection, entry: ConnectionPoolEntry, __: object) -> None:
-        # Then the pool opens what there is now.
-        if entry.info["file"] != self._identity():
-            raise DisconnectionError(
-                "the file was deleted, or replaced by another, while it was open"
-            )
+    def _require_no_other(self, identity: tuple[int, int] | None) -> None:
+        """Open no successor while this process has the old file open.
+
+        The two may share a log, and to close the one would take the other's locks on it.
+        """
+        for last_try in (False, True):
+            # valuerefs() is a list, whatever other threads do meanwhile.
+            live = [connection for found in _connections.valuerefs() if (connection := found())]
+            others = [
+                connection.file
+                for connection in live
+                if connection.file is not None
+                and connection.file._path == self._path  # noqa: SLF001 (another of its kind)
+                and connection.identity != identity
+            ]
+            del live
+            if others and last_try:
+                raise sqlite3.OperationalError(_REPLACED)
+            for other in others:
+                close_idle = other.let_go()
+                if close_idle is not None:
+                    close_idle()
 
     def _identity(self) -> tuple[int, int] | None:
         try:
@@ -103,6 +145,10 @@ class _File:
         except OSError:
             return None
         return found.st_dev, found.st_ino
+
+
+_connections: "weakref.WeakValueDictionary[int, _Connection]" = weakref.WeakValueDictionary()
+"""All that this process has to files: a file's locks are the process's, not a connection's."""
 
 
 def write_ahead(engine: sa.Engine) -> None:

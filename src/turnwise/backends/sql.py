@@ -90,7 +90,10 @@ class SqlBackend:
     ) -> None:
         try:
             self._database = Database(url, may_create=create_tables, clock=clock)
-        except TypeError as error:  # a driver's, for what it does not know in a query
+        except (
+            AttributeError,
+            TypeError,
+        ) as error:  # a driver's, for what it cannot take in a query
             raise ValueError(
                 f"{without_password(url)!r} is no URL of a database: {error}"
             ) from None

@@ -74,18 +74,19 @@ def run_app(arguments: list[str]) -> int:
         return _complain(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
         return _complain("interrupted", 130)
-    except BrokenPipeError:  # whoever read our output has gone
-        _say_no_more()
-        return 1
     except OSError as error:
-        _say_no_more()
-        return _complain(str(error), 1)
+        _forget_what_cannot_be_written()
+        # Where the pipe is broken, whoever read our output has gone.
+        return 1 if isinstance(error, BrokenPipeError) else _complain(str(error), 1)
     return result if isinstance(result, int) else 0
 
 
-def _say_no_more() -> None:
-    """Have what could not be written not tried again at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _forget_what_cannot_be_written() -> None:
+    """Or it would be tried again at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(message: str, status: int) -> int:

@@ -21,8 +21,12 @@ from turnwise.turn import NOT_STARTED, Turn, TurnFailed, TurnLost
 
 _log = logging.getLogger("turnwise")
 _POLL_SECONDS = 0.1
-_NOTICE = 1 / 4  # of the heartbeat timeout is what a child has to end in at most, if none arrive
-_TO_DIE = 1 / 10  # of that time is for the death of one that has not ended
+_TURN_LOST = "turn_lost"
+# Of the heartbeat timeout, where heartbeats do not arrive: what a child has to end in at most, and
+# what is kept for the death of one that has not ended.
+_NOTICE = 1 / 4
+_TO_DIE = 1 / 20
+_POLLS_IN_NOTICE = 4
 # It is told the group, and shows it among the processes; then that all is well, or it kills.
 _GUARD = 'read -r group && exec /bin/sh -c "$1" turnwise-guard "$group"'
 _KILL = 'read -r _ || kill -s KILL -- "-$1"'
@@ -37,7 +41,8 @@ class Child:
         timeout: how long a child may run; None for as long as it likes.
         grace: how long a child may take to end after a signal, before it is killed.
         heartbeat_timeout: the service's. Where no heartbeat is confirmed for that long, the child
-            is gone: asked to end ``grace`` before, or a fourth of this where that is shorter.
+            is gone. It is asked to end before that, and has ``grace`` for it, or a quarter of
+            this where that is shorter; as long as from when the turn is known to be lost.
     """
 
     def __init__(
@@ -121,54 +126,72 @@ class Child:
     def _wait(self, process: subprocess.Popen[bytes], turn: Turn) -> str | None:
         """Wait for the child's end; why we ended it, where we did for a reason of ours."""
         cause: str | None = None
-        times_out_at = None
+        times_out_at = math.inf
         if self._timeout is not None:
             times_out_at = time.monotonic() + self._timeout.total_seconds()
+        successor = _Successor(turn, self._heartbeat_timeout, self._notice)
         if self._signal is not None:  # it came while the child was being started
             self._end(process, self._signal)
         while process.poll() is None or (self._kill_at is not None and _is_alive(process.pid)):
-            if cause is None and self._kill_at is None:
-                cause = self._reason_to_end(turn, times_out_at)
-                if cause is not None:
-                    _log.warning("ending the child: %s", cause)
-                    self._end(process, signal.SIGTERM)
-            left = self._seconds_to_kill(turn)
+            now = time.monotonic()
+            gone_by = successor.child_must_be_gone_by(now)
+            if self._kill_at is None and (now >= times_out_at or gone_by < math.inf):
+                cause = "timeout" if now >= times_out_at else _TURN_LOST
+                _log.warning("ending the child: %s", cause)
+                self._end(process, signal.SIGTERM)
+            left = min(math.inf if self._kill_at is None else self._kill_at, gone_by) - now
             if left <= 0:
+                # Whoever had asked it to end by a signal would have given it longer.
+                cause = cause or (_TURN_LOST if gone_by <= now else None)
                 _signal_group(process.pid, signal.SIGKILL)
                 process.wait()
                 break
-            _wait_for(process, min(left, _POLL_SECONDS))
+            _wait_for(process, min(left, self._notice / _POLLS_IN_NOTICE, _POLL_SECONDS))
         self._kill_at = None
         return cause
-
-    def _seconds_to_kill(self, turn: Turn) -> float:
-        """What is left to a child that was asked to end; endless where none was."""
-        if self._kill_at is None:
-            return math.inf
-        now = time.monotonic()
-        alone = self._heartbeat_timeout - turn.silence()  # until a successor may start
-        if 0 < alone <= self._notice:
-            self._kill_at = min(self._kill_at, now + alone - self._notice * _TO_DIE)
-        return self._kill_at - now
-
-    def _reason_to_end(self, turn: Turn, times_out_at: float | None) -> str | None:
-        if times_out_at is not None and time.monotonic() >= times_out_at:
-            return "timeout"
-        try:
-            turn.check()
-        except TurnLost as lost:
-            _log.error("%s", lost)
-            return "turn_lost"
-        silence = turn.silence()
-        if silence >= self._heartbeat_timeout - self._notice:
-            _log.error("no heartbeat was confirmed for %.1f s: another may start soon", silence)
-            return "turn_lost"
-        return None
 
     def _end(self, process: subprocess.Popen[bytes], signum: int) -> None:
         if self._kill_at is None:
             self._kill_at = time.monotonic() + self._grace
         _signal_group(process.pid, signum)
+
+
+class _Successor:
+    """When another runner may start: until then a child must be gone.
+
+    Args:
+        turn: the child's.
+        heartbeat_timeout: seconds without a heartbeat after which another may start.
+        notice: seconds that the child has to end in.
+    """
+
+    def __init__(self, turn: Turn, heartbeat_timeout: float, notice: float) -> None:
+        self._turn, self._notice = turn, notice
+        self._most_silence = heartbeat_timeout * (1 - _TO_DIE)
+        self._gone_by = math.inf
+
+    def child_must_be_gone_by(self, now: float) -> float:
+        """By which instant, on the clock that ``now`` is of; infinite while it is far."""
+        silence = self._turn.silence()
+        left = self._most_silence - silence
+        danger = self._loss()
+        if not danger and left > self._notice:
+            self._gone_by = math.inf
+            return math.inf
+        if self._gone_by == math.inf:
+            danger = danger or f"no heartbeat was confirmed for {silence:.1f} s"
+            _log.error("%s: another may start, and so the child must end", danger)
+            self._gone_by = now + self._notice
+        if 0 < left <= self._notice:
+            self._gone_by = now + left
+        return self._gone_by
+
+    def _loss(self) -> str:
+        try:
+            self._turn.check()
+        except TurnLost as lost:
+            return str(lost)
+        return ""
 
 
 class _Guard:

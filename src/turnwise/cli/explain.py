@@ -75,7 +75,7 @@ def explain(
         console.print()
         console.print(literal(f"runner {answer.claim.runner_id}: {answer.claim.reason}"))
         for line in _in_words(answer):
-            console.print(Padding(literal(line), (0, 0, 0, 2)))
+            console.print(Padding(literal(line), (0, 0, 0, 2), expand=False))
     others = len(records) - len(answers)
     if runner is None and others:
         console.print(f"\nwithout a slot in this cycle: {others}; --runner ID says why")

@@ -26,7 +26,7 @@ def make_room() -> None:
     """Fold nothing that goes to a pipe or a file: who searches it looks for whole names."""
     if not console.is_terminal:
         columns = os.environ.get("COLUMNS", "")
-        console.width = int(columns) if columns.isdigit() else _WIDE
+        console.width = (int(columns) if columns.isdigit() else 0) or _WIDE
 
 
 def table(*columns: str, title: str | None = None) -> Table:

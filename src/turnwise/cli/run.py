@@ -142,8 +142,8 @@ def _check_command(program: str) -> None:
     found = shutil.which(program)
     if found is not None:
         interpreter = _interpreter_of(Path(found))
-        if interpreter and not Path(interpreter).exists():
-            raise BadInput(f"the command {program!r} needs {interpreter}, which does not exist")
+        if interpreter and shutil.which(interpreter) is None:
+            raise BadInput(f"the command {program!r} needs {interpreter!r}, which cannot be run")
         return
     if os.path.sep not in program:
         raise BadInput(f"the command {program!r} does not exist on the PATH")
@@ -161,8 +161,10 @@ def _interpreter_of(file: Path) -> str:
             first_line = script.readline(_LONGEST_FIRST_LINE)
     except OSError:  # it may be run, and not be read
         return ""
-    words = first_line.removeprefix(b"#!").split()
-    return os.fsdecode(words[0]) if words and first_line.startswith(b"#!") else ""
+    if not first_line.startswith(b"#!"):
+        return ""
+    # As the system takes it, to which a carriage return is a part of the name.
+    return os.fsdecode(first_line[2:].strip(b" \t\n").replace(b"\t", b" ").partition(b" ")[0])
 
 
 def _log_to_stderr() -> None:

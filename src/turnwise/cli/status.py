@@ -1,6 +1,5 @@
 """``turnwise status``: runners, the current slot, and the last executions."""
 
-import sys
 import time
 from datetime import datetime
 from typing import Annotated
@@ -52,7 +51,6 @@ def _watch(storage: Backend, service: str | None) -> None:
         if not console.is_terminal:
             while True:
                 console.print(_all(storage, service))
-                sys.stdout.flush()
                 time.sleep(_REFRESH_SECONDS)
         with Live(_all(storage, service), console=console, auto_refresh=False) as live:
             while True:

@@ -12,7 +12,9 @@ UNKNOWN_SETTINGS = "its settings cannot be read: another version of turnwise wro
 
 def is_private(url: str) -> bool:
     """Whether a storage is in the memory of the process that opens it."""
-    return url.startswith("memory:") or url in ("sqlite://", "sqlite:///", "sqlite:///:memory:")
+    scheme, _, rest = url.partition("?")[0].partition(":")
+    is_sqlite = scheme.partition("+")[0] == "sqlite"
+    return scheme == "memory" or (is_sqlite and rest.strip("/") in ("", ":memory:"))
 
 
 @contextmanager
