@@ -208,7 +208,7 @@ def test_the_ends_of_a_range_are_not_what_is_complained_of_either() -> None:
     first, most = -62135596800.0, sys.float_info.max
     assert Situation(1, first, 1.0).ask(0).cycle_start == datetime(1, 1, 1, tzinfo=UTC)
     with pytest.raises(ValueError, match="max_start_slot_fraction must be"):
-        Situation(1, first, 1.0, most, most, 0.0).ask(0)
+        Situation(1, first, most / 60e6, most, most, 0.0).ask(0)
 
 
 def test_the_least_interval_is_what_rounds_to_a_microsecond() -> None:

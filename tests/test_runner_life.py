@@ -235,6 +235,8 @@ def test_a_round_without_a_turn_says_why_once_and_softly_where_that_is_everyday(
     alone.clock.advance(45 * SECOND)
     other._pace.round_at(None)
     other.step()
+    same_name.add("b")
+    same_name.members["b"].runner.step()
     run_id = turn.run.atomic_service_id.atomic_service_run_id
     late = "75.00% of the slot is gone, and a start is allowed within the first 50.00%"
     said = [(record.levelno, record.message) for record in caplog.records]
@@ -243,6 +245,7 @@ def test_a_round_without_a_turn_says_why_once_and_softly_where_that_is_everyday(
         (logging.DEBUG, f"runner a: no turn: prior_running:{run_id}"),
         (logging.DEBUG, "runner a: no turn: cycle_served"),
         (logging.INFO, f"runner a: no turn: late_start {late}"),
+        (logging.DEBUG, "runner b: no turn: not_assigned_slot"),
     ]
 
 

@@ -115,6 +115,7 @@ def test_a_knob_out_of_its_range_is_refused_with_its_name_its_value_and_what_is_
     [
         {"interval": LONGEST, "heartbeat_timeout": LONGEST},
         {"retention_age": MICROSECOND, "retention_count": 1},
+        {"retention_count": 10**9},
         {"retention_age": 100 * LONGEST},
         {"membership_stabilization": LONGEST},
         {"max_start_slot_fraction": 5e-324},
