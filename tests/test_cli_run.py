@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import math
 import os
 import signal
 import sqlite3
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from processes import PATIENCE_SECONDS, SERVICE, History, RunProcess, eventually, is_alive, turnwise
-from turnwise.cli.child import Child
+from turnwise.cli.child import Child, _Successor
 from turnwise.turn import TurnFailed, TurnLost
 from virtual import Alone
 
@@ -370,6 +371,30 @@ def test_a_child_that_is_found_to_be_late_has_a_quarter_of_the_heartbeat_timeout
     monkeypatch.setattr(turn, "silence", lambda: 99.0 if Path("ready").exists() else 0.0)
     with pytest.raises(TurnFailed, match="turn_lost"):
         unmoved()(turn)
+
+
+def test_of_a_lost_turn_the_time_that_is_left_grows_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turn = Alone().turn()
+    monkeypatch.setattr(turn, "check", lambda: None)
+    successor = _Successor(turn, heartbeat_timeout=60.0, notice=15.0)
+
+    def by(now: float, silence: float) -> float:
+        monkeypatch.setattr(turn, "silence", lambda: silence)
+        return successor.child_must_be_gone_by(now)
+
+    assert by(100, silence=41.9) == math.inf
+    assert by(101, silence=42.5) == 101 + 57 - 42.5
+    assert by(102, silence=41.0) == math.inf, "a heartbeat has arrived"
+
+    def lost() -> None:
+        raise TurnLost("the storage has closed this run")
+
+    monkeypatch.setattr(turn, "check", lost)
+    assert by(103, silence=27.0) == 118
+    assert by(118, silence=42.0) == 118
+    assert by(119, silence=50.0) == 118
 
 
 def test_it_says_at_start_when_its_first_turn_can_be(tmp_path: Path) -> None:

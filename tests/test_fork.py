@@ -67,6 +67,75 @@ def test_in_a_forked_child_every_use_but_to_close_is_refused_and_the_parent_goes
     assert "secret" not in done.stdout
 
 
+BOTH_OPEN = """
+import os, sys
+from turnwise import Settings, StorageError, open_backend
+from turnwise.backends import Participant
+
+url, in_use = sys.argv[1], sys.argv[2] == "in use"
+
+def beat(backend, name):
+    backend.heartbeat("s", Participant(name, "boot"), Settings())
+
+def names(backend):
+    return {runner.runner_id for runner in backend.runners("s")}
+
+backend = open_backend(url)
+beat(backend, "parent")
+work = backend._database.connection(writes=False) if in_use else None
+if work:
+    work.__enter__()
+ready, tell_ready = os.pipe()
+go, tell_go = os.pipe()
+child = os.fork()
+if child == 0:
+    try:
+        mine = open_backend(url)
+    except StorageError as error:
+        print(error, flush=True)
+        os._exit(3)
+    beat(mine, "child")
+    os.write(tell_ready, b".")
+    os.read(go, 1)
+    beat(mine, "child, later")
+    os._exit(0 if "parent, later" in names(mine) else 1)
+if not in_use:
+    os.read(ready, 1)
+    backend.close()
+    again = open_backend(url)
+    beat(again, "parent, later")
+    os.write(tell_go, b".")
+_, status = os.waitpid(child, 0)
+if not in_use:
+    assert names(again) == {"parent", "parent, later", "child", "child, later"}, names(again)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def forked(tmp_path: Path, how: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", BOTH_OPEN, SHARED["sqlite-file"](tmp_path), how],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_child_that_opens_a_file_anew_and_its_parent_go_on_in_one_file(tmp_path: Path) -> None:
+    """SQLite counts its locks by the process, and a connection that came along has none."""
+    done = forked(tmp_path, "idle")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_where_a_file_was_in_use_at_the_fork_the_child_is_told_and_does_not_open_it(
+    tmp_path: Path,
+) -> None:
+    done = forked(tmp_path, "in use")
+    assert (done.returncode, done.stderr) == (3, "")
+    assert "a thread was at work with an SQLite storage when this process was forked" in done.stdout
+
+
 def test_the_error_names_both_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     process, here = OwnProcess("a thing"), os.getpid()
     process.check()

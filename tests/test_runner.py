@@ -682,9 +682,11 @@ def test_before_the_storage_has_answered_a_round_is_due_at_once() -> None:
     assert pace.seconds_to_next_step() == 0.0
 
 
-def test_a_first_failure_waits_the_least_and_a_first_success_recovers_from_nothing() -> None:
-    assert Pace(SETTINGS, lambda: 0.0).back_off() == 0.1
-    assert not Pace(SETTINGS, lambda: 0.0).recovered()
+def test_a_failure_waits_the_least_at_first_and_after_a_success() -> None:
+    pace = Pace(SETTINGS, lambda: 0.0)
+    assert [pace.back_off(), pace.back_off()] == [0.1, 0.2]
+    pace.recovered()
+    assert [pace.back_off(), pace.back_off()] == [0.1, 0.2]
 
 
 @pytest.mark.parametrize(("later", "due"), [(-MICROSECOND, True), (0 * SECOND, False)])

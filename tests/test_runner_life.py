@@ -244,9 +244,56 @@ def test_a_round_without_a_turn_says_why_once_and_softly_where_that_is_everyday(
         (logging.INFO, f"runner a: no turn: prior_running:{run_id}"),
         (logging.DEBUG, f"runner a: no turn: prior_running:{run_id}"),
         (logging.DEBUG, "runner a: no turn: cycle_served"),
-        (logging.INFO, f"runner a: no turn: late_start {late}"),
+        (logging.DEBUG, f"runner a: no turn: late_start {late}"),  # it was in time, and refused
         (logging.DEBUG, "runner b: no turn: not_assigned_slot"),
     ]
+
+
+def test_why_nobody_starts_is_said_in_each_cycle_anew(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    settings = replace(SETTINGS, runs_per_cycle="every_slot", spread_margin=25 * SECOND)
+    world = World(settings=settings)
+    world.add("a", "b", "c")
+    world.run_for(4 * settings.interval)
+    said = [message for message in messages(caplog) if "a: no turn: slot_window_inv" in message]
+    assert len(said) == 4, "after 1, 2, 3 and 4 minutes"
+
+
+def test_a_late_start_is_said_in_each_cycle_anew(
+    alone: Alone, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for _ in range(2):
+        alone.clock.advance(45 * SECOND)
+        alone.runner._pace.round_at(None)
+        alone.runner.step()
+        alone.run_to_the_next_cycle()
+    said = [message for message in messages(caplog) if "a: no turn: late_start" in message]
+    assert len(said) == 2
+
+
+def test_that_the_storage_answers_again_is_said_before_a_turn_that_may_be_long(
+    alone: Alone, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    alone.storage.fail("look")
+    alone.runner.step()
+    alone.service = lambda _: logging.getLogger("turnwise").info("at work")
+    alone.runner.step()
+    said = messages(caplog)
+    assert said.index("runner a: the storage answers again") < said.index("at work")
+
+
+def test_a_runner_that_joins_anew_says_when_its_first_turn_can_be(
+    alone: Alone, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    alone.runner.begin()
+    alone.clock.advance(3 * SETTINGS.interval)
+    alone.runner.begin()
+    alone.runner.begin()
+    said = [message for message in messages(caplog) if "first turn at" in message]
+    assert len(said) == 1, "once: that of the first join was before this log"
 
 
 # What is said of a turn's end ---------------------------------------------------------------

@@ -70,10 +70,9 @@ class Pace:
         self._failures += 1
         return min(delay, self._heartbeat_interval)
 
-    def recovered(self) -> bool:
-        """A step went well: the next failure backs off from the start. Whether one came before."""
-        failures, self._failures = self._failures, 0
-        return failures > 0
+    def recovered(self) -> None:
+        """A step went well: the next failure backs off from the start."""
+        self._failures = 0
 
     def _seconds_to_round(self) -> float:
         if self._round_due is None or self._storage_now is None:

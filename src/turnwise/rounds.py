@@ -7,7 +7,7 @@ decide -> gate -> a :class:`Turn`, or the claim that says why not.
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from unicodedata import category
 from uuid import uuid4
 
@@ -42,6 +42,7 @@ HAD_ITS_TURN = "this runner has had its turn in this slot"
 _COMPLETED = AtomicServiceExecutionStatus.COMPLETED
 _ABANDONED = AtomicServiceExecutionStatus.ABANDONED
 _TRIES_IN_A_SLOT = 10
+_SHORTEST_WAIT = timedelta(milliseconds=20)
 _CONTROLS = ("Cc", "Zl", "Zp")  # Unicode's: control characters, and what else ends a line
 _LONGEST_NAME = 255
 _LONGEST_REASON = 1000
@@ -90,6 +91,8 @@ class TurnTaker:
         self._refused_slot: datetime | None = None
         self._settings_published = False
         self._other_processes: set[str] = set()
+        self._storage_is_lost = False
+        self._joined_at: datetime | None = None
 
     def begin(self) -> Turn | AtomicServiceClaim:
         """Take part in this moment's decision: a turn, or the claim that says why not.
@@ -196,7 +199,11 @@ class TurnTaker:
         """Keep the storage's time beside ours, and notice a second process with our id."""
         first = not self._pace.has_begun
         self._pace.note(now, asked_at)
-        if first and joined_at is not None:
+        if self._storage_is_lost:
+            self._storage_is_lost = False
+            _log.info("runner %s: the storage answers again", self.runner_id)
+        if joined_at is not None and joined_at != self._joined_at:
+            self._joined_at = joined_at
             first_cycle = first_cycle_after_joining(joined_at, self.settings)
             _log.info(
                 "runner %s: first turn at %s at the earliest",
@@ -319,7 +326,7 @@ class TurnTaker:
         # A run that overruns by little shall cost the next slot little, however short that is.
         slot = (claim.slot_end or look.cycle.end) - (claim.slot_start or look.cycle.start)
         window = slot * self.settings.max_start_slot_fraction
-        wait = max(window / _TRIES_IN_A_SLOT, self.settings.min_run_margin)
+        wait = max(window / _TRIES_IN_A_SLOT, min(_SHORTEST_WAIT, window / 2))
         wait = min(wait, self.settings.heartbeat_interval)
         return min(admission.retry_at, admission.now + wait, look.cycle.end)
 

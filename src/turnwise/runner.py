@@ -145,13 +145,13 @@ class Runner(TurnTaker):
             else:
                 self.heartbeat()
         except StorageError as error:
+            self._storage_is_lost = True
             return self._back_off("the storage does not answer: %s", error)
         except Exception:  # noqa: BLE001 (a bug must not end the service silently)
             _log.exception("runner %s: a round failed", self.runner_id)
             self._end_keeper()  # the turn that it may have been in is over
             return self._back_off("a round failed; see above")
-        if self._pace.recovered():
-            _log.info("runner %s: the storage answers again", self.runner_id)
+        self._pace.recovered()
         return self._pace.seconds_to_next_step()
 
     def request_stop(self) -> None:
@@ -262,8 +262,12 @@ class Runner(TurnTaker):
         gate = outcome.reason is AtomicServiceDecisionReason.ASSIGNED
         why = outcome.skip_message if gate else f"{outcome.reason} {outcome.skip_message}".rstrip()
         # The gate is asked often while a run is in the way: worth saying once in a slot.
-        again, self._last_refusal = self._last_refusal, (why, outcome.slot_start)
-        everyday = outcome.skip_message in _EVERYDAY or again == self._last_refusal
+        before, self._last_refusal = (
+            self._last_refusal,
+            (why, outcome.slot_start or outcome.cycle_start),
+        )
+        again = before == self._last_refusal or self._was_in_time(outcome)
+        everyday = again or outcome.skip_message in _EVERYDAY
         level = logging.DEBUG if everyday else logging.INFO
         _log.log(level, "runner %s: no turn: %s", self.runner_id, why)
 

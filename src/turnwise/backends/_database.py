@@ -151,7 +151,7 @@ class Database:
 
     def close(self) -> None:
         """Let go of all connections; where they came by a fork, without a word to the server."""
-        self.engine.dispose(close=self._process.is_this())
+        self.engine.dispose(close=self.kind == "sqlite" or self._process.is_this())
 
     def _connect(self) -> sa.Connection:
         try:

@@ -6,6 +6,7 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import closing
+from typing import Any
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -17,6 +18,10 @@ from sqlalchemy.pool import QueuePool
 BUSY_TIMEOUT_SECONDS = 5.0
 _POLL_SECONDS = 0.001
 _REPLACED = "the file was deleted, or replaced by another, while it was open"
+_IN_USE_AT_THE_FORK = (
+    "a thread was at work with an SQLite storage when this process was forked from it: close it "
+    "before the fork"
+)
 WRITES = "turnwise_writes"
 """The execution option of a connection that says whether its transaction writes."""
 DURABLE = "turnwise_durable"
@@ -46,8 +51,9 @@ def sqlite_engine(url: sa.URL, shown: str, *, may_create: bool) -> sa.Engine:
         # Once: each connection of the pool opens the same file, whatever the folder is by then.
         file = _File(os.path.abspath(str(path)), may_create=may_create)  # noqa: PTH100 (no links followed)
         engine = _engine(file.connect, pool_size=5, max_overflow=10)
-        file.let_go = weakref.WeakMethod(engine.pool.dispose)
+        file.engine = weakref.ref(engine)
         event.listen(engine, "checkout", file.check)
+        event.listen(engine, "checkin", file.note_idle)
     event.listen(engine, "begin", _begin)
     return engine
 
@@ -61,6 +67,11 @@ class _Connection(sqlite3.Connection):
 
     file: "_File | None" = None
     identity: tuple[int, int] | None = None
+    is_idle: bool = False
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.process = os.getpid()
 
     def close(self) -> None:
         super().close()
@@ -85,15 +96,15 @@ class _File:
     that has the old file open and one that has opened its successor, would not see each other.
     """
 
-    let_go: "weakref.WeakMethod[Callable[[], None]]"
-    """Closes the connections that nobody uses just now."""
+    engine: "weakref.ref[sa.Engine]"
+    """Whose pool the connections are in."""
 
     def __init__(self, path: str, *, may_create: bool) -> None:
         self._path, self._may_create = path, may_create
 
     def connect(self) -> sqlite3.Connection:
-        identity = self._identity()
-        self._require_no_other(identity)
+        self._close_what_came_by_a_fork()
+        identity = self._require_no_other()
         # By a URI rather than by name, so that a missing file is created only where wanted.
         connection = _open(f"file:{quote(self._path)}?mode={'rwc' if self._may_create else 'rw'}")
         connection.file, connection.identity = self, self._identity()
@@ -115,29 +126,50 @@ class _File:
         assert isinstance(connection, _Connection)  # noqa: S101 (for the type checker)
         if connection.identity != self._identity():
             raise DisconnectionError(_REPLACED)
+        connection.is_idle = False
 
-    def _require_no_other(self, identity: tuple[int, int] | None) -> None:
-        """Open no successor while this process has the old file open.
+    @staticmethod
+    def note_idle(connection: DBAPIConnection | None, *_: object) -> None:
+        """The pool has a connection back, unless it was closed meanwhile."""
+        if isinstance(connection, _Connection):
+            connection.is_idle = True
+
+    @staticmethod
+    def _close_what_came_by_a_fork() -> None:
+        """SQLite would take the locks of this process's parent for its own.
+
+        Raises:
+            sqlite3.OperationalError: a thread that is not in this process was at work with one.
+        """
+        for connection in _live():
+            if connection.process == os.getpid():
+                continue
+            if not connection.is_idle:
+                raise sqlite3.OperationalError(_IN_USE_AT_THE_FORK)
+            connection.close()
+
+    def _require_no_other(self) -> tuple[int, int] | None:
+        """Open no successor while this process has the old file open; which file there is.
 
         The two may share a log, and to close the one would take the other's locks on it.
         """
         for last_try in (False, True):
-            # valuerefs() is a list, whatever other threads do meanwhile.
-            live = [connection for found in _connections.valuerefs() if (connection := found())]
+            identity = self._identity()
             others = [
-                connection.file
-                for connection in live
+                connection.file.engine()
+                for connection in _live()
                 if connection.file is not None
                 and connection.file._path == self._path  # noqa: SLF001 (another of its kind)
                 and connection.identity != identity
             ]
-            del live
-            if others and last_try:
+            if not others:
+                break
+            if last_try:
                 raise sqlite3.OperationalError(_REPLACED)
-            for other in others:
-                close_idle = other.let_go()
-                if close_idle is not None:
-                    close_idle()
+            for engine in others:
+                if engine is not None:
+                    engine.pool.dispose()  # closes those that nobody uses just now
+        return identity
 
     def _identity(self) -> tuple[int, int] | None:
         try:
@@ -149,6 +181,11 @@ class _File:
 
 _connections: "weakref.WeakValueDictionary[int, _Connection]" = weakref.WeakValueDictionary()
 """All that this process has to files: a file's locks are the process's, not a connection's."""
+
+
+def _live() -> list[_Connection]:
+    # valuerefs() is a list, whatever other threads do meanwhile.
+    return [connection for found in _connections.valuerefs() if (connection := found())]
 
 
 def write_ahead(engine: sa.Engine) -> None:

@@ -55,8 +55,9 @@ _app.command("simulate")(simulate.simulate)
 
 def run_app(arguments: list[str]) -> int:
     """Run a command; the exit status."""
-    if sys.stdout is None:  # closed by whoever started us
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 (for as long as we run)
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # closed by whoever started us
+            setattr(sys, stream, open(os.devnull, "w"))  # noqa: PTH123, SIM115 (for as long as we run)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A name that the terminal cannot show is shown by its numbers.
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -174,16 +174,17 @@ class _Successor:
         """By which instant, on the clock that ``now`` is of; infinite while it is far."""
         silence = self._turn.silence()
         left = self._most_silence - silence
-        danger = self._loss()
-        if not danger and left > self._notice:
+        loss = self._loss()
+        if not loss and left > self._notice:
             self._gone_by = math.inf
             return math.inf
         if self._gone_by == math.inf:
-            danger = danger or f"no heartbeat was confirmed for {silence:.1f} s"
+            danger = loss or f"no heartbeat was confirmed for {silence:.1f} s"
             _log.error("%s: another may start, and so the child must end", danger)
             self._gone_by = now + self._notice
         if 0 < left <= self._notice:
-            self._gone_by = now + left
+            # A turn that is lost is so for good; of one that is not, a heartbeat may have arrived.
+            self._gone_by = min(now + left, self._gone_by if loss else math.inf)
         return self._gone_by
 
     def _loss(self) -> str:

@@ -36,6 +36,8 @@ def status(
     if watch and as_json:
         raise BadInput("--watch and --json do not go together")
     with open_existing(backend) as storage:
+        if service is not None:
+            required_settings(storage, service)
         if as_json:
             settings = _settings(storage, service)
             print_json([_as_json(storage, name, settings[name]) for name in settings])
@@ -62,9 +64,8 @@ def _watch(storage: Backend, service: str | None) -> None:
 
 def _settings(storage: Backend, service: str | None) -> dict[str, Settings | None]:
     """The settings of one service, or of all that there are now; None where they are not known."""
-    if service is not None:
-        return {service: required_settings(storage, service)}
-    return {name: storage.settings_of(name) for name in storage.services()}
+    names = storage.services() if service is None else (service,)
+    return {name: storage.settings_of(name) for name in names}
 
 
 def _all(storage: Backend, service: str | None) -> RenderableType:
