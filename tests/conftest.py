@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 # Two cores shared by several test processes: a slow example says nothing about the code.
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
-settings.register_profile("everyday", patient, max_examples=300, derandomize=True)
+settings.register_profile("everyday", patient, max_examples=200, derandomize=True)
 settings.register_profile("ci", patient, max_examples=2000, derandomize=True)
 settings.register_profile("brief", patient, max_examples=150, derandomize=True)
 settings.register_profile("fresh", patient, max_examples=10_000, derandomize=False)

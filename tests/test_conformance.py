@@ -44,7 +44,7 @@ globals().update(_suites())
 
 
 class AllAgree(Agreement):
-    """With ``--hypothesis-profile=fresh`` it is 333 runs of 50 steps; everyday 10, in CI 15."""
+    """With ``--hypothesis-profile=fresh`` it is 333 runs of 50 steps; everyday 6, in CI 15."""
 
     storages = {  # noqa: RUF012 (a class's own constant)
         name: partial(open_it) for name, open_it in STORAGES.items() if name != "memory"
