@@ -311,22 +311,22 @@ def test_a_child_whose_heartbeats_do_not_arrive_is_gone_before_a_successor_may_s
         assert history.await_ended(kept.run_id).reason == "turn_lost"
     assert (tmp_path / "asked").exists(), "it was asked to end before"
     last = (tmp_path / "lives").read_text().splitlines()[-1]
-    assert datetime.fromtimestamp(float(last), UTC) < kept.last_heartbeat + timeout
+    # What is promised is exact below, in the computation. Here the machine may be busy.
+    held_up = timedelta(seconds=0.5)
+    assert datetime.fromtimestamp(float(last), UTC) < kept.last_heartbeat + timeout + held_up
 
 
-UNMOVED = ["sh", "-c", "trap '' TERM; touch ready; sleep 1"]
-
-
-def unmoved(heartbeat_timeout: timedelta = timedelta(seconds=1)) -> Child:
+def unmoved(*, lives: int) -> Child:
     """A child that does not mind SIGTERM, and has half a minute to end in."""
-    return Child(UNMOVED, SERVICE, None, timedelta(seconds=30), heartbeat_timeout)
+    command = ["sh", "-c", f"trap '' TERM; touch ready; sleep {lives}"]
+    return Child(command, SERVICE, None, timedelta(seconds=30), timedelta(seconds=1))
 
 
 def test_a_silence_that_has_ended_takes_nothing_of_the_time_that_a_signal_gives(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    turn, child, silences = Alone().turn(), unmoved(), [0.0, 0.0, 0.8, 0.85]
+    turn, child, silences = Alone().turn(), unmoved(lives=1), [0.0, 0.0, 0.8, 0.85]
 
     def silence() -> float:
         if Path("ready").exists():
@@ -347,7 +347,7 @@ def test_a_child_of_a_lost_turn_has_a_quarter_of_the_heartbeat_timeout_whoever_a
     asked: bool,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    turn, child = Alone().turn(), unmoved()
+    turn, child = Alone().turn(), unmoved(lives=25)
 
     def check() -> None:
         if Path("ready").exists():
@@ -370,7 +370,7 @@ def test_a_child_that_is_found_to_be_late_has_a_quarter_of_the_heartbeat_timeout
     turn = Alone().turn()
     monkeypatch.setattr(turn, "silence", lambda: 99.0 if Path("ready").exists() else 0.0)
     with pytest.raises(TurnFailed, match="turn_lost"):
-        unmoved()(turn)
+        unmoved(lives=25)(turn)
 
 
 def test_of_a_lost_turn_the_time_that_is_left_grows_no_more(
