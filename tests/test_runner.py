@@ -23,10 +23,12 @@ from turnwise import (
     open_backend,
 )
 from turnwise import AtomicServiceDecisionReason as Reason
+from turnwise.backends import Admission
 from turnwise.backends.memory import MemoryBackend
 from turnwise.pace import Pace, monotonic_seconds
 from turnwise.testing import SETTINGS, START, share_of_the_profile
 from turnwise.testing.desk import ABANDONED, BLOCKED, COMPLETED, MICROSECOND, RUNNING, SECOND
+from turnwise.timetable import decide
 from virtual import SERVICE, Alone, World
 
 CYCLE = SETTINGS.interval
@@ -687,6 +689,20 @@ def test_a_failure_waits_the_least_at_first_and_after_a_success() -> None:
     assert [pace.back_off(), pace.back_off()] == [0.1, 0.2]
     pace.recovered()
     assert [pace.back_off(), pace.back_off()] == [0.1, 0.2]
+
+
+@pytest.mark.parametrize(("window", "wait"), [(9000, 900), (30, 15), (60, 20), (150, 20)])
+def test_a_refused_runner_asks_ten_times_in_its_window_if_that_is_not_too_often(
+    window: int, wait: int
+) -> None:
+    """In milliseconds: at least once more, and else no more often than each 20 ms."""
+    millisecond = timedelta(milliseconds=1)
+    alone = Alone(replace(SETTINGS, max_start_slot_fraction=window * millisecond / CYCLE))
+    look = alone.backend.peek(SERVICE, alone.settings)
+    claim = decide("a", look.scheduled, look.now, alone.settings)
+    refused = Admission(look.now, None, "prior_running:x", look.now + CYCLE)
+    next_try = alone.runner._next_try(refused, claim, look)
+    assert abs(next_try - (look.now + wait * millisecond)) <= MICROSECOND
 
 
 @pytest.mark.parametrize(("later", "due"), [(-MICROSECOND, True), (0 * SECOND, False)])

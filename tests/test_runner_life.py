@@ -284,6 +284,17 @@ def test_that_the_storage_answers_again_is_said_before_a_turn_that_may_be_long(
     assert said.index("runner a: the storage answers again") < said.index("at work")
 
 
+def test_of_a_storage_that_was_never_away_it_is_not_said_that_it_is_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    world = World()
+    world.add("a")
+    world.members["a"].runner.step()
+    assert any("first turn at" in message for message in messages(caplog))
+    assert not any("answers again" in message for message in messages(caplog))
+
+
 def test_a_runner_that_joins_anew_says_when_its_first_turn_can_be(
     alone: Alone, caplog: pytest.LogCaptureFixture
 ) -> None:
