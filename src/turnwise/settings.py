@@ -18,8 +18,8 @@ RunsPerCycle = Literal["once", "every_slot"]
 _ZERO = timedelta(0)
 _MICROSECOND = timedelta(microseconds=1)
 _LONGEST_INTERVAL = timedelta(days=3653)
-# So that an age counted back from now stays within the years that a datetime can express.
 _MOST_RECORDS = 1_000_000_000  # databases count in 32 bits
+# So that an age counted back from now stays within the years that a datetime can express.
 _LONGEST_RETENTION = 100 * _LONGEST_INTERVAL
 _HEARTBEATS_PER_TIMEOUT: Final = 3
 

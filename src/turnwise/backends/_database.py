@@ -102,8 +102,8 @@ class Database:
             self.clock = HostClock(clock or _utc_now)
         try:
             self._find_tables(may_create=may_create)
-            if self.kind == "sqlite":
-                self._write_ahead()
+            if self.kind == "sqlite" and not may_create:
+                self._write_ahead()  # what may be created is, with its first connection
         except BaseException:
             self.close()
             raise

@@ -15,6 +15,8 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import QueuePool
 
+from turnwise.own_process import OwnProcess
+
 BUSY_TIMEOUT_SECONDS = 5.0
 _POLL_SECONDS = 0.001
 _REPLACED = "the file was deleted, or replaced by another, while it was open"
@@ -71,7 +73,7 @@ class _Connection(sqlite3.Connection):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.process = os.getpid()
+        self.process = OwnProcess("a connection to SQLite")
 
     def close(self) -> None:
         super().close()
@@ -100,13 +102,13 @@ class _File:
     """Whose pool the connections are in."""
 
     def __init__(self, path: str, *, may_create: bool) -> None:
-        self._path, self._may_create = path, may_create
+        self.path, self._may_create = path, may_create
 
     def connect(self) -> sqlite3.Connection:
         self._close_what_came_by_a_fork()
         identity = self._require_no_other()
         # By a URI rather than by name, so that a missing file is created only where wanted.
-        connection = _open(f"file:{quote(self._path)}?mode={'rwc' if self._may_create else 'rw'}")
+        connection = _open(f"file:{quote(self.path)}?mode={'rwc' if self._may_create else 'rw'}")
         connection.file, connection.identity = self, self._identity()
         _connections[id(connection)] = connection
         try:
@@ -142,7 +144,7 @@ class _File:
             sqlite3.OperationalError: a thread that is not in this process was at work with one.
         """
         for connection in _live():
-            if connection.process == os.getpid():
+            if connection.process.is_this():
                 continue
             if not connection.is_idle:
                 raise sqlite3.OperationalError(_IN_USE_AT_THE_FORK)
@@ -159,7 +161,7 @@ class _File:
                 connection.file.engine()
                 for connection in _live()
                 if connection.file is not None
-                and connection.file._path == self._path  # noqa: SLF001 (another of its kind)
+                and connection.file.path == self.path
                 and connection.identity != identity
             ]
             if not others:
@@ -173,7 +175,7 @@ class _File:
 
     def _identity(self) -> tuple[int, int] | None:
         try:
-            found = os.stat(self._path)  # noqa: PTH116 (no path to speak of)
+            found = os.stat(self.path)  # noqa: PTH116 (no path to speak of)
         except OSError:
             return None
         return found.st_dev, found.st_ino

@@ -8,11 +8,11 @@ import typer
 from rich.padding import Padding
 
 from turnwise.atomic_service import AtomicServiceClaim, AtomicServiceDecisionReason
-from turnwise.backends import Backend, ExecutionRecord, Look, dead_at, leaves_cycle_open
+from turnwise.backends import Backend, ExecutionRecord, Look, leaves_cycle_open
 from turnwise.cli.errors import BadInput
 from turnwise.cli.options import At, BackendUrl, Json, Service
 from turnwise.cli.output import clock, console, literal, print_json, rounded
-from turnwise.cli.storage import open_existing, required_settings
+from turnwise.cli.storage import is_dead, open_existing, required_settings
 from turnwise.durations import format_duration
 from turnwise.membership import RunnerRecord, stable_set, why_not_stable
 from turnwise.settings import Settings
@@ -131,10 +131,10 @@ def _gate_holds(
     recent = storage.executions(service, since=look.cycle.start)
     dead = None
     for record in recent:
-        if record.execution.is_active:
-            if look.now < dead_at(record.last_heartbeat, settings):
-                return record, None
+        if is_dead(record, look.now, settings):
             dead = record
+        elif record.execution.is_active:
+            return record, None
     if settings.runs_per_cycle == "once":
         for record in recent:
             admitted = record.fencing_token is not None and not record.execution.is_active
@@ -162,7 +162,7 @@ def _gate(prior: ExecutionRecord, look: Look, settings: Settings) -> str:
     since = clock(prior.start_time, look.now)
     if prior.execution.is_active:
         heard = rounded(look.now - prior.last_heartbeat)
-        if look.now >= dead_at(prior.last_heartbeat, settings):
+        if is_dead(prior, look.now, settings):
             return (
                 f"the run of {prior.runner_id} since {since} was last heard of {heard} ago, and is "
                 f"given up for dead at the next start (run {prior.run_id})"

@@ -8,11 +8,11 @@ import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
 
-from turnwise.backends import Backend, ExecutionRecord, Look, dead_at
+from turnwise.backends import Backend, ExecutionRecord, Look
 from turnwise.cli.errors import BadInput
 from turnwise.cli.options import BackendUrl, Json
 from turnwise.cli.output import clock, console, literal, print_json, rounded, table
-from turnwise.cli.storage import UNKNOWN_SETTINGS, open_existing, required_settings
+from turnwise.cli.storage import UNKNOWN_SETTINGS, is_dead, open_existing, required_settings
 from turnwise.membership import RunnerRecord, why_not_stable
 from turnwise.settings import Settings
 from turnwise.timetable import Role, Slot, lay_out
@@ -156,7 +156,7 @@ def _execution_table(
 
 def _silence(record: ExecutionRecord, now: datetime, settings: Settings) -> str:
     """What there is to say of an open run that the gate would give up for dead."""
-    if not record.execution.is_active or now < dead_at(record.last_heartbeat, settings):
+    if not is_dead(record, now, settings):
         return ""
     silent = rounded(now - record.last_heartbeat)
     return f"silent for {silent}: given up for dead at the next start"

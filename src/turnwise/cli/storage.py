@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 
-from turnwise.backends import Backend, open_backend
+from turnwise.backends import Backend, ExecutionRecord, dead_at, open_backend
 from turnwise.cli.errors import BadInput, storage_as_input
 from turnwise.settings import Settings
 
@@ -15,6 +16,11 @@ def is_private(url: str) -> bool:
     scheme, _, rest = url.partition("?")[0].partition(":")
     is_sqlite = scheme.partition("+")[0] == "sqlite"
     return scheme == "memory" or (is_sqlite and rest.strip("/") in ("", ":memory:"))
+
+
+def is_dead(record: ExecutionRecord, now: datetime, settings: Settings) -> bool:
+    """Whether an open run has been silent for so long that the gate gives it up for dead."""
+    return record.execution.is_active and now >= dead_at(record.last_heartbeat, settings)
 
 
 @contextmanager
