@@ -141,8 +141,18 @@ class History:
 
 def is_alive(pid: int) -> bool:
     """Whether a process runs; a zombie does not."""
+    state = _proc(pid, "stat").rpartition(b")")[2].split()
+    return state[:1] not in ([], [b"Z"])
+
+
+def command_line(pid: int) -> bytes:
+    """What a process was started with, each argument with a null at its end; of none, nothing."""
+    return _proc(pid, "cmdline")
+
+
+def _proc(pid: int, name: str) -> bytes:
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        # The latter where it was buried between the opening of the file and its reading.
+        return b""

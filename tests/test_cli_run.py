@@ -13,7 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from processes import PATIENCE_SECONDS, SERVICE, History, RunProcess, eventually, is_alive, turnwise
+from processes import (
+    PATIENCE_SECONDS,
+    SERVICE,
+    History,
+    RunProcess,
+    command_line,
+    eventually,
+    is_alive,
+    turnwise,
+)
 from turnwise.cli.child import Child, _Successor
 from turnwise.turn import TurnFailed, TurnLost
 from virtual import Alone
@@ -147,9 +156,8 @@ def guard_of(group: int) -> int | None:
     """The process that guards a child's group, by its command line."""
     wanted = f"turnwise-guard\0{group}\0".encode()
     for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            if (process / "cmdline").read_bytes().endswith(wanted):
-                return int(process.name)
+        if command_line(int(process.name)).endswith(wanted):
+            return int(process.name)
     return None
 
 

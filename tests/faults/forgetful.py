@@ -13,6 +13,7 @@ import redis
 
 import servers
 from faults.storages import url_of
+from processes import command_line
 from turnwise.backends._database import Database
 
 
@@ -71,11 +72,7 @@ class AsynchronousPostgres:
     def remember(self) -> None:
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute("CHECKPOINT")
-        (writer,) = [
-            pid
-            for pid in self._server.processes()
-            if b"walwriter" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        ]
+        (writer,) = [pid for pid in self._server.processes() if b"walwriter" in command_line(pid)]
         os.kill(writer, signal.SIGSTOP)
 
     def forget(self) -> None:
