@@ -45,6 +45,10 @@ def turnwise(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedPr
     )
 
 
+def _mind_hang_ups() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class RunProcess:
     """``turnwise run`` in a process of its own, on ``turns.db`` in a folder."""
 
@@ -61,7 +65,12 @@ class RunProcess:
         ]
         with self._log.open("wb") as log, self._out.open("wb") as out:
             self.process = subprocess.Popen(
-                [*COMMAND, "run", *arguments, "--", *command], stdout=out, stderr=log, cwd=folder
+                [*COMMAND, "run", *arguments, "--", *command],
+                stdout=out,
+                stderr=log,
+                cwd=folder,
+                # These tests may run under nohup, which would be inherited.
+                preexec_fn=_mind_hang_ups,  # noqa: PLW1509 (it takes no lock)
             )
 
     @property

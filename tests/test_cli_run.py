@@ -320,7 +320,7 @@ def test_a_child_whose_heartbeats_do_not_arrive_is_gone_before_a_successor_may_s
     assert (tmp_path / "asked").exists(), "it was asked to end before"
     last = (tmp_path / "lives").read_text().splitlines()[-1]
     # What is promised is exact below, in the computation. Here the machine may be busy.
-    held_up = timedelta(seconds=0.5)
+    held_up = timedelta(seconds=2)
     assert datetime.fromtimestamp(float(last), UTC) < kept.last_heartbeat + timeout + held_up
 
 
