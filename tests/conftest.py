@@ -1,8 +1,8 @@
 """Hypothesis profiles: how hard the properties are tried.
 
-- ``everyday``: 300 examples a property, the same ones each time.
+- ``everyday``: 200 examples a property, the same ones each time.
 - ``ci``: 2,000 examples a property, the same ones each time; chosen where ``CI`` is set.
-- ``brief``: 150 examples, for a Python on which the rest is tried beside another one.
+- ``brief``: 50 examples, and a quarter of the random scenarios, where another run has them all.
 - ``fresh``: 10,000 examples a property with a new seed, on demand:
   ``pytest --hypothesis-profile=fresh``.
 """
@@ -16,6 +16,6 @@ patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 settings.register_profile("everyday", patient, max_examples=200, derandomize=True)
 settings.register_profile("ci", patient, max_examples=2000, derandomize=True)
-settings.register_profile("brief", patient, max_examples=150, derandomize=True)
+settings.register_profile("brief", patient, max_examples=50, derandomize=True)
 settings.register_profile("fresh", patient, max_examples=10_000, derandomize=False)
 settings.load_profile("ci" if os.environ.get("CI") else "everyday")

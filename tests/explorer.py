@@ -158,22 +158,23 @@ class Explorer:
         """
         with self._ids_of_runs():
             first = self._first()
+            origin = hash(first)
             # By their hashes, of 64 bits: the states of a long exploration fill no memory.
-            came_by: dict[int, tuple[int, str]] = {hash(first): (0, "")}
-            waiting = deque([first])
+            came_by: dict[int, tuple[int, str]] = {origin: (0, "")}
+            waiting = deque([(first, origin)])
             while waiting:
-                state = waiting.popleft()  # so that the steps to a violation are the fewest
+                state, origin = waiting.popleft()  # so that the steps to a violation are the fewest
                 for step in self._steps(state):
                     self.transitions += 1
                     try:
                         after = self._take(state, step)
                     except Violation as violation:
-                        path = [*_path(came_by, hash(state)), step]
+                        path = [*_path(came_by, origin), step]
                         raise Violation(f"{violation}\nafter: {', '.join(path)}") from violation
                     known = hash(after)
                     if known not in came_by:
-                        came_by[known] = (hash(state), step)
-                        waiting.append(after)
+                        came_by[known] = (origin, step)
+                        waiting.append((after, known))
             return len(came_by)
 
     @contextmanager
@@ -366,6 +367,13 @@ class Explorer:
 
     def _require(self, before: State, after: State) -> None:
         """The invariants of every state, and of every step."""
+        if after.executions != before.executions:
+            self._require_of_the_executions(before, after)
+        for actor in after.actors:
+            if actor.turn is not None and not actor.turn.lost:
+                self._require_that_check_is_right(actor, after)
+
+    def _require_of_the_executions(self, before: State, after: State) -> None:
         records = [record for _, record in after.executions]
         running = [record for record in records if record.status is Status.RUNNING]
         if len(running) > 1:
@@ -376,9 +384,6 @@ class Explorer:
         old = dict(before.executions)
         for record in records:
             self._require_of(old.get(record.run_id), record, before, after)
-        for actor in after.actors:
-            if actor.turn is not None and not actor.turn.lost:
-                self._require_that_check_is_right(actor, after)
 
     def _require_of(
         self, old: ExecutionRecord | None, record: ExecutionRecord, before: State, after: State

@@ -6,11 +6,12 @@ from dataclasses import fields, replace
 from datetime import timedelta
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from strategies import MICROSECOND, between
 from turnwise import Settings
+from turnwise.settings import RunsPerCycle
 
 SECOND = timedelta(seconds=1)
 LONGEST = timedelta(days=3653)
@@ -21,27 +22,26 @@ durations = between(timedelta(0), timedelta(days=4000))
 
 @st.composite
 def settings(draw: st.DrawFn) -> Settings:
-    """Any settings: knobs that do not fit together are drawn anew."""
-    interval = draw(between(MICROSECOND, LONGEST))
-    knobs: dict[str, object] = {
-        "interval": interval,
-        "spread_margin": draw(between(timedelta(0), interval)),
-        "heartbeat_timeout": draw(between(MICROSECOND, interval)),
-        "max_start_slot_fraction": draw(st.floats(0, 1, exclude_min=True)),
-        "membership_stabilization": draw(between(timedelta(0), LONGEST)),
-        "min_run_margin": draw(between(timedelta(0), interval)),
-        "runs_per_cycle": draw(st.sampled_from(["once", "every_slot"])),
-        "standbys": draw(st.integers(0, 5)),
-        "retry_failed": draw(st.booleans()),
-        "retention_age": draw(between(MICROSECOND, 100 * LONGEST)),
-        "retention_count": draw(st.integers(1, 10**9)),
-    }
-    try:
-        # Each has the type of its field.
-        return Settings(**knobs)  # type: ignore[arg-type]
-    except ValueError:
-        assume(False)  # noqa: FBT003 (its one argument)
-        raise
+    """Any settings: each knob has the room that those before it leave."""
+    runs_per_cycle: RunsPerCycle = draw(st.sampled_from(["once", "every_slot"]))
+    standbys = draw(st.integers(0, 5))
+    shares = 1 + standbys if runs_per_cycle == "once" else 1
+    interval = draw(between(shares * MICROSECOND, LONGEST))
+    slot = interval // shares
+    spread_margin = draw(between(timedelta(0), slot - MICROSECOND))
+    return Settings(
+        interval=interval,
+        spread_margin=spread_margin,
+        heartbeat_timeout=draw(between(MICROSECOND, interval)),
+        max_start_slot_fraction=draw(st.floats(0, 1, exclude_min=True)),
+        membership_stabilization=draw(between(timedelta(0), LONGEST)),
+        min_run_margin=draw(between(timedelta(0), slot - spread_margin - MICROSECOND)),
+        runs_per_cycle=runs_per_cycle,
+        standbys=standbys,
+        retry_failed=draw(st.booleans()),
+        retention_age=draw(between(MICROSECOND, 100 * LONGEST)),
+        retention_count=draw(st.integers(1, 10**9)),
+    )
 
 
 # Each knob ----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
 
+import hypothesis
 import pytest
 
 from sabotage import BUGS, Bug
@@ -33,7 +34,7 @@ from turnwise.simulation.shrink import shrink
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 MOST_SEEDS = 500
-SEEDS_IN_ALL = 2000
+SEEDS_IN_ALL = min(2000, 10 * hypothesis.settings().max_examples)
 PARTS_OF_ALL = 8
 
 SETTINGS = Settings(interval=MINUTE, spread_margin=2 * SECOND, heartbeat_timeout=21 * SECOND)

@@ -43,7 +43,7 @@ _COMPLETED = AtomicServiceExecutionStatus.COMPLETED
 _ABANDONED = AtomicServiceExecutionStatus.ABANDONED
 _TRIES_IN_A_SLOT = 10
 _SHORTEST_WAIT = timedelta(milliseconds=20)
-_CONTROLS = ("Cc", "Zl", "Zp")  # Unicode's: control characters, and what else ends a line
+_CONTROLS = frozenset({"Cc", "Zl", "Zp"})  # Unicode's: controls, and what else ends a line
 _LONGEST_NAME = 255
 _LONGEST_REASON = 1000
 
@@ -353,7 +353,7 @@ def checked_name(parameter: str, name: str) -> str:
         raise ValueError(
             f"{parameter} must have 1 to {_LONGEST_NAME} characters, got {len(name)}: {name[:40]!r}"
         )
-    if _storable(name) != name or any(category(character) in _CONTROLS for character in name):
+    if _storable(name) != name or not _CONTROLS.isdisjoint(map(category, name)):
         raise ValueError(
             f"{parameter} must be Unicode text without control characters, got {name!r}"
         )
