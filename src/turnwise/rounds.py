@@ -215,14 +215,14 @@ class TurnTaker:
         if previous_boot_id is None:
             # The storage has forgotten this runner, and so perhaps what the settings are.
             self._settings_published = False
-        if previous_boot_id in (None, self._who.boot_id, *self._other_processes):
-            return
-        self._other_processes.add(str(previous_boot_id))
-        _log.error(
-            "runner id %s of service %s is used by another live process, too: give each its own",
-            self.runner_id,
-            self.service,
-        )
+        elif previous_boot_id not in (self._who.boot_id, *self._other_processes):
+            self._other_processes.add(previous_boot_id)
+            _log.error(
+                "runner id %s of service %s is used by another live process, too: "
+                "give each its own",
+                self.runner_id,
+                self.service,
+            )
 
     def _has_had_its_turn(self, claim: AtomicServiceClaim) -> bool:
         """Whether now is in a slot that this runner has used: no start, and not a late one."""

@@ -4,12 +4,10 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from turnwise.backends import (
-    Participant,
-)
+from turnwise.backends import Participant
 from turnwise.membership import (
     RunnerRecord,
     after_heartbeat,
@@ -37,6 +35,8 @@ moves = st.one_of(
 
 
 histories = st.lists(moves, max_size=40)
+
+A, B, C = (Participant(runner_id, "first boot") for runner_id in "abc")
 
 
 class Members:
@@ -115,6 +115,10 @@ class MembershipConformance(StorageUnderTest):
 
     @share_of_the_profile(12)
     @given(before=histories, within=st.lists(moves, max_size=20))
+    @example(  # one joins, one leaves, and one falls silent: tried however few are drawn
+        before=[("heartbeat", A), ("heartbeat", B)],
+        within=[("heartbeat", C), ("leave", A), ("wait", 2 * TIMEOUT), ("look", C)],
+    )
     def test_within_one_cycle_every_look_gives_the_same_set(
         self,
         before: list[tuple[str, Participant | timedelta]],
