@@ -152,6 +152,12 @@ def test_a_child_that_outlives_its_grace_time_is_killed_and_recorded(tmp_path: P
     assert (str(run.status), run.reason) == ("abandoned", "signal:SIGKILL")
 
 
+def child_in(folder: Path) -> int:
+    """The process that a child has written itself down as; 0 until it has."""
+    path = folder / "child"
+    return int(path.read_text() or 0) if path.exists() else 0
+
+
 def guard_of(group: int) -> int | None:
     """The process that guards a child's group, by its command line."""
     wanted = f"turnwise-guard\0{group}\0".encode()
@@ -164,7 +170,7 @@ def guard_of(group: int) -> int | None:
 def test_a_killed_turnwise_takes_its_childs_whole_group_with_it(tmp_path: Path) -> None:
     script = "sleep 60 & echo $! > grandchild; echo $$ > child; wait"
     with RunProcess(tmp_path, "alice", *SHORT, command=["sh", "-c", script]) as runner:
-        eventually((tmp_path / "child").exists, "the child runs")
+        eventually(lambda: child_in(tmp_path), "the child runs")
         pids = [int((tmp_path / name).read_text()) for name in ("child", "grandchild")]
         assert all(map(is_alive, pids))
         # A moment after the child; what a kill between the two does, the documentation says.
@@ -180,18 +186,14 @@ def test_a_turn_whose_guard_was_killed_ends_as_its_child_does(tmp_path: Path) ->
         RunProcess(tmp_path, "alice", *SHORT, "--once", command=["sh", "-c", script]) as runner,
         History(tmp_path) as history,
     ):
-        eventually(lambda: (tmp_path / "child").exists() and child_in(tmp_path), "the child runs")
-        guard = eventually(lambda: guard_of(child_in(tmp_path)), "the guard knows of the child")
+        child = eventually(lambda: child_in(tmp_path), "the child runs")
+        guard = eventually(lambda: guard_of(child), "the guard knows of the child")
         os.kill(guard, signal.SIGKILL)
         eventually(lambda: not is_alive(guard), "the guard is gone")
         (tmp_path / "enough").touch()
         assert runner.wait() == 0
         (run,) = history.runs()
     assert (str(run.status), run.reason) == ("completed", "")
-
-
-def child_in(folder: Path) -> int:
-    return int((folder / "child").read_text() or 0)
 
 
 def started_by(prepare: str, *arguments: str, cwd: Path) -> "subprocess.Popen[str]":
@@ -270,8 +272,7 @@ def test_a_turn_that_was_lost_while_turnwise_was_stopped_ends_its_child(tmp_path
         History(tmp_path) as history,
     ):
         lost = history.await_running()
-        eventually((tmp_path / "child").exists, "the child runs")
-        child = int((tmp_path / "child").read_text())
+        child = eventually(lambda: child_in(tmp_path), "the child runs")
         alice.send(signal.SIGSTOP)
         with RunProcess(tmp_path, "bob", *options, command=["true"]):
             closed = history.await_ended(lost.run_id)
@@ -283,17 +284,13 @@ def test_a_turn_that_was_lost_while_turnwise_was_stopped_ends_its_child(tmp_path
         assert history.await_ended(lost.run_id) == closed, "the late end is not recorded"
 
 
-def in_file(path: Path) -> str:
-    return path.read_text() if path.exists() else ""
-
-
 UNWILLING = """
 import os, pathlib, signal, time
 def ask(signum, frame):
     pathlib.Path("asked").touch()
 signal.signal(signal.SIGTERM, ask)
 with open("lives", "w", buffering=1) as lives:
-    pathlib.Path("pid").write_text(str(os.getpid()))
+    pathlib.Path("child").write_text(str(os.getpid()))
     while True:
         print(time.time(), file=lives)
         time.sleep(0.005)
@@ -309,11 +306,11 @@ def test_a_child_whose_heartbeats_do_not_arrive_is_gone_before_a_successor_may_s
         RunProcess(tmp_path, "alice", *options, command=python(UNWILLING)) as alice,
         History(tmp_path) as history,
     ):
-        pid = int(eventually(lambda: in_file(tmp_path / "pid"), "the child runs"))
+        child = eventually(lambda: child_in(tmp_path), "the child runs")
         with contextlib.closing(sqlite3.connect(tmp_path / "turns.db")) as locker:
             locker.execute("BEGIN IMMEDIATE")
             kept = history.await_running()
-            eventually(lambda: not is_alive(pid), "the child is gone")
+            eventually(lambda: not is_alive(child), "the child is gone")
             locker.rollback()
         assert alice.wait() == 128 + signal.SIGKILL
         assert history.await_ended(kept.run_id).reason == "turn_lost"
