@@ -34,6 +34,7 @@ from turnwise.simulation.shrink import shrink
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 MOST_SEEDS = 500
+# All of them, but in the brief profile.
 SEEDS_IN_ALL = min(2000, 10 * hypothesis.settings().max_examples)
 PARTS_OF_ALL = 8
 
