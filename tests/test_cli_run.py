@@ -152,6 +152,44 @@ def test_a_child_that_outlives_its_grace_time_is_killed_and_recorded(tmp_path: P
     assert (str(run.status), run.reason) == ("abandoned", "signal:SIGKILL")
 
 
+LEAVES_BEHIND = """
+sh -c 'trap "" TERM; echo $$ > child; sleep 60' &
+while [ ! -s child ]; do sleep 0.01; done
+"""
+
+
+@pytest.mark.parametrize(
+    ("ends", "status", "reason"),
+    [
+        ("exit 0", 0, ""),
+        ("exit 3", 3, "exit:3"),
+        ("kill -9 $$", 128 + signal.SIGKILL, "signal:SIGKILL"),
+    ],
+)
+def test_what_a_child_leaves_behind_in_its_group_is_ended_with_its_turn(
+    tmp_path: Path, ends: str, status: int, reason: str
+) -> None:
+    script = LEAVES_BEHIND + ends
+    with (
+        RunProcess(tmp_path, "alice", *SHORT, "--once", command=["sh", "-c", script]) as runner,
+        History(tmp_path) as history,
+    ):
+        left_behind = eventually(lambda: child_in(tmp_path), "the child runs")
+        ended = history.await_ended()
+        assert runner.wait() == status
+        eventually(lambda: not is_alive(left_behind), "what it left behind is gone")
+    assert ended.reason == reason
+    assert "ending what it left behind" in runner.log
+
+
+def test_what_ends_by_itself_right_after_the_child_is_left_to_it(tmp_path: Path) -> None:
+    script = "(sleep 0.3; echo all > written) & exit 0"
+    with RunProcess(tmp_path, "alice", *SHORT, "--once", command=["sh", "-c", script]) as runner:
+        assert runner.wait() == 0
+    assert (tmp_path / "written").read_text() == "all\n"
+    assert "left behind" not in runner.log
+
+
 def child_in(folder: Path) -> int:
     """The process that a child has written itself down as; 0 until it has."""
     path = folder / "child"

@@ -1,9 +1,10 @@
 """A shell command as a service: one child process in each turn.
 
 The child leads a process group of its own. A signal to turnwise is passed on to the whole
-group; so is the end of its time. Should turnwise itself be killed, a guard process, which waits
-for that on a pipe, kills the group, so that no child outlives its turn unnoticed. The guard is
-there before the child: where the system has no room for both, neither starts.
+group; so is the end of its time. What a child leaves behind in its group when it ends is ended,
+too. Should turnwise itself be killed, a guard process, which waits for that on a pipe, kills the
+group, so that no child outlives its turn unnoticed. The guard is there before the child: where the
+system has no room for both, neither starts.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Self
 
 from turnwise.turn import NOT_STARTED, Turn, TurnFailed, TurnLost
@@ -27,6 +29,8 @@ _TURN_LOST = "turn_lost"
 _NOTICE = 1 / 4
 _TO_DIE = 1 / 20
 _POLLS_IN_NOTICE = 4
+# For what ends by itself right after the child, such as one that wrote down its output.
+_LEFT_BEHIND_SECONDS = 1.0
 # It is told the group, and shows it among the processes; then that all is well, or it kills.
 _GUARD = 'read -r group && exec /bin/sh -c "$1" turnwise-guard "$group"'
 _KILL = 'read -r _ || kill -s KILL -- "-$1"'
@@ -130,14 +134,21 @@ class Child:
         if self._timeout is not None:
             times_out_at = time.monotonic() + self._timeout.total_seconds()
         successor = _Successor(turn, self._heartbeat_timeout, self._notice)
+        left_behind_until = math.inf
         if self._signal is not None:  # it came while the child was being started
             self._end(process, self._signal)
-        while process.poll() is None or (self._kill_at is not None and _is_alive(process.pid)):
+        while process.poll() is None or _is_alive(process.pid):
             now = time.monotonic()
             gone_by = successor.child_must_be_gone_by(now)
+            if process.returncode is not None:
+                times_out_at = math.inf  # the child itself was in time
+                left_behind_until = min(left_behind_until, now + _LEFT_BEHIND_SECONDS)
             if self._kill_at is None and (now >= times_out_at or gone_by < math.inf):
                 cause = "timeout" if now >= times_out_at else _TURN_LOST
                 _log.warning("ending the child: %s", cause)
+                self._end(process, signal.SIGTERM)
+            if self._kill_at is None and now >= left_behind_until:
+                _log.warning("the child has ended; ending what it left behind in its group")
                 self._end(process, signal.SIGTERM)
             left = min(math.inf if self._kill_at is None else self._kill_at, gone_by) - now
             if left <= 0:
@@ -245,7 +256,21 @@ def _is_alive(group: int) -> bool:
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-group, os.WNOHANG)[0]:
             pass
-    return _signal_group(group, 0)
+    return _signal_group(group, 0) and not _waits_to_be_buried(group)
+
+
+def _waits_to_be_buried(group: int) -> bool:
+    """Whether all of a group have ended, and whoever inherited them does not ask how.
+
+    Where there is no /proc to say so, none has.
+    """
+    states = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it is gone, or hidden from us
+            state, _, group_of_it, *_ = stat.read_bytes().rpartition(b")")[2].split()
+            if int(group_of_it) == group:
+                states.add(state)
+    return states == {b"Z"}
 
 
 def _signal_group(group: int, signum: int) -> bool:
