@@ -1,5 +1,6 @@
 """A Runner's loop from its start to its end: its waits in virtual time, its threads in none."""
 
+import asyncio
 import logging
 import queue
 import threading
@@ -118,8 +119,15 @@ def test_a_loop_that_runs_cannot_be_started_again_until_it_has_ended(alone: Alon
     assert let_it_loop(alone).waits
 
 
+def in_a_thread_of_its_loop(stop: Callable[[], bool]) -> bool:
+    return asyncio.run(asyncio.to_thread(stop))
+
+
+@pytest.mark.parametrize("call", [lambda stop: stop(), in_a_thread_of_its_loop])
 def test_stopping_from_within_a_turn_does_not_wait_for_it(
-    alone: Alone, monkeypatch: pytest.MonkeyPatch
+    alone: Alone,
+    monkeypatch: pytest.MonkeyPatch,
+    call: Callable[[Callable[[], bool]], bool],
 ) -> None:
     def never(_: float | None) -> bool:
         raise AssertionError("it waited for itself")
@@ -129,7 +137,7 @@ def test_stopping_from_within_a_turn_does_not_wait_for_it(
     def service(turn: Turn) -> None:
         with monkeypatch.context() as patch:
             patch.setattr(alone.runner._loop_ended, "wait", never)
-            answers.append((alone.runner.stop(), turn.stop_requested))
+            answers.append((call(alone.runner.stop), turn.stop_requested))
 
     alone.service = service
     let_it_loop(alone, waits=5)

@@ -28,6 +28,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Self
@@ -46,6 +47,8 @@ _log = logging.getLogger("turnwise")
 _COMPLETED = AtomicServiceExecutionStatus.COMPLETED
 _ABANDONED = AtomicServiceExecutionStatus.ABANDONED
 _EVERYDAY = ("", CYCLE_SERVED, HAD_ITS_TURN)
+# Whose turn this is; asyncio hands it on to what it calls in other threads.
+_serving: "ContextVar[Runner | None]" = ContextVar("serving", default=None)
 
 
 def default_runner_id() -> str:
@@ -182,14 +185,15 @@ class Runner(TurnTaker):
 
         Waits for ``timeout`` seconds, or as long as it takes. Answers whether the loop has
         ended; where it has not, its turn goes on, and keeps its gate, until it ends. Called from
-        within a turn, it does not wait.
+        within a turn, its tasks or its ``asyncio.to_thread``, it does not wait. A thread of its
+        own that a turn waits for needs a ``timeout``.
 
         Raises:
             ForkError: the runner was made before a fork; its thread is not in this process.
         """
         self._own_process.check()
         self.request_stop()
-        if self._loop_thread == threading.get_ident():
+        if _serving.get() is self or self._loop_thread == threading.get_ident():
             return False
         return self._loop_ended.wait(timeout)
 
@@ -276,6 +280,7 @@ class Runner(TurnTaker):
         _log.info("turn %d starts: %s", turn.fencing_token, run_id)
         began = self._monotonic()
         status, reason = _ABANDONED, "exception:BaseException"
+        serving = _serving.set(self)
         try:
             call_service(self._required_function(), turn)
             status, reason = _COMPLETED, ""
@@ -287,6 +292,7 @@ class Runner(TurnTaker):
                 raise
             _log.exception("the service failed in %s", turn.run.atomic_service_id)
         finally:
+            _serving.reset(serving)
             self._end_turn(turn, status, reason, self._monotonic() - began)
 
     def _end_turn(
