@@ -114,6 +114,16 @@ def test_a_relative_path_is_beside_the_working_directory(
     assert (tmp_path / "here.db").exists()
 
 
+def test_a_relative_path_in_a_folder_that_is_gone_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    assert "does it exist, in a folder that may be written to?" in refusal("sqlite:///turns.db")
+
+
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///"])
 def test_a_database_in_memory_is_fresh_and_shared_by_threads(url: str) -> None:
     with closing(SqlBackend(url)) as one, closing(SqlBackend(url)) as two:

@@ -50,14 +50,21 @@ def sqlite_engine(url: sa.URL, shown: str, *, may_create: bool) -> sa.Engine:
         # Every connection is a database of its own: all threads take turns at one.
         engine = _engine(lambda: _open("file::memory:"), pool_size=1, max_overflow=0)
     else:
-        # Once: each connection of the pool opens the same file, whatever the folder is by then.
-        file = _File(os.path.abspath(str(path)), may_create=may_create)  # noqa: PTH100 (no links followed)
+        file = _File(_absolute(str(path)), may_create=may_create)
         engine = _engine(file.connect, pool_size=5, max_overflow=10)
         file.engine = weakref.ref(engine)
         event.listen(engine, "checkout", file.check)
         event.listen(engine, "checkin", file.note_idle)
     event.listen(engine, "begin", _begin)
     return engine
+
+
+def _absolute(path: str) -> str:
+    """Once: each connection of the pool opens the same file, whatever the folder is by then."""
+    try:
+        return os.path.abspath(path)  # noqa: PTH100 (no links followed)
+    except FileNotFoundError:  # there is no folder any more, and so no file: SQLite will say so
+        return path
 
 
 def _engine(connect: Callable[[], sqlite3.Connection], **pool: int) -> sa.Engine:
