@@ -164,11 +164,14 @@ def test_a_late_start_is_recorded_and_brings_no_turn(alone: Alone) -> None:
     assert alone.history() == []
 
 
-def test_a_runner_in_its_grace_looks_again_until_it_is_over() -> None:
-    alone = Alone(replace(SETTINGS, membership_stabilization=75 * SECOND))
+def test_a_runner_in_its_grace_looks_again_when_it_is_over() -> None:
+    stabilization = 75 * SECOND
+    alone = Alone(
+        replace(SETTINGS, membership_stabilization=stabilization, max_start_slot_fraction=0.3)
+    )
     alone.run_for(CYCLE / 2)
-    # It joined at the start. Its slot began after 60 s, and it looks after 67, 74 and 81.
-    assert [served.began - START for served in alone.served] == [81 * SECOND]
+    # It joined at the start. Its slot began after 60 s, and after 77.4 s it would be late.
+    assert [served.began - START for served in alone.served] == [stabilization]
     assert alone.blocked() == ["scheduled_runner_in_grace"]
 
 
@@ -560,8 +563,9 @@ def test_settings_that_differ_from_those_before_are_reported_with_both_values(
     assert [record.message for record in caplog.records] == [
         (
             f"service {SERVICE} was started with other settings before (standbys: 1, not 2; "
-            "retry_failed: False, not True): runners that disagree count different slots, and only "
-            "the gate keeps them apart"
+            "retry_failed: False, not True): runners that disagree count different slots, which "
+            "the gate alone keeps apart, and one with a shorter heartbeat timeout takes a run that "
+            "is at work for dead"
         )
     ]
     caplog.clear()

@@ -169,7 +169,7 @@ def test_a_runner_that_waits_for_a_grace_to_end_is_there_when_the_next_cycle_sta
         SETTINGS, heartbeat_timeout=57 * SECOND, membership_stabilization=118 * SECOND
     )
     world = started("a", settings=settings)
-    world.run_for(CYCLE + SECOND)  # it looks each 19 s
+    world.run_for(CYCLE + SECOND)
     assert [s.began - START for s in world.served] == [2 * CYCLE]
 
 

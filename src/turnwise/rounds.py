@@ -180,7 +180,8 @@ class TurnTaker:
             if before is not None and before != self.settings:
                 _log.warning(
                     "service %s was started with other settings before (%s): runners that "
-                    "disagree count different slots, and only the gate keeps them apart",
+                    "disagree count different slots, which the gate alone keeps apart, and one "
+                    "with a shorter heartbeat timeout takes a run that is at work for dead",
                     self.service,
                     "; ".join(self.settings.differences(before)),
                 )
@@ -315,8 +316,9 @@ class TurnTaker:
             return claim.slot_start
         in_slot = claim.slot_end is not None and look.now < claim.slot_end
         if in_slot and claim.reason is AtomicServiceDecisionReason.SCHEDULED_RUNNER_IN_GRACE:
+            joined = (r.creation_time for r in look.scheduled if r.runner_id == self.runner_id)
             # No later than the next cycle: this runner may have its first slot.
-            return min(look.now + self.settings.heartbeat_interval, look.cycle.end)
+            return min(next(joined) + self.settings.membership_stabilization, look.cycle.end)
         return look.cycle.end
 
     def _next_try(self, admission: Admission, claim: AtomicServiceClaim, look: Look) -> datetime:

@@ -20,7 +20,11 @@ class TurnLost(RuntimeError):  # noqa: N818 (it says what happened, and callers 
 
 
 class TurnFailed(Exception):  # noqa: N818 (raised by a service to say so)
-    """Raised by a service to end its turn ABANDONED with a ``reason`` of its own."""
+    """Raised by a service to end its turn ABANDONED with a ``reason`` of its own.
+
+    The reason ``no_margin`` says that it did nothing: then the cycle is left to a standby even
+    where ``retry_failed`` is off.
+    """
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
