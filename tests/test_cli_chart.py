@@ -77,6 +77,7 @@ def test_bad_input_is_one_line_and_exit_status_2(
     good = tmp_path / "turns.svg"
     assert "ends with one of .svg" in refused(capsys, chart(url, tmp_path / "turns.gif"))
     assert "there is no folder" in refused(capsys, chart(url, tmp_path / "none" / "turns.svg"))
+    assert "File name too long" in refused(capsys, chart(url, tmp_path / f"{'x' * 300}.svg"))
     assert "--last must be positive" in refused(capsys, chart(url, good, "--last", "0s"))
     assert "has no execution" in refused(capsys, chart(url, good, "--last", "1s", *UNTIL))
     assert "no execution" in refused(capsys, chart(url, good, "--until", "2025-01-01T00:00:00Z"))
@@ -97,6 +98,20 @@ def test_without_the_extra_one_line_says_what_to_install(
     for name in [name for name in sys.modules if name.startswith("turnwise.chart")]:
         monkeypatch.delitem(sys.modules, name)
     assert "install turnwise[chart]" in refused(capsys, chart(url, tmp_path / "turns.svg"))
+
+
+def test_a_folder_that_may_not_be_written_to_is_found_before_the_work(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    status = main(["plan", "--runners", "4", "--chart", "/proc/plan.svg"])
+    said = capsys.readouterr()
+    assert (status, said.out, said.err.count("\n")) == (2, "", 1)
+
+
+def test_the_name_of_a_chart_may_be_as_long_as_a_name_may_be(tmp_path: Path) -> None:
+    path = tmp_path / f"{'x' * 251}.txt"
+    assert main(["plan", "--runners", "4", "--chart", str(path)]) == 0
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 def test_a_plan_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -131,7 +131,8 @@ def test_a_file_without_a_stable_runner_is_an_error(
         ("[1]", "runner 1: must be one of a list of objects"),
         ("nonsense", "is no JSON"),
         ("[" * 100_000, "is no JSON"),
-        ('[{"id": 7}]', "id must be a text, got 7"),
+        ('[{"id": 7}]', "id must be text, got 7"),
+        ("[{}]", "id must have 1 to 255 characters, got 0"),
         ('[{"id": "a"}]', "creation_time must be an ISO instant"),
         ('[{"id": "a", "creation_time": "2026-01-01"}]', "with an offset"),
         ('[{"id": "a", "creation_time": true}]', "creation_time must be an ISO instant"),
@@ -139,7 +140,8 @@ def test_a_file_without_a_stable_runner_is_an_error(
         ('[{"id": "a", "creation_time": 1, "last_heartbeat": NaN}]', "last_heartbeat must be"),
         ('[{"id": "a", "may_run": 1}]', "may_run must be true or false, got 1"),
         (json.dumps([RUNNERS[0], RUNNERS[0]]), "lists a runner twice: old"),
-        (json.dumps([RUNNERS[0] | {"id": "half \ud800"}]), "whole characters, got 'half \\ud800'"),
+        (json.dumps([RUNNERS[0] | {"id": "half \ud800"}]), "Unicode text without control char"),
+        (json.dumps([RUNNERS[0] | {"id": "a\nb\x1b[31m"}]), "got 'a\\nb\\x1b[31m'"),
     ],
 )
 def test_a_bad_file_is_one_line_and_status_2(
@@ -166,6 +168,7 @@ def test_a_bad_file_is_one_line_and_status_2(
         (["--runners", "3", "--max-start-fraction", "nan"], "--max-start-fraction must be over 0"),
         (["--runners", "3", "--clock-skew", "1x"], "is no duration"),
         (["--runners", "3", "--at", "noon"], "is no instant"),
+        (["--runners", "3", "--service", ""], "must have 1 to 255 characters, got 0"),
         (["--runners", "3", "--at", "0001-01-01T00:00:00Z"], "must be from 1970 to 2199"),
         (["--runners", "3", "--at", "2200-01-01T00:00:00Z"], "must be from 1970 to 2199"),
         (["--runners", "3", "--at", "1970-01-01T00:00:00+00:01"], "must be from 1970 to 2199"),
@@ -189,3 +192,12 @@ def test_names_in_a_file_are_text_and_no_markup(
     status, out, _ = plan(capsys, "--runners", str(file), "--at", "2026-01-01T12:00:10Z")
     assert status == 0
     assert "[red]x[/nope]" in out
+
+
+@pytest.mark.parametrize("microseconds", [5, 10, 50, 72, 1000])
+def test_the_bar_of_the_shortest_cycles_lies_within_them(
+    capsys: pytest.CaptureFixture[str], microseconds: int
+) -> None:
+    status, out, _ = plan(capsys, "--runners", "3", "--interval", f"{microseconds}us")
+    assert status == 0
+    assert any(len(line) == 72 and not line.strip("#-.") for line in out.splitlines())

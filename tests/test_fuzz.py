@@ -36,13 +36,17 @@ def one_second_more(duration: timedelta) -> str:
     return f"{duration // timedelta(seconds=1) + 1}s"
 
 
+def whatever_it_is(_: str, name: str) -> str:
+    return name
+
+
 PLANTED: list[tuple[str, str, object]] = [
     ("decisions", "turnwise.atomic_service._slot_window", wrong),
     ("decisions", "turnwise.atomic_service.AtomicServiceClaim.should_try_start", True),
     ("durations", "fuzz.targets.parse_duration", wrong),
     ("durations", "fuzz.targets.format_duration", one_second_more),
     ("runner-files", "turnwise.cli.runner_file.json.loads", wrong),
-    ("runner-files", "turnwise.cli.runner_file._is_unicode", bool),
+    ("runner-files", "turnwise.cli.runner_file.checked_name", whatever_it_is),
     ("settings", "turnwise.settings.Settings._check_ranges", wrong),
     ("settings", "turnwise.settings.Settings.to_json", lambda _: "{}"),
     ("settings-as-text", "turnwise.settings.json.loads", wrong),

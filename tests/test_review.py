@@ -382,6 +382,20 @@ def test_a_lone_runner_and_no_standby_are_warnings() -> None:
     ]
 
 
+def test_a_stabilization_longer_than_a_cycle_is_a_warning() -> None:
+    interval = DEFAULT.interval
+    assert findings(replace(DEFAULT, membership_stabilization=interval)) == []
+    assert findings(replace(DEFAULT, membership_stabilization=interval + SECOND)) == [
+        Finding(
+            Level.WARNING,
+            "for 5m1s after it has joined a runner does not start, nor does another in its place: "
+            "cycles are missed while runners are new, and what is promised here counts none that "
+            "are",
+            "let the stabilization be 5m or less",
+        )
+    ]
+
+
 def test_a_run_as_long_as_the_cycle_is_an_error() -> None:
     assert findings(DEFAULT, longest_run=DEFAULT.interval) == [
         Finding(

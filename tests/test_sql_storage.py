@@ -1,5 +1,6 @@
 """What can be wrong with a database, and what a user is told."""
 
+import os
 import re
 import sqlite3
 import subprocess
@@ -77,6 +78,17 @@ def test_a_place_where_no_file_can_be_is_refused(tmp_path: Path, below: str) -> 
 
 def test_a_folder_that_may_not_be_written_to_is_refused() -> None:
     refusal("sqlite:////proc/turns.db")
+
+
+def test_a_file_that_may_not_be_written_to_is_refused_where_a_runner_opens_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{path}"
+    open_backend(url).close()
+    # Whom the tests run as may be allowed everything.
+    monkeypatch.setattr(os, "access", lambda _, mode: mode != os.W_OK)
+    assert "this file may not be written to" in refusal(url)
+    open_backend(url, create_tables=False).close()
 
 
 def test_without_create_tables_a_missing_file_is_an_error_and_stays_missing(path: Path) -> None:

@@ -169,6 +169,15 @@ def _findings(
     once = settings.runs_per_cycle == "once"
     yield from _findings_on_slots(settings, runners, slot, window)
     yield from _findings_on_clocks(settings, skew)
+    if settings.membership_stabilization > settings.interval:
+        grace = format_duration(settings.membership_stabilization)
+        yield Finding(
+            Level.WARNING,
+            f"for {grace} after it has joined a runner does not start, nor does another in its "
+            "place: cycles are missed while runners are new, and what is promised here counts none "
+            "that are",
+            f"let the stabilization be {format_duration(settings.interval)} or less",
+        )
     if runners == 1:
         yield Finding(
             Level.WARNING,

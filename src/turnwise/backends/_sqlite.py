@@ -122,6 +122,7 @@ class _File:
             if identity not in (None, connection.identity):
                 raise sqlite3.OperationalError(_REPLACED)
             if self._may_create:
+                self._require_writable()
                 _enter_wal_mode(connection)
         except sqlite3.Error:
             connection.close()
@@ -129,6 +130,11 @@ class _File:
         # A file that is lost later is an error, and none that is made anew without its history.
         self._may_create = False
         return connection
+
+    def _require_writable(self) -> None:
+        """What may only be read would be opened all the same, and fail in each turn."""
+        if not os.access(self.path, os.W_OK):
+            raise sqlite3.OperationalError("this file may not be written to, and a runner must")
 
     def check(self, connection: DBAPIConnection, *_: object) -> None:
         """Refuse a connection to another file than that of the path; the pool closes it then."""

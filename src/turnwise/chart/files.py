@@ -36,9 +36,8 @@ def save(picture: Picture, path: Path) -> None:
         OSError: the file cannot be written.
     """
     content = rendered(picture, path.suffix.lower())
-    with tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as file:
+    # Not after the file's own name, which may be as long as a name may be.
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".chart.", delete=False) as file:
         try:
             file.write(content)
             file.close()

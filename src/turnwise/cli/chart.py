@@ -1,5 +1,8 @@
 """``turnwise chart``: the turns that a storage has kept, as a picture."""
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -78,7 +81,8 @@ def require_drawable(path: Path) -> None:
     """Find out before the work whether a chart can be drawn, and into which format.
 
     Raises:
-        BadInput: the extra is missing, the suffix is unknown, or there is no such folder.
+        BadInput: the extra is missing, the suffix is unknown, or there is no folder that takes a
+            file of this name.
     """
     try:
         from turnwise.chart import SUFFIXES  # noqa: PLC0415 (an extra)
@@ -88,8 +92,13 @@ def require_drawable(path: Path) -> None:
         raise BadInput(f"{path}: the name of a chart ends with one of {', '.join(SUFFIXES)}")
     if not path.parent.is_dir():
         raise BadInput(f"{path}: there is no folder {path.parent}")
-    if path.is_dir():
-        raise BadInput(f"{path}: is a folder")
+    with _failing_as_input(path):
+        if path.is_dir():
+            raise BadInput(f"{path}: is a folder")
+        with suppress(FileNotFoundError):
+            path.stat()  # or the name is too long
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
 
 
 def write(picture: "Picture", path: Path, *, quiet: bool = False) -> None:
@@ -100,9 +109,15 @@ def write(picture: "Picture", path: Path, *, quiet: bool = False) -> None:
     """
     from turnwise.chart import save, summary  # noqa: PLC0415 (an extra)
 
-    try:
+    with _failing_as_input(path):
         save(picture, path)
-    except OSError as error:
-        raise BadInput(f"{path}: {error.strerror or error}") from error
     if not quiet:
         console.print(literal(f"{path}: {summary(picture)}"), soft_wrap=True)
+
+
+@contextmanager
+def _failing_as_input(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror or error}") from error

@@ -21,6 +21,7 @@ from turnwise.cli.options import (
     Stabilization,
     Standbys,
     duration,
+    name,
     settings_from_options,
 )
 from turnwise.cli.output import clock, console, literal, rounded, table
@@ -89,7 +90,8 @@ def plan(
         ),
     ] = timedelta(0),
     service: Annotated[
-        str, typer.Option("--service", metavar="NAME", help="Whose rotation, with a file.")
+        str,
+        typer.Option("--service", parser=name, metavar="NAME", help="Whose rotation, with a file."),
     ] = "service",
     at: At = None,
     chart: ChartFile = None,
@@ -228,7 +230,8 @@ def _bar(planned: _Plan, settings: Settings) -> str:
     length = planned.cycle.end - planned.cycle.start
     bar = []
     for column in range(_BAR_WIDTH):
-        instant = planned.cycle.start + length * (column + 0.5) / _BAR_WIDTH
+        # Rounded down, so that it is within the cycle, however short that is.
+        instant = planned.cycle.start + length * (2 * column + 1) // (2 * _BAR_WIDTH)
         slot = next(slot for slot in planned.slots if slot.start <= instant < slot.guard_end)
         if instant >= slot.end:
             bar.append(".")
@@ -265,8 +268,8 @@ def _print_review(review: Review) -> None:
         "from a kill in a turn to the next start": review.gap_after_kill,
     }
     nobody = "nobody ever starts" if review.gap_without_fault is None else "no other is left"
-    for name, gap in gaps.items():
-        facts.add_row(name, nobody if gap is None else rounded(gap))
+    for what, gap in gaps.items():
+        facts.add_row(what, nobody if gap is None else rounded(gap))
     facts.add_row("a new runner counts after, at most", rounded(review.first_slot_delay))
     facts.add_row(
         "messages per cycle, all runners",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from turnwise.cli.errors import BadInput
 from turnwise.membership import RunnerRecord
+from turnwise.rounds import checked_name
 
 _SHAPE = "a list of objects with id, creation_time, last_heartbeat and, if need be, may_run"
 
@@ -40,11 +41,10 @@ def _record(name: str, number: int, entry: object) -> RunnerRecord:
     where = f"{name!r}, runner {number}"
     if not isinstance(entry, dict):
         raise BadInput(f"{where}: must be one of {_SHAPE}; got {entry!r}")
-    runner_id = entry.get("id", entry.get("runner_id"))
-    if not isinstance(runner_id, str) or not runner_id:
-        raise BadInput(f"{where}: id must be a text, got {runner_id!r}")
-    if not _is_unicode(runner_id):
-        raise BadInput(f"{where}: id must be a text of whole characters, got {runner_id!r}")
+    try:
+        runner_id = checked_name("id", entry["id"] if "id" in entry else entry.get("runner_id", ""))
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"{where}: {error}") from error
     may_run = entry.get("may_run", True)
     if not isinstance(may_run, bool):
         raise BadInput(f"{where}: may_run must be true or false, got {may_run!r}")
@@ -54,15 +54,6 @@ def _record(name: str, number: int, entry: object) -> RunnerRecord:
         _instant(where, "last_heartbeat", entry),
         may_run,
     )
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether a text can be printed: JSON can name half a character."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _instant(where: str, key: str, entry: dict[str, object]) -> datetime:

@@ -60,10 +60,23 @@ class Clock(StrEnum):
     LOCAL = "local"
 
 
+_LONGEST = timedelta(days=3653)
+
+
+def _not_for_ever(text: str) -> timedelta:
+    """Read a duration that a simulation can add to its time."""
+    lasts = duration(text)
+    if lasts > _LONGEST:
+        raise typer.BadParameter(
+            f"must be at most {format_duration(_LONGEST)}, got {format_duration(lasts)}"
+        )
+    return lasts
+
+
 def _every(name: str, what: str) -> typer.models.OptionInfo:
     """An option for how often something goes wrong."""
     option: typer.models.OptionInfo = typer.Option(
-        name, parser=duration, metavar="DURATION", show_default="never", help=what
+        name, parser=_not_for_ever, metavar="DURATION", show_default="never", help=what
     )
     return option
 
@@ -71,7 +84,7 @@ def _every(name: str, what: str) -> typer.models.OptionInfo:
 def _lasts(name: str, default: str, what: str) -> typer.models.OptionInfo:
     """An option for how long something takes."""
     option: typer.models.OptionInfo = typer.Option(
-        name, parser=duration, metavar="DURATION", show_default=default, help=what
+        name, parser=_not_for_ever, metavar="DURATION", show_default=default, help=what
     )
     return option
 
