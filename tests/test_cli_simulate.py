@@ -95,10 +95,8 @@ def test_slots_alone_let_long_runs_overlap_and_say_that_they_promise_less(
         (["--runners", "3", "--margin", "5m"], "--margin (5m) must be shorter than a slot"),
         (["--runners", "3", "--job", "1x"], "is no duration"),
         (["--runners", "3", "--crash-every", "0"], "--crash-every must be positive, got 0s"),
-        (
-            ["--runners", "3", "--crash-every", "999999999d"],
-            "at most 3653d, got 999999999d",
-        ),
+        (["--runners", "3", "--crash-every", "3654d"], "must be at most 3653d, got 3654d"),
+        (["--runners", "3", "--deploy-every", "999999999d"], "at most 3653d, got 999999999d"),
         (["--runners", "3", "--latency", "3653d1s"], "must be at most 3653d, got 3653d1s"),
         (["--runners", "3", "--fail-every", "0"], "--fail-every must be positive, got 0s"),
         (["--runners", "3", "--clock", "mine"], "--clock"),

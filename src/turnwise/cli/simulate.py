@@ -60,16 +60,11 @@ class Clock(StrEnum):
     LOCAL = "local"
 
 
-_LONGEST = timedelta(days=3653)
-
-
 def _not_for_ever(text: str) -> timedelta:
     """Read a duration that a simulation can add to its time."""
     lasts = duration(text)
-    if lasts > _LONGEST:
-        raise typer.BadParameter(
-            f"must be at most {format_duration(_LONGEST)}, got {format_duration(lasts)}"
-        )
+    if lasts > timedelta(days=_MOST_DAYS):
+        raise typer.BadParameter(f"must be at most {_MOST_DAYS}d, got {format_duration(lasts)}")
     return lasts
 
 
