@@ -49,7 +49,7 @@ nitpick_ignore_regex = [
 TABLES = {
     "decision-table": "turnwise.atomic_service",
     "membership-table": "turnwise.membership",
-    "formulas": "turnwise.review",
+    "formulas": "turnwise.old_review",
 }
 
 

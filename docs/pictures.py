@@ -13,7 +13,7 @@ from pathlib import Path
 from turnwise.atomic_service import ActiveRunnerInfo
 from turnwise.chart import Picture, picture_of_history, picture_of_plan, save
 from turnwise.membership import cycle_at, first_position, schedule
-from turnwise.settings import Settings
+from turnwise.old_settings import Settings
 from turnwise.simulation import FaultKind, Fixed, Incident, Result, Scenario, simulate
 from turnwise.simulation.virtual_time import START
 from turnwise.timetable import Slot, lay_out

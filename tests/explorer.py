@@ -31,8 +31,8 @@ from turnwise.backends import (
 )
 from turnwise.backends.memory import MemoryBackend, _Service
 from turnwise.membership import Cycle, RunnerRecord
+from turnwise.old_turn import Turn, TurnLost
 from turnwise.rounds import TurnTaker
-from turnwise.turn import Turn, TurnLost
 
 SERVICE = "service"
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -21,13 +21,13 @@ from turnwise.backends import (
     served_instant,
 )
 from turnwise.backends.memory import MemoryBackend
-from turnwise.gate import Gate
-from turnwise.settings import Settings
+from turnwise.old_gate import Gate
+from turnwise.old_settings import Settings
+from turnwise.old_turn import Turn, TurnKeeper
 from turnwise.simulation.laboratory import SHIPPED, Parts
 from turnwise.simulation.link import Link
 from turnwise.simulation.processes import SimulatedRunner
 from turnwise.simulation.work import Resource
-from turnwise.turn import Turn, TurnKeeper
 
 RUNNING = AtomicServiceExecutionStatus.RUNNING
 

@@ -13,10 +13,10 @@ SOURCE = Path(turnwise.__file__).parent
 PURE = {
     "atomic_service": set[str](),
     "durations": set[str](),
-    "settings": {"durations", "review"},
-    "review": {"durations", "settings"},
-    "membership": {"atomic_service", "durations", "settings"},
-    "timetable": {"atomic_service", "membership", "settings"},
+    "old_settings": {"durations", "old_review"},
+    "old_review": {"durations", "old_settings"},
+    "membership": {"atomic_service", "durations", "old_settings"},
+    "timetable": {"atomic_service", "membership", "old_settings"},
 }
 BACKENDS = {f"backends.{path.stem}" for path in (SOURCE / "backends").glob("[!_]*.py")}
 ON_TOP = ("cli", "simulation", "chart", "testing")
@@ -75,13 +75,13 @@ def test_a_pure_module_reads_no_clock_and_no_randomness_but_the_run_id(module: s
 
 
 def test_the_runner_knows_the_protocol_and_no_backend() -> None:
-    for module in ("runner", "turn", "pace"):
+    for module in ("runner", "old_turn", "pace"):
         assert not ours(module) & BACKENDS
 
 
 def test_a_backend_knows_no_runner_and_no_other_backend() -> None:
     for module in BACKENDS:
-        assert not ours(module) & ({"runner", "turn", "pace"} | BACKENDS)
+        assert not ours(module) & ({"runner", "old_turn", "pace"} | BACKENDS)
 
 
 def test_nothing_below_imports_the_layers_on_top() -> None:

@@ -30,7 +30,7 @@ from turnwise.chart import (
     window_of_interest,
 )
 from turnwise.chart.drawing import draw
-from turnwise.settings import Settings
+from turnwise.old_settings import Settings
 from turnwise.simulation import Fault, FaultKind, Fixed, Result, Scenario, simulate
 from turnwise.testing import START
 from turnwise.timetable import lay_out

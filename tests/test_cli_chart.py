@@ -8,9 +8,9 @@ import pytest
 
 from turnwise.backends.sql import SqlBackend
 from turnwise.cli import main
+from turnwise.old_settings import Settings
+from turnwise.old_turn import Turn
 from turnwise.runner import Runner
-from turnwise.settings import Settings
-from turnwise.turn import Turn
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SETTINGS = Settings()

@@ -24,7 +24,7 @@ from processes import (
     turnwise,
 )
 from turnwise.cli.child import Child, _Successor
-from turnwise.turn import TurnFailed, TurnLost
+from turnwise.old_turn import TurnFailed, TurnLost
 from virtual import Alone
 
 URL = "sqlite:///turns.db"

@@ -35,7 +35,7 @@ from turnwise.membership import (
     stable_set,
     why_not_stable,
 )
-from turnwise.settings import Settings
+from turnwise.old_settings import Settings
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from turnwise import ActiveRunnerInfo, Settings
-from turnwise.review import Finding, Level, Review
-from turnwise.settings import RunsPerCycle
+from turnwise.old_review import Finding, Level, Review
+from turnwise.old_settings import RunsPerCycle
 from turnwise.testing import SETTINGS, START, share_of_the_profile
 from turnwise.testing.desk import MICROSECOND, SECOND
 from turnwise.timetable import decide

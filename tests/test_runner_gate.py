@@ -6,7 +6,7 @@ from turnwise import StorageError
 from turnwise.atomic_service import AtomicServiceRun
 from turnwise.backends import Look
 from turnwise.backends.memory import MemoryBackend
-from turnwise.gate import Gate
+from turnwise.old_gate import Gate
 from turnwise.testing import SETTINGS, START, ManualClock
 from turnwise.testing.desk import ABANDONED, COMPLETED, SECOND, run_of
 from virtual import SERVICE, Faulty

@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 
 from turnwise import Runner, StorageError, Turn
+from turnwise.old_turn import TurnFailed
 from turnwise.testing import SETTINGS, START
 from turnwise.testing.desk import ABANDONED, COMPLETED, SECOND
-from turnwise.turn import TurnFailed
 from virtual import SERVICE, Alone, Killed, World
 
 HEARTBEAT = SETTINGS.heartbeat_interval.total_seconds()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from strategies import MICROSECOND, between
 from turnwise import Settings
-from turnwise.settings import RunsPerCycle
+from turnwise.old_settings import RunsPerCycle
 
 SECOND = timedelta(seconds=1)
 LONGEST = timedelta(days=3653)

@@ -11,7 +11,7 @@ from strategies import MICROSECOND, between
 from turnwise import ActiveRunnerInfo, Settings, decide_atomic_service_claim
 from turnwise import AtomicServiceDecisionReason as Reason
 from turnwise.membership import RunnerRecord, cycle_at, schedule, stable_set
-from turnwise.settings import RunsPerCycle
+from turnwise.old_settings import RunsPerCycle
 from turnwise.timetable import (
     Role,
     decide,

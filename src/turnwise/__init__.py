@@ -23,12 +23,12 @@ from turnwise.backends import (
     open_backend,
 )
 from turnwise.membership import Cycle, RunnerRecord, cycle_at, schedule, stable_set
+from turnwise.old_review import Finding, Level, Review
+from turnwise.old_settings import Settings
+from turnwise.old_turn import Turn, TurnFailed, TurnLost
 from turnwise.own_process import ForkError
-from turnwise.review import Finding, Level, Review
 from turnwise.runner import Runner
-from turnwise.settings import Settings
 from turnwise.timetable import NextTurn, Role, Slot, lay_out, next_turn
-from turnwise.turn import Turn, TurnFailed, TurnLost
 
 __all__ = [
     "ActiveRunnerInfo",

@@ -38,7 +38,7 @@ from hashlib import sha256
 
 from turnwise.atomic_service import ActiveRunnerInfo
 from turnwise.durations import format_duration
-from turnwise.settings import Settings
+from turnwise.old_settings import Settings
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DIGEST_BITS = 48

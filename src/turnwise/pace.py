@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
-from turnwise.settings import Settings
+from turnwise.old_settings import Settings
 
 _FIRST_BACKOFF_SECONDS = 0.1
 _MOST_DOUBLINGS = 30

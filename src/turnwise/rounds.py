@@ -28,11 +28,11 @@ from turnwise.backends import (
     Participant,
     StorageError,
 )
-from turnwise.gate import Gate
+from turnwise.old_gate import Gate
+from turnwise.old_settings import Settings
+from turnwise.old_turn import NOT_STARTED, Turn, TurnKeeper, TurnLost
 from turnwise.pace import Pace
-from turnwise.settings import Settings
 from turnwise.timetable import decide, first_cycle_after_joining
-from turnwise.turn import NOT_STARTED, Turn, TurnKeeper, TurnLost
 
 _log = logging.getLogger("turnwise")
 

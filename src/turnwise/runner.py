@@ -36,11 +36,11 @@ from typing import Self
 from turnwise.atomic_service import AtomicServiceDecisionReason, AtomicServiceExecutionStatus
 from turnwise.backends import CYCLE_SERVED, Backend, StorageError
 from turnwise.durations import format_duration
+from turnwise.old_settings import Settings
+from turnwise.old_turn import Service, Turn, TurnFailed, TurnLost, call_service
 from turnwise.own_process import OwnProcess
 from turnwise.pace import monotonic_seconds
 from turnwise.rounds import HAD_ITS_TURN, TurnTaker
-from turnwise.settings import Settings
-from turnwise.turn import Service, Turn, TurnFailed, TurnLost, call_service
 
 _log = logging.getLogger("turnwise")
 

@@ -17,7 +17,7 @@ from turnwise.atomic_service import (
     decide_atomic_service_claim,
 )
 from turnwise.membership import Cycle, cycle_at, scheduled_position
-from turnwise.settings import Settings
+from turnwise.old_settings import Settings
 
 _MICROSECOND = timedelta(microseconds=1)
 

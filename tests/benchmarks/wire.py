@@ -23,7 +23,7 @@ from storages import SHARED
 from turnwise.backends import Participant
 from turnwise.backends.redis import RedisBackend
 from turnwise.backends.sql import SqlBackend
-from turnwise.settings import Settings
+from turnwise.old_settings import Settings
 from turnwise.testing import ManualClock
 
 SERVICE = "benchmark"

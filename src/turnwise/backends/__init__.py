@@ -31,7 +31,7 @@ from turnwise.atomic_service import (
     AtomicServiceRun,
 )
 from turnwise.membership import Cycle, RunnerRecord, cycle_at
-from turnwise.settings import Settings
+from turnwise.old_settings import Settings
 
 NO_MARGIN = "no_margin"
 """Why a run ended that was admitted with too little of its slot left; the service never ran."""

@@ -9,7 +9,7 @@ from turnwise.atomic_service import ActiveRunnerInfo
 from turnwise.backends import Look
 from turnwise.backends._schema import Tables
 from turnwise.membership import Cycle, cycle_at, service_hash, set_digest, set_rules
-from turnwise.settings import Settings
+from turnwise.old_settings import Settings
 
 
 def work_out(

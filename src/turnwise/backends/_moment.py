@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from turnwise.backends._schema import Expression, Instant
 from turnwise.membership import cycle_at
-from turnwise.settings import Settings
+from turnwise.old_settings import Settings
 
 _MICROSECOND = timedelta(microseconds=1)
 

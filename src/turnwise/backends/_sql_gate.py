@@ -20,7 +20,7 @@ from turnwise.backends import (
 )
 from turnwise.backends._database import Database, RefusedError
 from turnwise.backends._statements import Statements, parameters, record_parameters
-from turnwise.settings import Settings
+from turnwise.old_settings import Settings
 
 if TYPE_CHECKING:
     from turnwise.backends._schema import AnyRow

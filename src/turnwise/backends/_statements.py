@@ -19,7 +19,7 @@ from turnwise.backends._moment import Moment
 from turnwise.backends._prepared import Answer, Prepared
 from turnwise.backends._schema import Expression, Instant
 from turnwise.backends._sqlite import driver_of
-from turnwise.settings import Settings
+from turnwise.old_settings import Settings
 
 if TYPE_CHECKING:
     from turnwise.backends._schema import AnyRow, AnySelect

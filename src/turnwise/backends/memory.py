@@ -42,8 +42,8 @@ from turnwise.membership import (
     set_rules,
     stable_set,
 )
+from turnwise.old_settings import Settings
 from turnwise.own_process import OwnProcess
-from turnwise.settings import Settings
 
 _RUNNING = AtomicServiceExecutionStatus.RUNNING
 _ABANDONED = AtomicServiceExecutionStatus.ABANDONED

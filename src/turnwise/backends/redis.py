@@ -53,8 +53,8 @@ from turnwise.membership import (
     set_digest,
     set_rules,
 )
+from turnwise.old_settings import Settings
 from turnwise.own_process import OwnProcess
-from turnwise.settings import Settings
 
 try:
     import redis

@@ -41,7 +41,7 @@ from turnwise.backends import (
     without_password,
 )
 from turnwise.membership import RunnerRecord, cycle_at, runner_digest, set_rules
-from turnwise.settings import Settings
+from turnwise.old_settings import Settings
 
 try:
     import sqlalchemy as sa

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.backends import ExecutionRecord
-from turnwise.settings import Settings
+from turnwise.old_settings import Settings
 from turnwise.timetable import Slot, slot_at
 
 _LONG_GAP = 1.25

@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
-from turnwise.turn import NOT_STARTED, Turn, TurnFailed, TurnLost
+from turnwise.old_turn import NOT_STARTED, Turn, TurnFailed, TurnLost
 
 _log = logging.getLogger("turnwise")
 _POLL_SECONDS = 0.1

@@ -17,7 +17,7 @@ from turnwise.backends import Backend, ExecutionRecord, open_backend
 from turnwise.cli.errors import storage_as_input
 from turnwise.cli.output import clock, console, literal, rounded
 from turnwise.durations import format_duration
-from turnwise.settings import Settings
+from turnwise.old_settings import Settings
 
 _SERVICE = "demo"
 _RUNNERS = 3

@@ -15,7 +15,7 @@ from turnwise.cli.output import clock, console, literal, print_json, rounded
 from turnwise.cli.storage import is_dead, open_existing, required_settings
 from turnwise.durations import format_duration
 from turnwise.membership import RunnerRecord, stable_set, why_not_stable
-from turnwise.settings import Settings
+from turnwise.old_settings import Settings
 from turnwise.timetable import NextTurn, Slot, decide, first_cycle_after_joining, next_turn, slot_at
 
 _Reason = AtomicServiceDecisionReason

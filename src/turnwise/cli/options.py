@@ -7,8 +7,8 @@ import typer
 
 from turnwise.cli.errors import settings_as_options
 from turnwise.durations import parse_duration
+from turnwise.old_settings import Settings
 from turnwise.rounds import checked_name
-from turnwise.settings import Settings
 
 # What every storage can count, and a decision's float of seconds can tell apart, with room for
 # the cycles before and after.

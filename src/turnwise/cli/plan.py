@@ -35,8 +35,8 @@ from turnwise.membership import (
     stable_set,
     why_not_stable,
 )
-from turnwise.review import Level, Review
-from turnwise.settings import Settings
+from turnwise.old_review import Level, Review
+from turnwise.old_settings import Settings
 from turnwise.timetable import Role, Slot, lay_out
 
 _BAR_WIDTH = 72

@@ -33,8 +33,8 @@ from turnwise.cli.options import (
     settings_from_options,
 )
 from turnwise.cli.storage import is_private
+from turnwise.old_turn import Turn
 from turnwise.runner import Runner
-from turnwise.turn import Turn
 
 _log = logging.getLogger("turnwise")
 _LONGEST_FIRST_LINE = 256

@@ -33,7 +33,7 @@ from turnwise.cli.options import (
 )
 from turnwise.cli.output import console, literal, rounded, table
 from turnwise.durations import format_duration
-from turnwise.review import Review
+from turnwise.old_review import Review
 
 if TYPE_CHECKING:
     from turnwise.simulation import Distribution, Fault, Result, Scenario

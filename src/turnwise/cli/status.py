@@ -14,7 +14,7 @@ from turnwise.cli.options import BackendUrl, Json
 from turnwise.cli.output import clock, console, literal, print_json, rounded, table
 from turnwise.cli.storage import UNKNOWN_SETTINGS, is_dead, open_existing, required_settings
 from turnwise.membership import RunnerRecord, why_not_stable
-from turnwise.settings import Settings
+from turnwise.old_settings import Settings
 from turnwise.timetable import Role, Slot, lay_out
 
 _REFRESH_SECONDS = 1.0

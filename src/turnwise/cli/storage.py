@@ -6,7 +6,7 @@ from datetime import datetime
 
 from turnwise.backends import Backend, ExecutionRecord, dead_at, open_backend
 from turnwise.cli.errors import BadInput, storage_as_input
-from turnwise.settings import Settings
+from turnwise.old_settings import Settings
 
 UNKNOWN_SETTINGS = "its settings cannot be read: another version of turnwise wrote them"
 

@@ -2,7 +2,7 @@
 
 The exit status is 1 where something happened that may never happen; then the command that
 replays it is printed, and a scenario made small. At the end stands how near the scenarios came
-to each bound of :meth:`Settings.review() <turnwise.settings.Settings.review>`.
+to each bound of :meth:`Settings.review() <turnwise.old_settings.Settings.review>`.
 """
 
 import argparse

@@ -21,13 +21,13 @@ from collections.abc import Iterable
 from datetime import timedelta
 from itertools import pairwise
 
+from turnwise.old_turn import Turn
 from turnwise.simulation.processes import RunnerProcess
 from turnwise.simulation.scenario import NOTHING, FaultKind, Scenario
 from turnwise.simulation.violations import Violations
 from turnwise.simulation.virtual_time import START, VirtualTime, microseconds
 from turnwise.simulation.watch import CycleSeen
 from turnwise.simulation.work import Work
-from turnwise.turn import Turn
 
 LONGEST_START = timedelta(minutes=1)
 """Runners start within so long, or within an interval where that is shorter."""

@@ -22,7 +22,7 @@ from turnwise.backends import (
     Participant,
     StorageError,
 )
-from turnwise.settings import Settings
+from turnwise.old_settings import Settings
 from turnwise.simulation.processes import RunnerProcess
 from turnwise.simulation.scenario import NOTHING, Distribution
 from turnwise.simulation.virtual_time import Killed, VirtualTime, microseconds

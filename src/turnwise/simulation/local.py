@@ -12,7 +12,7 @@ from turnwise.backends import (
     running_record,
 )
 from turnwise.backends.memory import MemoryBackend
-from turnwise.settings import Settings
+from turnwise.old_settings import Settings
 
 
 class NoGate(MemoryBackend):

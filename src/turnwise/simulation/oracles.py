@@ -9,7 +9,7 @@
 from collections.abc import Iterable
 from datetime import timedelta
 
-from turnwise.settings import Settings
+from turnwise.old_settings import Settings
 from turnwise.simulation.processes import RunnerProcess
 from turnwise.simulation.scenario import Scenario
 from turnwise.simulation.violations import Violations

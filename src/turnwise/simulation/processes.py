@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import cast
 
 from turnwise.backends import Backend, Heartbeat, Look
+from turnwise.old_settings import Settings
+from turnwise.old_turn import Turn, TurnKeeper
 from turnwise.rounds import TurnTaker
 from turnwise.runner import Runner
-from turnwise.settings import Settings
 from turnwise.simulation.calm import Disturbances
 from turnwise.simulation.virtual_time import (
     Killed,
@@ -16,7 +17,6 @@ from turnwise.simulation.virtual_time import (
     VirtualTime,
     to_microseconds,
 )
-from turnwise.turn import Turn, TurnKeeper
 
 SERVICE = "service"
 """The name of the service that is simulated."""

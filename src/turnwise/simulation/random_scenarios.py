@@ -9,7 +9,7 @@ from datetime import timedelta
 from random import Random
 from typing import TypeVar
 
-from turnwise.settings import Settings
+from turnwise.old_settings import Settings
 from turnwise.simulation.bounds import all_count_from
 from turnwise.simulation.scenario import (
     NOTHING,

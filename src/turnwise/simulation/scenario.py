@@ -14,7 +14,7 @@ from statistics import NormalDist
 from typing import Literal
 
 from turnwise.durations import format_duration
-from turnwise.settings import Settings
+from turnwise.old_settings import Settings
 
 _ZERO = timedelta(0)
 _MICROSECOND = timedelta(microseconds=1)

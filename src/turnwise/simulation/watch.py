@@ -37,7 +37,7 @@ from turnwise.backends import (
     served_instant,
 )
 from turnwise.membership import cycle_at
-from turnwise.settings import Settings
+from turnwise.old_settings import Settings
 from turnwise.simulation.calm import Disturbances, longest_calm
 from turnwise.simulation.processes import NEVER, SERVICE, RunnerProcess
 from turnwise.simulation.scenario import Scenario

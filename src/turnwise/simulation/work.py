@@ -1,18 +1,18 @@
 """What the service does in a turn: work for a while, and write to a resource.
 
 The resource refuses an older fencing token than the newest that it has seen. The service does
-not ask :meth:`~turnwise.turn.Turn.check` before it writes, so that late writes do come.
+not ask :meth:`~turnwise.old_turn.Turn.check` before it writes, so that late writes do come.
 """
 
 from array import array
 from collections.abc import Callable
 from random import Random
 
+from turnwise.old_turn import Turn, TurnFailed, TurnLost
 from turnwise.simulation.processes import RunnerProcess
 from turnwise.simulation.scenario import Distribution
 from turnwise.simulation.violations import Violations
 from turnwise.simulation.virtual_time import VirtualTime, microseconds
-from turnwise.turn import Turn, TurnFailed, TurnLost
 
 
 class Resource:

@@ -18,7 +18,7 @@ from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.backends import NO_MARGIN, Admission, Backend, Look, Participant
 from turnwise.backends.memory import MemoryBackend
 from turnwise.membership import cycle_at
-from turnwise.settings import Settings
+from turnwise.old_settings import Settings
 from turnwise.testing.clock import START, Clock, ManualClock
 from turnwise.testing.desk import ABANDONED, COMPLETED, MICROSECOND, SECOND, SETTINGS, run_of
 from turnwise.testing.strategies import RUNNER_IDS, durations, knobs

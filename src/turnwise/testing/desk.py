@@ -13,7 +13,7 @@ import pytest
 from turnwise.atomic_service import AtomicServiceExecutionStatus, AtomicServiceRun
 from turnwise.backends import Admission, Backend, ExecutionRecord, Look, Participant
 from turnwise.membership import cycle_at
-from turnwise.settings import Settings
+from turnwise.old_settings import Settings
 from turnwise.testing.clock import Clock, ManualClock
 
 SECOND = timedelta(seconds=1)

@@ -18,7 +18,7 @@ from turnwise.membership import (
     set_digest,
     stable_set,
 )
-from turnwise.settings import RunsPerCycle
+from turnwise.old_settings import RunsPerCycle
 from turnwise.testing.clock import START, ManualClock
 from turnwise.testing.desk import MICROSECOND, SECOND, SETTINGS, Desk, StorageUnderTest
 from turnwise.testing.strategies import durations, share_of_the_profile

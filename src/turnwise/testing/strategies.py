@@ -7,7 +7,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from turnwise.backends import Participant
-from turnwise.settings import Settings
+from turnwise.old_settings import Settings
 from turnwise.testing.desk import MICROSECOND, SECOND, SETTINGS
 
 RUNNER_IDS = ("a", "b", "c", "d", "é'")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from turnwise.atomic_service import AtomicServiceExecutionStatus, AtomicServiceRun
 from turnwise.backends import Admission, Backend, ExecutionRecord, Look, StorageError
-from turnwise.settings import Settings
+from turnwise.old_settings import Settings
 
 _log = logging.getLogger("turnwise")
 _FIRST_BACKOFF_SECONDS = 0.1

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING
 from turnwise.durations import format_duration
 
 if TYPE_CHECKING:
-    from turnwise.settings import Settings
+    from turnwise.old_settings import Settings
 
 _ZERO = timedelta(0)
 _MICROSECOND = timedelta(microseconds=1)
@@ -102,7 +102,7 @@ class Review:
 def review(
     settings: "Settings", *, runners: int, longest_run: timedelta | None, clock_skew: timedelta
 ) -> Review:
-    """Work out what ``settings`` promise; see :meth:`turnwise.settings.Settings.review`.
+    """Work out what ``settings`` promise; see :meth:`turnwise.old_settings.Settings.review`.
 
     Raises:
         ValueError: ``runners`` is below 1, or a duration is negative.

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Final, Literal, Self, get_args
 
 from turnwise.durations import format_duration, parse_duration
-from turnwise.review import Review, review
+from turnwise.old_review import Review, review
 
 RunsPerCycle = Literal["once", "every_slot"]
 
@@ -126,7 +126,7 @@ class Settings:
         longest_run: timedelta | None = None,
         clock_skew: timedelta = _ZERO,
     ) -> Review:
-        """What these settings promise to ``runners`` runners; see :func:`turnwise.review.review`.
+        """What these settings promise to ``runners`` runners; see :func:`turnwise.old_review.review`.
 
         Args:
             runners: how many runners take part, 1 or more.
