@@ -126,7 +126,7 @@ class Settings:
         longest_run: timedelta | None = None,
         clock_skew: timedelta = _ZERO,
     ) -> Review:
-        """What these settings promise to ``runners`` runners; see :func:`turnwise.old_review.review`.
+        """What these settings promise to ``runners``; see :func:`turnwise.old_review.review`.
 
         Args:
             runners: how many runners take part, 1 or more.
