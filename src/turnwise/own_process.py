@@ -6,9 +6,9 @@ what holds either is made after a fork, by each process for itself.
 
 import os
 
+from turnwise.errors import ForkError
 
-class ForkError(RuntimeError):
-    """An object is used in another process than the one that made it."""
+__all__ = ["ForkError", "OwnProcess"]
 
 
 class OwnProcess:
