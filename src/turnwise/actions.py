@@ -1,0 +1,190 @@
+"""What a machine asks of whoever drives it, and what it is told.
+
+:class:`turnwise.machine.Machine` performs no I/O. Its ``next(at)`` gives one of the *actions* below;
+whoever drives it carries the action out and hands the *answer* to ``receive(at, answer)``. Times
+``at`` and ``until`` are microseconds on the driver's monotonic clock.
+"""
+
+from dataclasses import dataclass
+
+from turnwise.atomic_service import AtomicServiceExecutionStatus
+from turnwise.gate import Run
+from turnwise.storages import (
+    Beat,
+    Entry,
+    Kind,
+    Offer,
+    OfferRow,
+    Pulse,
+    Record,
+    ServiceReading,
+    StableSet,
+    Swapped,
+)
+
+# Actions ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class MakeOffer:
+    """Call the storage's ``offer``; answer :class:`Offered`."""
+
+    offer: Offer
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Call the storage's ``read`` for the service; answer :class:`Seen`."""
+
+
+@dataclass(frozen=True, slots=True)
+class FindStable:
+    """Call the storage's ``stable``; answer its :class:`~turnwise.storages.StableSet`."""
+
+    rotation: int
+    limit: int | None
+    among: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ListOffers:
+    """Call the storage's ``offers``; answer :class:`OffersListed`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """Call the storage's ``swap``; answer its :class:`~turnwise.storages.Swapped`."""
+
+    kind: Kind
+    expected: str | None
+    new: Record
+    not_after: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Call the storage's ``append``; answer :class:`Done`."""
+
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """Call the storage's ``purge``; answer :class:`Done`."""
+
+    before: int
+    keep: int
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """Start the function for a run; answer :class:`Begun`, and :class:`FunctionEnded` later."""
+
+    run: Run
+    last_served: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to do until ``until`` (None: until something is told); answer :class:`Elapsed`.
+
+    A wait may be cut short: call ``next`` again whenever something else was told.
+    """
+
+    until: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The machine was stopped, and has nothing left to do."""
+
+
+Request = MakeOffer | Look | FindStable | ListOffers | Swap | Append | Purge
+"""An action that asks the storage; where its answer is lost, tell :class:`Failed`."""
+
+Action = Request | Serve | Wait | Finished
+
+# Answers, and what else a machine is told ---------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """The answer to :class:`MakeOffer`."""
+
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The answer to :class:`Look`: the storage's now and revision, and what it keeps."""
+
+    now: int
+    revision: int
+    service: ServiceReading
+
+
+@dataclass(frozen=True, slots=True)
+class OffersListed:
+    """The answer to :class:`ListOffers`."""
+
+    offers: tuple[OfferRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The answer to a request that answers nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The storage did not answer a request; what it did is not known."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The function runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionEnded:
+    """The function has ended, or could not be started (``not_started``)."""
+
+    status: AtomicServiceExecutionStatus
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Elapsed:
+    """The time of a :class:`Wait` has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A heartbeat of the process, which left at ``sent``, was answered."""
+
+    beat: Beat
+    sent: int
+    pulse: Pulse
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """The machine shall start no turn any more; one that is at work goes on until it ends."""
+
+
+Answer = (
+    Offered
+    | Seen
+    | StableSet
+    | OffersListed
+    | Swapped
+    | Done
+    | Failed
+    | Begun
+    | FunctionEnded
+    | Elapsed
+    | Heard
+    | StopRequested
+)
