@@ -180,7 +180,7 @@ class Explorer:
     @contextmanager
     def _ids_of_runs(self) -> Iterator[None]:
         """The id of a run says whose it is and in which slot: the same steps, the same state."""
-        with patch.object(atomic_service, "uuid4", lambda: self._run_id):
+        with patch.object(atomic_service, "_fresh_run_id", lambda: str(self._run_id)):
             yield
 
     def _first(self) -> State:

@@ -182,12 +182,13 @@ def test_three_reasons_are_worth_a_record() -> None:
 
 def test_a_runner_info_is_a_tuple_that_may_not_run_unless_it_says_so() -> None:
     runner = ActiveRunnerInfo("a", NOON, NOON + SECOND)
-    assert runner == ("a", NOON, NOON + SECOND, False)
+    assert tuple(runner) == ("a", NOON, NOON + SECOND, False, ())
     assert runner._fields == (
         "runner_id",
         "creation_time",
         "last_heartbeat",
         "allow_to_run_atomic_service",
+        "consumed_queues",
     )
 
 
