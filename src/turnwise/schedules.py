@@ -52,7 +52,6 @@ never been nearer than a week. There are no leap seconds, as everywhere in Unix 
 """
 
 import re
-import zoneinfo
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -76,8 +75,6 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # A year before what is promised, because a staggered schedule asks for what was before.
 _FIRST: Final = _EPOCH - _LONGEST_STAGGER
 _END: Final = datetime(2201, 1, 1, tzinfo=UTC)
-# The last period that is asked for starts before the end, and no period is longer.
-_HORIZON: Final = _END + _LONGEST + _DAY
 # Where a zone has long had one distance from UTC, a stretch is cut after so many days.
 _DAYS_OF_STRETCH: Final = 400
 
@@ -419,6 +416,8 @@ def _zone(timezone: str) -> tzinfo:
     """The zone of that name. UTC needs no zone data."""
     if timezone == "UTC":
         return UTC
+    import zoneinfo  # noqa: PLC0415 (it looks at how Python was built: only who needs it)
+
     try:
         return zoneinfo.ZoneInfo(timezone)
     except (OSError, ValueError, zoneinfo.ZoneInfoNotFoundError):
@@ -461,7 +460,7 @@ class _Calendar:
 
     def __init__(self, expression: str, zone: tzinfo) -> None:
         self._cronsim = _cronsim_that_reads(expression)
-        self._expression = expression
+        self._expression = _for_cronsim(expression)
         self._zone = zone
         times = expression.split()[:-3]
         self._is_fixed = not any(part.startswith("*") for part in times)
@@ -488,16 +487,13 @@ class _Calendar:
         return True
 
     def dues_from(self, at: datetime) -> Iterator[datetime]:
-        """The dues at ``at`` and after it."""
-        while at < _HORIZON:
+        """The dues at ``at`` and after it, without an end."""
+        while True:
             stretch = self._stretch_at(at)
             if stretch.catches_up and at == stretch.start:
                 yield at
-            for wall in self._walls_from(max(stretch.wall(at), stretch.first_wall)):
-                due = stretch.instant(wall)
-                if due >= stretch.end:
-                    break
-                yield due
+            walls = self._walls_from(max(stretch.wall(at), stretch.first_wall))
+            yield from takewhile(lambda due: due < stretch.end, map(stretch.instant, walls))  # noqa: B023 (used up at once)
             at = stretch.end
 
     def _next_due(self, after: datetime) -> datetime:
@@ -594,6 +590,42 @@ _ALL_TIME: Final = _Stretch(
 _NO_TIME: Final = _ALL_TIME._replace(end=_NEVER)
 
 
+# A range with steps, whole: what stands around it is the end of its list or of its field.
+_RANGE_WITH_STEPS: Final = re.compile(r"(?<![^ ,])([A-Z0-9]+)-([A-Z0-9]+)/0*[1-9][0-9]*(?![^ ,])")
+_MONTHS: Final = (
+    "JAN",
+    "FEB",
+    "MAR",
+    "APR",
+    "MAY",
+    "JUN",
+    "JUL",
+    "AUG",
+    "SEP",
+    "OCT",
+    "NOV",
+    "DEC",
+)
+_DAYS: Final = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
+_NUMBERS: Final = {
+    **{name: str(number) for number, name in enumerate(_DAYS)},
+    **{name: str(number) for number, name in enumerate(_MONTHS, 1)},
+}
+
+
+def _for_cronsim(expression: str) -> str:
+    """The expression in words that cronsim reads rightly.
+
+    It takes a range of one value with steps (``5-5/2``) for one that has no end (``5/2``).
+    """
+
+    def without_steps(match: re.Match[str]) -> str:
+        first, last = (_NUMBERS.get(end, end).zfill(9) for end in match.groups())
+        return match[1] if first == last else match[0]
+
+    return _RANGE_WITH_STEPS.sub(without_steps, expression)
+
+
 def _cronsim_that_reads(expression: str) -> "type[CronSim]":
     """The class that finds wall times, once it has read the expression."""
     try:
@@ -603,7 +635,7 @@ def _cronsim_that_reads(expression: str) -> "type[CronSim]":
 
     def can_read(fields: list[str]) -> bool:
         try:
-            CronSim(" ".join(fields), _FIRST_WALL)
+            CronSim(_for_cronsim(" ".join(fields)), _FIRST_WALL)
         except (CronSimError, ValueError):  # ValueError: a number of thousands of digits
             return False
         return True
