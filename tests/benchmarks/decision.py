@@ -6,10 +6,13 @@ For each number of runners and each path through the decision table, the decisio
 are timed in turn, round by round, in one run, so that a machine whose speed drifts slows both.
 A figure is the least of its rounds; the ratio is the median of the rounds' ratios.
 
-The floor is called with the same arguments and answers the same claim: each datetime made from
-its microseconds, the message formatted from what stands in it, and where there is a run, a fresh
-UUID4. It finds nothing, compares nothing and checks nothing. That it answers the same, but for
-the random id, is asserted before it is timed.
+The floor is called with the same arguments and answers the same claim, by the constructor of the
+claim: each datetime made from its microseconds, the message formatted from what stands in it, and
+where there is a run, a fresh UUID4. It finds nothing, compares nothing and checks nothing. That it
+answers the same, but for the random id, is asserted before it is timed.
+
+A caller whose slot it is not is timed at the first place of the list, in the middle and at the
+last place, each time in the slot of the runner behind it.
 
 The scan is what finding a name in the list must cost at C speed: ``operator.indexOf`` over the
 names. A stranger's name is looked for through the whole list, and the growth of a decision
@@ -37,7 +40,8 @@ from turnwise.atomic_service import (
 )
 
 COUNTS = (1, 3, 10, 100, 1_000, 10_000)
-PATHS = ("own slot", "other's slot", "absent", "late", "grace", "invalid")
+PLACES = ("first place", "middle place", "last place")  # of a caller whose slot it is not
+PATHS = ("own slot", *PLACES, "absent", "late", "grace", "invalid")
 ROUNDS = 15
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = 1798849444.361888
@@ -64,12 +68,13 @@ def arguments(
     margin: float = 0.0,
     grace: float = 0.0,
     fraction: float = 1.0,
+    now: float = NOW,
 ) -> Arguments:
-    """Arguments at the one instant that is timed."""
+    """Arguments of one call."""
     return {
         "runner_id": runner_id,
         "active_runners": runners,
-        "current_time": NOW,
+        "current_time": now,
         "service_interval_minutes": INTERVAL_MINUTES,
         "spread_margin_minutes": margin,
         "membership_stabilization_seconds": grace,
@@ -97,7 +102,10 @@ def arguments_for(path: str, count: int) -> Arguments | None:
         return None
     if path == "invalid":
         return arguments(owner, runners, margin=INTERVAL_MINUTES)
-    return arguments(next(r.runner_id for r in reversed(runners) if r.runner_id != owner), runners)
+    place = {"first place": 0, "middle place": count // 2, "last place": count - 1}[path]
+    interval = INTERVAL_MINUTES * 60
+    behind = ((place + 1) % count + 0.5) * interval / count
+    return arguments(runners[place].runner_id, runners, now=NOW - NOW % interval + behind)
 
 
 def timed(decide: Decide, given: Arguments, calls: int) -> float:
