@@ -42,13 +42,14 @@ distance. What happens between two stretches is decided here, by the rule above.
 asked about wall times alone, where no clock is ever changed. (By its own handling of zones an
 expression with seconds has no fixed times, a start within a repeated hour can lead to the past,
 and a clock that is changed by half an hour can hide a due.) Stretches are found by asking the zone
-for its distance from UTC day by day, and halving the day in which it differs.
+for its distance from UTC every three days, and halving the time in which it differs.
 
 Not guaranteed: two processes whose zone data differ may see different dues; turnwise does not
 compare them. ``zoneinfo`` reads the zones of the operating system, and those of the package
 ``tzdata`` where the system has none. What a government will decide is in no zone data. A zone that
-changed its clock and changed it back within a day would not be understood; since 1958 the two have
-never been nearer than a week. There are no leap seconds, as everywhere in Unix time.
+changed its clock and changed it back within three days would not be understood; since 1958 no two
+such changes were nearer than almost a week, nor do the zone data foresee any. There are no leap
+seconds, as everywhere in Unix time.
 """
 
 import re
@@ -68,15 +69,16 @@ if TYPE_CHECKING:
 _ZERO: Final = timedelta(0)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _SECOND: Final = timedelta(seconds=1)
-_DAY: Final = timedelta(days=1)
 _LONGEST: Final = timedelta(days=3653)
 _LONGEST_STAGGER: Final = timedelta(days=365)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # A year before what is promised, because a staggered schedule asks for what was before.
 _FIRST: Final = _EPOCH - _LONGEST_STAGGER
 _END: Final = datetime(2201, 1, 1, tzinfo=UTC)
-# Where a zone has long had one distance from UTC, a stretch is cut after so many days.
-_DAYS_OF_STRETCH: Final = 400
+# Within so short a time no zone changes its clock and changes it back.
+_STEP: Final = timedelta(days=3)
+# Where a zone has long had one distance from UTC, a stretch is cut after 402 days.
+_MOST_STEPS: Final = 134
 
 
 @dataclass(frozen=True, slots=True)
@@ -533,7 +535,7 @@ class _Calendar:
     def _find_stretch(self, at: datetime) -> _Stretch:
         at = at.replace(microsecond=0)  # zones change at full seconds
         offset = self._offset(at)
-        start, end = self._change(at, -_DAY), self._change(at, _DAY)
+        start, end = self._change(at, -_STEP), self._change(at, _STEP)
         shown = (start + self._offset(start - _SECOND)).replace(tzinfo=None)
         first = (start + offset).replace(tzinfo=None)
         if not self._is_fixed:
@@ -549,7 +551,7 @@ class _Calendar:
         Where there is none near, the last instant that was tried.
         """
         offset = self._offset(at)
-        for _ in range(_DAYS_OF_STRETCH):
+        for _ in range(_MOST_STEPS):
             if self._offset(at + step) != offset:
                 return self._halved(min(at, at + step), max(at, at + step))
             at += step
