@@ -1,7 +1,8 @@
 """What a machine asks of whoever drives it, and what it is told.
 
-:class:`turnwise.machine.Machine` performs no I/O. Its ``next(at)`` gives one of the *actions* below;
-whoever drives it carries the action out and hands the *answer* to ``receive(at, answer)``. Times
+:class:`turnwise.machine.Machine` performs no I/O. Its ``next(at)`` gives one of the *actions*
+below. Whoever drives it carries the action out and hands the *answer* to ``receive(at, answer)``.
+Times
 ``at`` and ``until`` are microseconds on the driver's monotonic clock.
 """
 

@@ -1,0 +1,116 @@
+"""The heartbeat of a process: one for all of its services, as a machine without I/O.
+
+Rules
+-----
+1. Heartbeats are sent three times in the shortest heartbeat timeout among the services; after one
+   that failed, four times as often.
+2. Each heartbeat carries a larger count than the one before, also where its answer was lost: a
+   late request must not undo a newer one.
+3. A heartbeat names every run that the process works on now. Only being named keeps a run alive.
+4. A heartbeat that found no row confirms nothing. It has joined anew.
+
+``next(at)`` says when the next heartbeat is due; ``beat(at, runs)`` makes it; ``receive(at,
+answer)`` takes what came of it. ``at`` is the driver's monotonic clock in microseconds.
+"""
+
+import copy
+
+from turnwise.actions import Failed, Heard, Wait
+from turnwise.events import DuplicateRunner, Event, RunnerJoined, StorageBack, StorageLost
+from turnwise.storages import Beat, Pulse
+
+
+class Heartbeat:
+    """The heartbeats of one life of a runner. See the module.
+
+    Args:
+        group: the group's name.
+        runner_id: the runner.
+        boot_id: this life of it.
+        timeout: the shortest heartbeat timeout among its services, in microseconds.
+    """
+
+    def __init__(self, *, group: str, runner_id: str, boot_id: str, timeout: int) -> None:
+        self.group, self.runner_id, self.boot_id = group, runner_id, boot_id
+        self.timeout = timeout
+        self.has_joined = False
+        self.lost_since: int | None = None
+        self._count = 0
+        self._sent: tuple[Beat, int] | None = None
+        self._due = 0
+        self._others: dict[str, int] = {}
+        self._told: frozenset[str] = frozenset()
+
+    @property
+    def interval(self) -> int:
+        """Time between two heartbeats, in microseconds."""
+        return max(self.timeout // 3, 1)
+
+    def copy(self) -> "Heartbeat":
+        """Another one in the same state, which goes its own way from here."""
+        other = copy.copy(self)
+        other._others = dict(self._others)  # noqa: SLF001 (of our own kind)
+        return other
+
+    def shorten(self, timeout: int) -> None:
+        """A service was added whose heartbeat timeout is this, in microseconds."""
+        if timeout < self.timeout:
+            self.timeout = timeout
+            self._due = 0
+
+    def hurry(self, at: int) -> None:
+        """Send the next heartbeat at once, such as after a turn whose admission took long."""
+        self._due = min(self._due, at)
+
+    def next(self, at: int) -> Wait | None:
+        """None where a heartbeat is due at ``at``; else how long to wait for it."""
+        if self._sent is not None:
+            return Wait(None)
+        return None if at >= self._due else Wait(self._due)
+
+    def beat(self, at: int, runs: tuple[str, ...]) -> Beat:
+        """The heartbeat that leaves at ``at``, naming the runs that are worked on."""
+        self._count += 1
+        beat = Beat(self.runner_id, self.boot_id, self._count, self.timeout, runs)
+        self._sent = (beat, at)
+        return beat
+
+    def receive(self, at: int, answer: Pulse | Failed) -> tuple[Heard | None, list[Event]]:
+        """Take what came of the heartbeat: what to tell each machine, and events."""
+        if self._sent is None:
+            raise RuntimeError(f"no heartbeat of {self.runner_id} is on its way")
+        (beat, sent), self._sent = self._sent, None
+        if isinstance(answer, Failed):
+            self._due = max(at, sent + self.interval // 4)
+            if self.lost_since is not None:
+                return None, []
+            self.lost_since = sent
+            return None, [StorageLost(**self._named, error=answer.error)]
+        self._due = sent + self.interval
+        return Heard(beat, sent, answer), self._told_of(at, answer)
+
+    def _told_of(self, at: int, pulse: Pulse) -> list[Event]:
+        events: list[Event] = []
+        if self.lost_since is not None:
+            events.append(StorageBack(**self._named, after=at - self.lost_since))
+            self.lost_since = None
+        if not pulse.found:
+            joined = RunnerJoined(**self._named, boot_id=self.boot_id, again=self.has_joined)
+            events.append(joined)
+        self.has_joined = True
+        return events + self._duplicates(pulse)
+
+    def _duplicates(self, pulse: Pulse) -> list[Event]:
+        """Other lives under our id whose count goes on while we watch are other processes."""
+        alive = {
+            boot_id
+            for boot_id, count in pulse.others
+            if self._others.get(boot_id, count) < count and boot_id not in self._told
+        }
+        self._others = dict(pulse.others)
+        self._told |= alive
+        return [DuplicateRunner(**self._named, boot_id=boot_id) for boot_id in sorted(alive)]
+
+    @property
+    def _named(self) -> dict[str, str]:
+        return {"group": self.group, "runner_id": self.runner_id}
