@@ -369,7 +369,7 @@ class _Connection:
 
     def __init__(self, connection: _Driver) -> None:
         self._connection, self._lock = connection, threading.Lock()
-        self._is_closed = False
+        self._was_used = self._is_closed = False
 
     def ask(self, command: Sequence[str | int]) -> object:
         """The server's answer; once more on a new connection where nothing was done."""
@@ -381,13 +381,13 @@ class _Connection:
             except RedisError as error:
                 if not _nothing_was_done(error):
                     raise
-            self._connection.disconnect()
+            self._drop()
             return self._ask(command)
 
     def _ask(self, command: Sequence[str | int]) -> object:
+        if self._was_used and self._has_ended():
+            self._drop()
         try:
-            if self._connection.can_read():  # an end, or what nobody waits for any more
-                self._connection.disconnect()
             try:
                 return self._exchange(command)
             except NoScriptError:
@@ -395,17 +395,29 @@ class _Connection:
         except redis.ResponseError:
             raise  # an answer: the connection is as it should be
         except BaseException:
-            self._connection.disconnect()
+            self._drop()
             raise
+
+    def _has_ended(self) -> bool:
+        """Whether the server has ended the connection, or said what nobody waits for any more."""
+        try:
+            return self._connection.can_read()
+        except (RedisError, OSError):
+            return True
+
+    def _drop(self) -> None:
+        self._connection.disconnect()
+        self._was_used = False
 
     def _exchange(self, command: Sequence[str | int]) -> object:
         self._connection.send_command(*command)
+        self._was_used = True
         return self._connection.read_response()
 
     def close(self) -> None:
         with self._lock:
             self._is_closed = True
-            self._connection.disconnect()
+            self._drop()
 
 
 def _nothing_was_done(error: RedisError) -> bool:
@@ -423,12 +435,10 @@ def _opened(url: str, name: str) -> tuple[redis.ConnectionPool, str, tuple[str, 
     try:
         parts = urlsplit(url)
         query = parse_qsl(parts.query, keep_blank_values=True)
-        plain = parts._replace(
-            scheme=_SCHEMES.get(parts.scheme, parts.scheme),
-            query=urlencode([(key, value) for key, value in query if key != "key_prefix"]),
-        )
+        scheme = _SCHEMES.get(parts.scheme, parts.scheme)
+        rest = urlencode([(key, value) for key, value in query if key != "key_prefix"])
         pool = redis.ConnectionPool.from_url(
-            plain.geturl(),
+            f"{scheme}://{parts.netloc}{parts.path}?{rest}",
             socket_connect_timeout=CONNECT_SECONDS,
             socket_timeout=ANSWER_SECONDS,
             retry=Retry(NoBackoff(), 0),  # an answer that is lost is no reason to ask again
@@ -438,8 +448,7 @@ def _opened(url: str, name: str) -> tuple[redis.ConnectionPool, str, tuple[str, 
         )
         pool.connection_class(**pool.connection_kwargs)  # says what it does not know in a query
     except (ValueError, TypeError, RedisError) as error:
-        why = str(error)
-        raise ValueError(f"{name!r} is no URL of a Redis: {why}") from None
+        raise ValueError(f"{name!r} is no URL of a Redis: {error}") from None
     prefix = dict(query).get("key_prefix", "turnwise")
     if not prefix or set("{}") & set(prefix):
         raise ValueError(f"{name!r}: key_prefix must be a text without braces, got {prefix!r}")
