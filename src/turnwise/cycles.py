@@ -20,7 +20,6 @@ from turnwise.atomic_service import (
     ActiveRunnerInfo,
     AtomicServiceClaim,
     AtomicServiceRun,
-    _slot_window,
     decide_atomic_service_claim,
 )
 
@@ -67,24 +66,25 @@ def cycle_at(due: int, until: int, longest: int, at: int) -> Cycle:
         at: an instant within the period.
     """
     length = until - due
-    count = -(-length // longest)
+    count = _ceil_div(length, longest)
     number = (at - due) * count // length
-    start = due - (-number * length // count)
-    end = due - (-(number + 1) * length // count)
+    start = due + _ceil_div(number * length, count)
+    end = due + _ceil_div((number + 1) * length, count)
     return Cycle(start, end, number, due, until)
 
 
 def shortest_cycle(length: int, longest: int) -> int:
     """The length of the shortest cycle of a period of ``length``, in microseconds."""
-    return length // -(-length // longest)
+    return length // _ceil_div(length, longest)
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
     """The slot at ``position`` of a cycle: its runner may start in ``[start, end)``.
 
-    From ``end`` to ``guard_end``, where the next slot starts, is guard time. ``end`` equals
-    ``start`` where the margin leaves nothing. A start after ``latest`` is late.
+    From ``end`` to ``guard_end``, where the next slot starts, is guard time. A start after
+    ``latest`` is late. Where the margin leaves nothing, ``end`` equals ``start``, and ``latest``
+    lies before it.
     """
 
     position: int
@@ -105,15 +105,29 @@ def slot_at(
         position: the slot's place, from 0.
         count: how many slots the cycle has.
         margin: guard time at the end of each slot; none where there is one slot only.
-        window: part of the slot, over 0 and at most 1, within which a start is not late.
+        window: part of the time from the slot's start to the margin, over 0 and at most 1, within
+            which a start is not late.
     """
-    size = (cycle_end - cycle_start, count)
-    whole = _slot_window(cycle_start, position, size, 0, single_runner=count == 1)
-    assert whole is not None  # noqa: S101 (no margin, so something is left)
-    start, guard_end = whole
+    length = cycle_end - cycle_start
+    start = cycle_start + _ceil_div(position * length, count)
+    guard_end = cycle_start + _ceil_div((position + 1) * length, count)
     end = guard_end if count == 1 else max(start, guard_end - margin)
-    latest = end - 1 if window >= 1 else start + int((end - start) * window)
-    return Slot(position, start, end, guard_end, latest)
+    return Slot(position, start, end, guard_end, start + _last_in_time(end - start, window))
+
+
+def _last_in_time(length: int, window: float) -> int:
+    """The last microsecond of a slot at which a start is not late; -1 where it has none."""
+    last = min(length - 1, int(length * window))
+    # Right but for rounding: the decision compares a quotient of floats with the maximum.
+    while last > 0 and last / length > window:
+        last -= 1
+    while last + 1 < length and (last + 1) / length <= window:
+        last += 1
+    return last
+
+
+def _ceil_div(dividend: int, divisor: int) -> int:
+    return -(-dividend // divisor)
 
 
 def decide(

@@ -8,7 +8,7 @@ Rules
    and no run for it is admitted again.
 3. **Attempts are bounded.** A run that fails, or whose owner dies, is an attempt at its key. A run
    that was stopped, did not start, or had no margin is none. No run is admitted for a key whose
-   attempts are used up.
+   attempts are used up. A run that was triggered has no key: it is no attempt, and serves none.
 4. **What is closed stays closed.** A run is closed once, by its owner or by whoever buries it. Who
    comes second is told, and changes nothing.
 5. **Nothing starts while paused.**
@@ -29,11 +29,16 @@ whoever asks, and however many ask at once::
         └──────────── the key is served, or an attempt more, or neither ◀──────────────┘
 
 Which keys were served is kept as the last 64 of them, and as a *floor*: the largest that had to
-make room. At or below the floor everything counts as served. A storage's clock may step. Where it
-steps back, the keys that were served are still there, so that none is served twice. Where it had
-jumped far ahead and came back, the keys from then would block the service; so keys and a floor
-that lie further ahead of now than the *horizon* are dropped: two periods, or ten minutes where
-that is longer.
+make room. At or below the floor everything counts as served. The attempts at the last 8 keys that
+had any are kept; a key whose attempts have to make room raises the floor, too, so that it cannot
+have its attempts once more.
+
+A storage's clock may step. Where it steps back, the keys that were served are still there, so that
+none is served twice. Where it had jumped far ahead and came back, the keys from then would block
+the service; so keys and a floor that lie further ahead of now than the *horizon* do not count, and
+are dropped when the next run closes: two periods of the run that asks or closes, or ten minutes
+where that is longer. So a clock that steps back by ten minutes at most has nothing served twice,
+whatever the schedule; one that steps back further, beyond two periods as well, may.
 
 A gate that is made anew counts everything up to now as served: a period that was due before the
 service existed is nobody's to serve.
@@ -218,8 +223,8 @@ class Gate:
 
     ``served`` are the last keys that were served, ascending; ``floor`` is the largest key that
     counts as served with all before it. ``attempts`` are pairs of a key and how many attempts at
-    it have ended, for the last keys that had any. ``unsaid`` is what the history may not know yet,
-    oldest first.
+    it have ended, for the last keys that had any, ascending. ``unsaid`` is what the history may
+    not know yet, oldest first.
     """
 
     floor: int
@@ -345,8 +350,9 @@ def is_paused(gate: Gate, now: int) -> bool:
 class Ask:
     """A request for admission.
 
-    ``run`` is the run as its owner would have it; its token and attempt are filled in. ``attempts``
-    is how many a key may have, and ``not_after`` the last instant at which the run may start.
+    ``run`` is the run as its owner would have it; its token, attempt, start and trigger are filled
+    in. ``attempts`` is how many a key may have, and ``not_after`` the last instant at which the run
+    may start.
     """
 
     run: Run
@@ -357,8 +363,8 @@ class Ask:
 def admit(gate: Gate, ask: Ask, *, now: int) -> Gate | Refusal:  # noqa: PLR0911 (a rule each)
     """Admit a run, or say why not.
 
-    Where ``ask.run.key`` is None, the run takes the gate's trigger, which must be there: then it
-    does not matter what was served.
+    Where ``ask.run.key`` is None, the run takes the gate's trigger, and it does not matter what was
+    served. Where the trigger is gone, somebody else has served it: ``AlreadyServed``.
     """
     run = ask.run
     if is_paused(gate, now):
@@ -371,7 +377,8 @@ def admit(gate: Gate, ask: Ask, *, now: int) -> Gate | Refusal:  # noqa: PLR0911
     if run.key is None:
         if gate.trigger is None:
             return AlreadyServed(run.due)
-        return _opened(replace(gate, trigger=None), replace(run, trigger=gate.trigger.id), now)
+        mine = replace(run, attempt=1, trigger=gate.trigger.id)
+        return _opened(replace(gate, trigger=None), mine, now)
     ahead = horizon(run.due, run.until)
     if is_served(gate, run.key, now=now, ahead=ahead):
         return AlreadyServed(run.key)
@@ -404,9 +411,11 @@ def finish(
         closed = replace(closed, success=Success(run.due, now, run.run_id))
     if run.key is None:
         return _after_trigger(closed, run, now, reason if status is not Status.COMPLETED else "")
-    if status is Status.COMPLETED:
-        return _with_served(closed, run.key, now=now, ahead=horizon(run.due, run.until))
-    return closed if reason in NO_ATTEMPT else _with_attempt(closed, run.key)
+    if status is not Status.COMPLETED and reason in NO_ATTEMPT:
+        return closed
+    closed = _within_horizon(closed, run.key, now + horizon(run.due, run.until))
+    change = _with_served if status is Status.COMPLETED else _with_attempt
+    return change(closed, run.key)
 
 
 def complete(gate: Gate, run_id: str, *, now: int) -> Gate | NotOpen:
@@ -438,7 +447,7 @@ def pause(gate: Gate, *, id: str, now: int, by: str, reason: str, until: int | N
 
 
 def resume(gate: Gate, *, id: str, now: int, by: str, reason: str) -> Gate:  # noqa: A002
-    """End a pause; a gate that is not paused stays as it is."""
+    """End a pause; a gate that has none stays as it is."""
     if gate.pause is None:
         return gate
     row = Command(id, CommandName.RESUME, now, by, reason)
@@ -487,19 +496,37 @@ def _after_trigger(gate: Gate, run: Run, now: int, reason: str) -> Gate:
     return replace(gate, trigger=Trigger(run.trigger, now, run.runner_id, reason))
 
 
+def _within_horizon(gate: Gate, key: int, limit: int) -> Gate:
+    """The gate without what lies beyond ``limit``, but for ``key`` itself."""
+    served = tuple(known for known in gate.served if known <= limit)
+    attempts = tuple(pair for pair in gate.attempts if pair[0] <= limit or pair[0] == key)
+    floor = gate.floor
+    if floor > limit:
+        # The highest floor that says nothing of the keys that are still known.
+        floor = min([key, *served, *(known for known, _ in attempts)]) - 1
+    return replace(gate, floor=floor, served=served, attempts=attempts)
+
+
 def _with_attempt(gate: Gate, key: int) -> Gate:
     others = tuple(pair for pair in gate.attempts if pair[0] != key)
-    kept = sorted((*others, (key, attempts_at(gate, key) + 1)))
-    return replace(gate, attempts=tuple(kept[-KEPT_COUNTS:]))
+    counts = sorted((*others, (key, attempts_at(gate, key) + 1)))
+    gone = [known for known, _ in counts[:-KEPT_COUNTS]]
+    return _with_floor(replace(gate, attempts=tuple(counts[-KEPT_COUNTS:])), gone)
 
 
-def _with_served(gate: Gate, key: int, *, now: int, ahead: int) -> Gate:
-    keys = sorted({known for known in gate.served if known <= now + ahead} | {key})
-    floor = gate.floor if gate.floor <= now + ahead else min(keys) - 1
-    gone = keys[:-KEPT_KEYS]
+def _with_served(gate: Gate, key: int) -> Gate:
+    keys = sorted({*gate.served, key})
+    attempts = tuple(pair for pair in gate.attempts if pair[0] != key)
+    kept = replace(gate, served=tuple(keys[-KEPT_KEYS:]), attempts=attempts)
+    return _with_floor(kept, keys[:-KEPT_KEYS])
+
+
+def _with_floor(gate: Gate, gone: list[int]) -> Gate:
+    """The gate after some keys had to make room: its floor is no lower than any of them."""
+    floor = max([gate.floor, *gone])
     return replace(
         gate,
-        floor=max([floor, *gone]),
-        served=tuple(known for known in keys[-KEPT_KEYS:] if known > floor),
-        attempts=tuple(pair for pair in gate.attempts if pair[0] != key),
+        floor=floor,
+        served=tuple(key for key in gate.served if key > floor),
+        attempts=tuple(pair for pair in gate.attempts if pair[0] > floor),
     )

@@ -18,8 +18,10 @@ one wins, and the others read it. A different set, different settings, or a depl
 them take effect with the next plan, and never make two sets.
 
 The next cycle is the planner's own: the cycle that contains the end of the last plan (after a gap,
-now), clipped to start there. Where the period of that cycle is over (served, or its attempts used
-up), the first cycle of the next period is meant.
+now), clipped to start there; after a gap it keeps its own start, unless a plan reached into it.
+Where the period of that cycle is over (served, its attempts used up, or too late to start in), the
+first cycle of the next period that is not over is meant. Where a run is triggered and no plan
+covers now, a plan is made at once, from now to the end of the planner's cycle.
 
 Exceptions, which are safe because the gate stands behind:
 
@@ -243,12 +245,15 @@ def next_target(
         return ahead.start
     start = now if current is None else current.end
     cycle = planner.cycle_at(start)
-    if _cannot_start(cycle, start, planner.rules) or is_over(cycle.due, cycle.until, now):
+    margin = planner.rules.margin
+    # The next period may be over, too, where the storage's clock has stepped back.
+    while _cannot_start(cycle, start, planner.rules) or is_over(cycle.due, cycle.until, now):
         start = cycle.until
+        if now < start - margin:
+            return start - margin
         cycle = planner.cycle_at(start)
-    begins = start - planner.rules.margin
-    if now < begins:
-        return begins
+    if now < start - margin:
+        return start - margin
     return _target(replace(cycle, start=_clipped(cycle, kept, start)), planner, kept)
 
 
@@ -271,14 +276,14 @@ def _target(cycle: Cycle, planner: Planner, kept: Plan | None) -> Target:
 
 def replacement(void: CyclePlan, now: int) -> Target:
     """The plan that takes the place of one of which nobody is left, for the rest of its cycle."""
-    cycle = Cycle(now, void.end, void.number, void.due, void.until)
+    cycle = Cycle(max(now, void.start), void.end, void.number, void.due, void.until)
     target = _to_plan(cycle, void.periods, void.rules, void.settings, moved=1)
     return replace(target, void=True)
 
 
 def _to_plan(cycle: Cycle, periods: int, rules: PlanRules, settings: str, *, moved: int) -> Target:
     """What to plan; with fewer slots where the cycle was clipped too short for all of them."""
-    fitting = (cycle.end - cycle.start - 1) // rules.margin if rules.margin else rules.standbys + 1
+    fitting = (cycle.end - cycle.start) // (rules.margin + 1)
     return Target(
         cycle,
         periods,
@@ -302,10 +307,15 @@ def those_left(cycle: CyclePlan, now: int) -> tuple[str, ...]:
 def with_target(
     plan: Plan | None, target: Target, runners: tuple[tuple[str, int], ...], size: int, digest: int
 ) -> Plan:
-    """The plan in force, with the target planned for ``runners``, which is not empty.
+    """The plan in force, with the target planned for ``runners``.
 
     A cycle that the target replaces goes; one before it and one after it stay.
+
+    Raises:
+        ValueError: ``runners`` is empty.
     """
+    if not runners:
+        raise ValueError("runners must not be empty: nobody could start")
     made = CyclePlan(
         start=target.cycle.start,
         end=target.cycle.end,

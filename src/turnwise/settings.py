@@ -20,7 +20,9 @@ Runs = Literal["once", "every_slot"]
 _ZERO = timedelta(0)
 _MICROSECOND = timedelta(microseconds=1)
 _LONGEST = timedelta(days=3653)
+_LONGEST_STAGGER = timedelta(days=365)  # as Staggered has it
 _MOST_ROWS = 1_000_000_000  # databases count in 32 bits
+_MOST = 1_000_000  # standbys, attempts: more are a mistake
 # So that an age counted back from now stays within the years that a datetime can express.
 _LONGEST_RETENTION = 100 * _LONGEST
 _HEARTBEATS_PER_TIMEOUT: Final = 3
@@ -43,7 +45,8 @@ class Settings:
         start_within: how long after its due instant an attempt at a period may still start.
             None, the default: until the next due instant.
         attempts: how many turns a period may have that fail, or whose runner dies, before it
-            counts as missed. Default 3, at least 1.
+            counts as missed. Default 3, at least 1; it does not count with ``"every_slot"``,
+            where each runner has one attempt in its slot.
         timeout: how long a turn may take, measured from its start. None, the default: for ever.
             A coroutine is cancelled and a child process ended then. A plain function cannot be
             ended: its turn is lost, and the gate stays closed until it returns.
@@ -51,7 +54,7 @@ class Settings:
             runs, so that two may be at work at once. Default False.
         stagger: services that are due at one instant are spread within this time after it, by a
             stable hash of their names. ``"auto"``, for ``Every``: a tenth of the interval.
-            Default 0: none.
+            Default 0: none. At most 365 days; not with a schedule that is staggered itself.
         runs: ``"once"`` (default): one run in each period. ``"every_slot"``: each runner runs in
             its own slot of each cycle; only with ``Every``, and there a period is one cycle.
         standbys: with ``"once"``, how many runners stand by for the primary in each cycle. More
@@ -109,11 +112,17 @@ class Settings:
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         self._check_ranges()
+        # So that equal settings have one text: 1 and 1.0 are one fraction.
+        fraction = float(self.max_start_slot_fraction)
+        object.__setattr__(self, "max_start_slot_fraction", fraction)
         self._check_relations()
 
     @property
     def shortest_cycle(self) -> timedelta:
-        """Length of the shortest cycle that the schedule and ``cycle`` make."""
+        """Length of the shortest cycle that the schedule and ``cycle`` make.
+
+        Of a schedule of another kind than ``Every`` the first 32 periods from 2026 are looked at.
+        """
         longest = self.cycle
         if self.runs == "every_slot" and isinstance(self.schedule, Every):
             longest = max(longest, self.schedule.interval)  # a period is one cycle
@@ -211,12 +220,13 @@ class Settings:
             self._require(getattr(self, name) >= _ZERO, name, "0 or more")
         for name in ("start_within", "timeout"):
             value = getattr(self, name)
-            self._require(value is None or value > _ZERO, name, "positive, or None")
+            allowed = f"positive and at most {format_duration(_LONGEST)}, or None"
+            self._require(value is None or _ZERO < value <= _LONGEST, name, allowed)
         self._require(
             self.stagger == "auto"
-            or (isinstance(self.stagger, timedelta) and _ZERO <= self.stagger <= _LONGEST),
+            or (isinstance(self.stagger, timedelta) and _ZERO <= self.stagger <= _LONGEST_STAGGER),
             "stagger",
-            f"'auto', or 0 or more and at most {format_duration(_LONGEST)}",
+            f"'auto', or 0 or more and at most {format_duration(_LONGEST_STAGGER)}",
         )
         self._require(
             _ZERO <= self.membership_stabilization <= _LONGEST,
@@ -233,8 +243,8 @@ class Settings:
         )
         choices = get_args(Runs)
         self._require(self.runs in choices, "runs", " or ".join(map(repr, choices)))
-        self._require(self.standbys >= 0, "standbys", "0 or more")
-        self._require(self.attempts >= 1, "attempts", "1 or more")
+        self._require(0 <= self.standbys <= _MOST, "standbys", f"0 to {_MOST:,}")
+        self._require(1 <= self.attempts <= _MOST, "attempts", f"1 to {_MOST:,}")
         self._require(
             1 <= self.retention_count <= _MOST_ROWS, "retention_count", f"1 to {_MOST_ROWS:,}"
         )
@@ -253,6 +263,11 @@ class Settings:
             raise ValueError(
                 f"stagger ('auto') goes with a schedule of the form 'every ...' alone, and the "
                 f"schedule is {str(self.schedule)!r}: give a duration"
+            )
+        if self.stagger != _ZERO and isinstance(self.schedule, Staggered):
+            raise ValueError(
+                f"stagger ({_text(self.stagger)}) must be 0s where the schedule is staggered "
+                f"itself, and it is {str(self.schedule)!r}"
             )
         shortest = self.shortest_cycle
         cycle = f"the shortest cycle ({format_duration(shortest)})"

@@ -1,27 +1,32 @@
 """The records of a service, and the rows of its history, as the text that a storage keeps.
 
-Everything is JSON in ASCII. A field that has its default is left out, so that a text is short, and
-so that a later version can add fields. What another version wrote and this one cannot read is a
-``ValueError``, never a guess.
+Everything is JSON in ASCII. A field that is None, or has its default, is left out, so that a text
+is short, and so that a later version can add fields that an earlier one can do without. What
+another version wrote and this one cannot read is a ``ValueError``, never a guess: each value must
+be of its field's type, and a number less than 2**53, which a float holds exactly and which as
+microseconds is the year 2255.
 """
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, fields
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
 from functools import lru_cache
-from typing import Any, TypeVar, cast
+from itertools import pairwise
+from types import NoneType
+from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
 from turnwise.atomic_service import AtomicServiceExecutionStatus
 from turnwise.gate import Command, CommandName, Execution, Gate, Pause, Row, Run, Success, Trigger
 from turnwise.plan import CyclePlan, Plan, PlanRules
 
 _T = TypeVar("_T")
-_Stored = dict[str, Any]  # what json.loads makes of an object
+_TOO_LARGE: Final = 2**53
+_MOST_CYCLES: Final = 2
 
 
 def plan_to_text(plan: Plan) -> str:
     """A plan as JSON, in ASCII."""
-    return _dumps([asdict(cycle) for cycle in plan.cycles])
+    return _dumps(plan.cycles)
 
 
 @lru_cache(maxsize=4096)  # the same record is read by many, and by one many times
@@ -31,18 +36,12 @@ def plan_from_text(text: str) -> Plan:
     Raises:
         ValueError: the text is no plan, such as one that another version of turnwise wrote.
     """
-    return _read("plan", text, lambda stored: Plan(tuple(map(_cycle, stored))))
+    return _read("plan", text, _plan)
 
 
 def gate_to_text(gate: Gate) -> str:
     """A gate as JSON, in ASCII."""
-    return _dumps(
-        {
-            field.name: _plain(value)
-            for field in fields(gate)
-            if (value := getattr(gate, field.name)) != field.default
-        }
-    )
+    return _dumps(gate)
 
 
 @lru_cache(maxsize=4096)
@@ -52,12 +51,12 @@ def gate_from_text(text: str) -> Gate:
     Raises:
         ValueError: the text is no gate, such as one that another version of turnwise wrote.
     """
-    return _read("gate", text, _gate)
+    return _read("gate", text, lambda stored: _made(Gate, stored))
 
 
 def row_to_text(row: Row) -> str:
     """A row of the history as JSON, in ASCII."""
-    return _dumps(_plain(row))
+    return _dumps(row)
 
 
 def row_from_text(text: str) -> Row:
@@ -69,8 +68,26 @@ def row_from_text(text: str) -> Row:
     return _read("row of a history", text, _row)
 
 
+# Writing ------------------------------------------------------------------------------------------
+
+
 def _dumps(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"))
+    return json.dumps(_plain(value), separators=(",", ":"))
+
+
+def _plain(value: Any) -> object:
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    if not is_dataclass(value):
+        return value
+    return {
+        field.name: _plain(each)
+        for field in fields(value)
+        if (each := getattr(value, field.name)) is not None and each != field.default
+    }
+
+
+# Reading ------------------------------------------------------------------------------------------
 
 
 def _read(what: str, text: str, reader: Callable[[Any], _T]) -> _T:
@@ -80,41 +97,105 @@ def _read(what: str, text: str, reader: Callable[[Any], _T]) -> _T:
         raise ValueError(f"no {what} in {text[:80]!r}: {error}") from None
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, Run | Execution | Command | Pause | Trigger | Success):
-        return {name: each for name, each in asdict(value).items() if each is not None}
-    if isinstance(value, tuple):
-        return [_plain(each) for each in value]
+def _plan(stored: Any) -> Plan:
+    cycles = _all_of(CyclePlan)(stored)
+    if not 1 <= len(cycles) <= _MOST_CYCLES:
+        raise ValueError(f"it must have one cycle or two, and has {len(cycles)}")
+    if any(before.end > after.start for before, after in pairwise(cycles)):
+        raise ValueError("its cycles overlap")
+    for cycle in cycles:
+        _check_cycle(cycle)
+    return Plan(cycles)
+
+
+def _check_cycle(cycle: CyclePlan) -> None:
+    """What the arithmetic of slots, and the decision, need."""
+    if cycle.start >= cycle.end or cycle.due >= cycle.until:
+        raise ValueError("a cycle and its period must start before they end")
+    if not cycle.runners:
+        raise ValueError("a cycle must have a runner")
+    rules = cycle.rules
+    if not 0 < rules.window <= 1 or min(rules.margin, rules.stabilization) < 0:
+        raise ValueError(f"nobody can go by {rules}")
+
+
+def _row(stored: Any) -> Row:
+    return _made(Command, stored) if "name" in stored else _made(Execution, stored)
+
+
+def _made(of: type[_T], stored: Mapping[str, Any]) -> _T:
+    """The dataclass that was written so, each field of which has a value of its type."""
+    shape: Hashable = of  # mypy does not know that a class is hashable
+    given = _left_out(shape) | {
+        name: _READERS.get((of, name), _as_it_is)(value) for name, value in stored.items()
+    }
+    made = of(**given)
+    for name, allowed in _types(shape):
+        _checked(name, getattr(made, name), allowed)
+    return made
+
+
+def _checked(name: str, value: Any, allowed: tuple[type, ...]) -> Any:
+    # type() and not isinstance(): a bool is no number here.
+    if type(value) not in allowed or (type(value) is int and abs(value) >= _TOO_LARGE):
+        raise ValueError(f"{name} cannot be {value!r:.80}")
     return value
 
 
-def _cycle(stored: _Stored) -> CyclePlan:
-    runners = tuple((name, joined) for name, joined in stored["runners"])
-    return CyclePlan(**(stored | {"rules": PlanRules(**stored["rules"]), "runners": runners}))
+@lru_cache(maxsize=16)
+def _types(of: Any) -> tuple[tuple[str, tuple[type, ...]], ...]:
+    """The types that each field of a dataclass may have."""
+    return tuple((name, _allowed(hint)) for name, hint in get_type_hints(of).items())
 
 
-def _gate(stored: _Stored) -> Gate:
-    return Gate(**{name: _GATE.get(name, _as_it_is)(value) for name, value in stored.items()})
+def _allowed(hint: Any) -> tuple[type, ...]:
+    if get_origin(hint) is tuple:
+        return (tuple,)
+    if hint is float:
+        return (float, int)
+    return get_args(hint) or (hint,)
+
+
+@lru_cache(maxsize=16)
+def _left_out(of: Any) -> dict[str, None]:
+    """The fields of a dataclass that are left out where they are None, and have no default."""
+    without = {field.name for field in fields(of) if field.default is MISSING}
+    return {name: None for name, types in _types(of) if NoneType in types and name in without}
 
 
 def _as_it_is(stored: Any) -> Any:
     return stored
 
 
-_GATE: dict[str, Callable[[Any], Any]] = {
-    "open": lambda stored: Run(**({"key": None} | stored)),
-    "served": tuple,
-    "attempts": lambda stored: tuple((key, count) for key, count in stored),
-    "success": lambda stored: Success(**stored),
-    "pause": lambda stored: Pause(**stored),
-    "trigger": lambda stored: Trigger(**stored),
-    "unsaid": lambda stored: tuple(map(_row, stored)),
+def _one(of: type[_T]) -> Callable[[Any], _T]:
+    return lambda stored: _made(of, stored)
+
+
+def _all_of(of: type[_T]) -> Callable[[Iterable[Any]], tuple[_T, ...]]:
+    return lambda stored: tuple(_made(of, each) for each in stored)
+
+
+def _numbers(stored: Iterable[Any]) -> tuple[int, ...]:
+    return tuple(_checked("a number", each, (int,)) for each in stored)
+
+
+def _pairs(first: type, second: type) -> Callable[[Any], tuple[tuple[Any, Any], ...]]:
+    return lambda stored: tuple(
+        (_checked("a pair's first", one, (first,)), _checked("a pair's second", other, (second,)))
+        for one, other in stored
+    )
+
+
+_READERS: Final[dict[tuple[type, str], Callable[[Any], Any]]] = {
+    (CyclePlan, "rules"): _one(PlanRules),
+    (CyclePlan, "runners"): _pairs(str, int),
+    (Gate, "open"): _one(Run),
+    (Gate, "served"): _numbers,
+    (Gate, "attempts"): _pairs(int, int),
+    (Gate, "success"): _one(Success),
+    (Gate, "pause"): _one(Pause),
+    (Gate, "trigger"): _one(Trigger),
+    (Gate, "unsaid"): lambda stored: tuple(map(_row, stored)),
+    (Execution, "status"): AtomicServiceExecutionStatus,
+    (Command, "name"): CommandName,
 }
-_LEFT_OUT = dict.fromkeys(("ended_at", "token", "slot_start", "slot_end", "position"))
-
-
-def _row(stored: _Stored) -> Row:
-    if "name" in stored:
-        return Command(**(stored | {"name": CommandName(stored["name"])}))
-    status = AtomicServiceExecutionStatus(stored["status"])
-    return Execution(**cast("_Stored", _LEFT_OUT | stored | {"status": status}))
