@@ -1,4 +1,4 @@
--- Every operation of a storage in Redis; see turnwise/storages/__init__.py for what each promises.
+-- Every operation of a storage in Redis; turnwise/storages/__init__.py says what each promises.
 --
 -- A script is one atomic step of the server. It compares versions, counts and instants, and knows
 -- no rule. Instants are whole microseconds; Lua's doubles are exact below 2^53, the year 2255.
@@ -23,39 +23,25 @@ local base, call = KEYS[1], redis.call
 -- changes nothing, goes to no replica, and comes first: where it is refused, nothing was done.
 call("DEL", base .. "none")
 
-local function clock()
-  local time = call("TIME")
-  return time[1] * 1000000 + time[2]
-end
+local time = call("TIME")
+local now = tonumber(ARGV[2]) or time[1] * 1000000 + time[2]
 
-local now = tonumber(ARGV[2]) or clock()
-
-local function text(number)
-  return string.format("%.0f", number)
-end
-
-local function key(kind, name)
-  return base .. kind .. ":" .. name
-end
+local function key(kind, name) return base .. kind .. ":" .. name end
+local function unpacked(kept) return kept and cmsgpack.unpack(kept) end
+local function life(runner, boot) return cmsgpack.pack({ runner, boot }) end
+local function services() return call("SMEMBERS", base .. "services") end
+local function add_service(service) call("SADD", base .. "services", service) end
 
 local function rest(first)
   local found = {}
-  for i = first, #ARGV do
-    found[#found + 1] = ARGV[i]
-  end
+  for i = first, #ARGV do found[#found + 1] = ARGV[i] end
   return found
 end
 
 local function set_of(list)
   local found = {}
-  for _, value in ipairs(list) do
-    found[value] = true
-  end
+  for _, value in ipairs(list) do found[value] = true end
   return found
-end
-
-local function unpacked(kept)
-  return kept and cmsgpack.unpack(kept)
 end
 
 -- The revision is there wherever a runner is. Where it was lost it jumps ahead of all that anybody
@@ -63,7 +49,7 @@ end
 local function revision()
   local kept = call("GET", base .. "revision")
   if not kept and call("EXISTS", base .. "runners") == 1 then
-    kept = text(now)
+    kept = string.format("%.0f", now)
     call("SET", base .. "revision", kept)
   end
   return tonumber(kept) or 0
@@ -76,9 +62,7 @@ end
 
 -- Lives and offers --------------------------------------------------------------------------------
 
-local function lives_of(runner)
-  return unpacked(call("HGET", base .. "runners", runner)) or {}
-end
+local function lives_of(runner) return unpacked(call("HGET", base .. "runners", runner)) or {} end
 
 local function keep_lives(runner, lives)
   if next(lives) then
@@ -90,37 +74,21 @@ end
 
 local function joined_at(lives)
   local first
-  for _, row in pairs(lives) do
-    first = math.min(first or row.joined, row.joined)
-  end
+  for _, row in pairs(lives) do first = math.min(first or row.joined, row.joined) end
   return first
-end
-
-local function life(runner, boot)
-  return cmsgpack.pack({ runner, boot })
-end
-
-local function offers_of(service, runner, boot)
-  return call("HEXISTS", key("offers", service), life(runner, boot)) == 1
 end
 
 -- A row lists what its life offers, so that a heartbeat need not go through all services.
 local function set_offered(runner, boot, service, offered)
   local lives = lives_of(runner)
   local row = lives[boot]
-  if row then
-    local others = {}
-    for _, name in ipairs(row.services) do
-      if name ~= service then
-        others[#others + 1] = name
-      end
-    end
-    if offered then
-      others[#others + 1] = service
-    end
-    row.services = others
-    keep_lives(runner, lives)
+  if not row then return end
+  local listed = offered and { service } or {}
+  for _, name in ipairs(row.services) do
+    if name ~= service then listed[#listed + 1] = name end
   end
+  row.services = listed
+  keep_lives(runner, lives)
 end
 
 local function each_offer(service, visit)
@@ -132,11 +100,9 @@ local function each_offer(service, visit)
 end
 
 local function forget_offers(is_gone)
-  for _, service in ipairs(call("SMEMBERS", base .. "services")) do
-    each_offer(service, function(runner, boot, _, field)
-      if is_gone(runner, boot) then
-        call("HDEL", key("offers", service), field)
-      end
+  for _, service in ipairs(services()) do
+    each_offer(service, function(runner, _, _, field)
+      if is_gone(runner, field) then call("HDEL", key("offers", service), field) end
     end)
   end
 end
@@ -150,41 +116,33 @@ end
 -- The owner, and its word: false where its row does not name the run.
 local function sight(service)
   local owner = owner_of(service)
-  if not owner then
-    return false
-  end
+  if not owner then return false end
   local row = lives_of(owner[2])[owner[3]]
   local word = row and set_of(row.runs)[owner[1]] and row.count
   return { owner, word or false, row and row.left and 1 or 0 }
 end
 
 local function is_open(run)
-  for _, service in ipairs(call("SMEMBERS", base .. "services")) do
+  for _, service in ipairs(services()) do
     local owner = owner_of(service)
-    if owner and owner[1] == run then
-      return true
-    end
+    if owner and owner[1] == run then return true end
   end
   return false
 end
 
 -- The operations ----------------------------------------------------------------------------------
 
-local operations = {}
-
-function operations.check()
-  return now
-end
+local operations = { advance = advance }
 
 -- A life is found where its row and all its offers are there. What was lost of it makes it a new
 -- one, so that its process offers everything again.
 local function find_life(lives, runner, boot)
   local row, found = lives[boot], lives[boot] ~= nil
-  local listed = row and row.services or call("SMEMBERS", base .. "services")
+  local listed = row and row.services or services()
   row = row or { joined = joined_at(lives) or now, runs = {} }
   row.services = {}
   for _, service in ipairs(listed) do
-    if offers_of(service, runner, boot) then
+    if call("HEXISTS", key("offers", service), life(runner, boot)) == 1 then
       row.services[#row.services + 1] = service
     else
       found = false
@@ -207,30 +165,25 @@ function operations.heartbeat()
   for _, service in ipairs(row.services) do
     local one = sight(service)
     if one then
-      sights[#sights + 1] = { service, one }
-      seen[one[1][1]] = true
+      sights[#sights + 1], seen[one[1][1]] = { service, one }, true
     end
   end
   for _, run in ipairs(runs) do
-    if seen[run] or is_open(run) then
-      open[#open + 1] = run
-    end
+    if seen[run] or is_open(run) then open[#open + 1] = run end
   end
   for other, kept in pairs(lives) do
-    if other ~= boot and not kept.left then
-      others[#others + 1] = { other, kept.count }
-    end
+    if other ~= boot and not kept.left then others[#others + 1] = { other, kept.count } end
   end
   local drained = call("SISMEMBER", base .. "drained", runner)
   return { now, current, found and 1 or 0, row.left and 1 or 0, drained, open, sights, others }
 end
 
 function operations.leave()
-  local runner, boot = ARGV[3], ARGV[4]
-  local lives = lives_of(runner)
-  if lives[boot] and not lives[boot].left then
-    lives[boot].left = now
-    keep_lives(runner, lives)
+  local lives = lives_of(ARGV[3])
+  local row = lives[ARGV[4]]
+  if row and not row.left then
+    row.left = now
+    keep_lives(ARGV[3], lives)
   end
 end
 
@@ -242,10 +195,10 @@ function operations.offer()
     if other ~= field then
       known = known or kept[1] == settings
     elseif kept[1] == new[1] and kept[2] == new[2] and kept[3] == new[3] then
-      new[4] = kept[4]
+      new[4] = kept[4] -- it has not changed
     end
   end)
-  call("SADD", base .. "services", service)
+  add_service(service)
   call("HSET", key("offers", service), field, cmsgpack.pack(new))
   set_offered(runner, boot, service, true)
   return known and revision() or advance()
@@ -257,25 +210,19 @@ function operations.withdraw()
   set_offered(runner, boot, service, false)
 end
 
--- Python's rotation % size, for a number of any length.
+-- Python's number % size, for a number of any length.
 local function modulo(number, size)
   local left = 0
-  for digit in number:gmatch("%d") do
-    left = (left * 10 + tonumber(digit)) % size
-  end
+  for digit in number:gmatch("%d") do left = (left * 10 + tonumber(digit)) % size end
   return number:sub(1, 1) == "-" and -left % size or left
 end
 
 -- By instant, then by the bytes of the name: Lua's own order of texts goes by the server's locale.
 local function comes_before(one, other)
-  if one[2] ~= other[2] then
-    return one[2] < other[2]
-  end
+  if one[2] ~= other[2] then return one[2] < other[2] end
   for i = 1, math.min(#one[1], #other[1]) do
     local a, b = one[1]:byte(i), other[1]:byte(i)
-    if a ~= b then
-      return a < b
-    end
+    if a ~= b then return a < b end
   end
   return #one[1] < #other[1]
 end
@@ -283,26 +230,21 @@ end
 function operations.stable()
   local service, rotation, limit = ARGV[3], ARGV[4], tonumber(ARGV[5])
   local drained = set_of(call("SMEMBERS", base .. "drained"))
-  local set, is_in, digest = {}, {}, 0
+  local set, is_in, digest, part, alive = {}, {}, 0, {}, {}
   each_offer(service, function(runner, boot, offer)
-    if offer[3] == "1" and not is_in[runner] and not drained[runner] then
-      local lives = lives_of(runner)
-      local row = lives[boot]
-      if row and not row.left and row.heard <= now and row.heard >= now - offer[2] then
-        is_in[runner], set[#set + 1] = true, { runner, joined_at(lives) }
-        digest = (digest + offer[5]) % 2 ^ 48
-      end
+    if offer[3] == "0" or is_in[runner] or drained[runner] then return end
+    local lives = lives_of(runner)
+    local row = lives[boot]
+    if row and not row.left and row.heard <= now and row.heard >= now - offer[2] then
+      is_in[runner], set[#set + 1] = true, { runner, joined_at(lives) }
+      digest = (digest + offer[5]) % 2 ^ 48
     end
   end)
   table.sort(set, comes_before)
-  local first, part, alive = #set > 0 and modulo(rotation, #set) or 0, {}, {}
-  for i = 0, math.min(#set, limit or #set) - 1 do
-    part[i + 1] = set[(first + i) % #set + 1]
-  end
+  local first = #set > 0 and modulo(rotation, #set)
+  for i = 1, math.min(#set, limit or #set) do part[i] = set[(first + i - 1) % #set + 1] end
   for _, runner in ipairs(rest(6)) do
-    if is_in[runner] then
-      alive[#alive + 1] = runner
-    end
+    if is_in[runner] then alive[#alive + 1] = runner end
   end
   return { now, #set, digest, part, alive }
 end
@@ -312,23 +254,19 @@ function operations.mark()
   advance()
 end
 
-operations.advance = advance
-
 -- Records -----------------------------------------------------------------------------------------
 
 local function record(service, kind)
-  local at = key("record", service)
-  local kept = call("HMGET", at, kind, kind .. ".version", kind .. ".owner")
-  return kept[2] and { kept[2], kept[1], unpacked(kept[3]) or false }
+  local fields = { kind .. ".version", kind, kind .. ".owner" }
+  local kept = call("HMGET", key("record", service), unpack(fields))
+  return kept[1] and { kept[1], kept[2], unpacked(kept[3]) or false }
 end
 
 function operations.read()
   local found = {}
   for i, service in ipairs(rest(3)) do
     local plan, gate = record(service, "plan"), record(service, "gate")
-    if plan or gate then
-      call("SADD", base .. "services", service) -- where that list was lost
-    end
+    if plan or gate then add_service(service) end -- where that list was lost
     found[i] = { plan, gate, sight(service) }
   end
   return { now, revision(), found }
@@ -337,8 +275,8 @@ end
 function operations.swap()
   local service, kind, expected, not_after = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
   local at = key("record", service)
-  -- "+" stands before a version, "-" for none.
   local version = call("HGET", at, kind .. ".version")
+  -- "+" stands before a version, "-" for none.
   if (version and "+" .. version or "-") ~= expected or (not_after and now > not_after) then
     return { now, 0 }
   end
@@ -349,15 +287,17 @@ function operations.swap()
   else
     call("HDEL", at, kind .. ".owner")
   end
-  call("SADD", base .. "services", service)
+  add_service(service)
   return { now, 1 }
 end
 
 -- History -----------------------------------------------------------------------------------------
 
+local function list_of(service, kind) return key("kind", service .. ":" .. kind) end
+
 local function forget_history(service)
   for _, kind in ipairs(call("SMEMBERS", key("kinds", service))) do
-    call("UNLINK", key("kind", service .. ":" .. kind))
+    call("UNLINK", list_of(service, kind))
   end
   call("UNLINK", key("history", service), key("entries", service), key("kinds", service))
 end
@@ -373,24 +313,21 @@ function operations.append()
     local row = cmsgpack.pack({ id, tonumber(at), kind, ARGV[i + 3] })
     if call("HSETNX", entries, id, row) == 1 then
       call("ZADD", ids, at, id)
-      call("ZADD", key("kind", service .. ":" .. kind), at, id)
+      call("ZADD", list_of(service, kind), at, id)
       call("SADD", key("kinds", service), kind)
     end
   end
-  call("SADD", base .. "services", service)
+  add_service(service)
 end
 
 -- A part of a list, from its newest row backwards, and how many rows of the list were gone through.
 function operations.history()
   local service, list, since, before = ARGV[3], base .. ARGV[4], ARGV[5], ARGV[6]
-  local skip, limit = tonumber(ARGV[7]), tonumber(ARGV[8])
   local newer = before ~= "" and call("ZCOUNT", list, before, "+inf") or 0
   local older = since ~= "" and call("ZCOUNT", list, "-inf", "(" .. since) or 0
-  local last = math.min(newer + skip + limit, call("ZCARD", list) - older)
-  local found, ids = {}, {}
-  if last > newer + skip then
-    ids = call("ZREVRANGE", list, newer + skip, last - 1)
-  end
+  local first, most = newer + tonumber(ARGV[7]), tonumber(ARGV[8])
+  local stop = math.min(first + most, call("ZCARD", list) - older)
+  local found, ids = {}, stop > first and call("ZREVRANGE", list, first, stop - 1) or {}
   for _, id in ipairs(ids) do
     found[#found + 1] = unpacked(call("HGET", key("entries", service), id))
   end
@@ -402,48 +339,46 @@ function operations.purge()
   local service, before, keep, most = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
   local ids, entries = key("history", service), key("entries", service)
   local doomed = math.max(call("ZCOUNT", ids, "-inf", "(" .. before), call("ZCARD", ids) - keep)
-  local now_gone = math.min(doomed, most)
-  for _, id in ipairs(now_gone > 0 and call("ZRANGE", ids, 0, now_gone - 1) or {}) do
+  local gone = math.min(doomed, most)
+  for _, id in ipairs(gone > 0 and call("ZRANGE", ids, 0, gone - 1) or {}) do
     local row = unpacked(call("HGET", entries, id))
-    if row then
-      local list = key("kind", service .. ":" .. row[3])
-      call("ZREM", list, id)
-      if call("EXISTS", list) == 0 then
+    if row and call("ZREM", list_of(service, row[3]), id) == 1 then
+      if call("EXISTS", list_of(service, row[3])) == 0 then
         call("SREM", key("kinds", service), row[3])
       end
     end
     call("HDEL", entries, id)
     call("ZREM", ids, id)
   end
-  return doomed - now_gone
+  return doomed - gone
 end
 
 -- Lists, and forgetting ---------------------------------------------------------------------------
 
-function operations.purge_runners()
-  local before, gone = tonumber(ARGV[3]), {}
+local function each_life(visit)
   local kept = call("HGETALL", base .. "runners")
   for i = 1, #kept, 2 do
-    local runner, lives, changed = kept[i], cmsgpack.unpack(kept[i + 1]), false
-    for boot, row in pairs(lives) do
-      if row.heard < before then
-        lives[boot], gone[life(runner, boot)], changed = nil, true, true
-      end
-    end
-    if changed then
+    local lives = cmsgpack.unpack(kept[i + 1])
+    for boot, row in pairs(lives) do visit(kept[i], boot, row, lives) end
+  end
+end
+
+function operations.purge_runners()
+  local gone = {}
+  each_life(function(runner, boot, row, lives)
+    if row.heard < tonumber(ARGV[3]) then
+      lives[boot], gone[life(runner, boot)] = nil, true
       keep_lives(runner, lives)
     end
-  end
+  end)
   if next(gone) then
-    forget_offers(function(runner, boot)
-      return gone[life(runner, boot)]
-    end)
+    forget_offers(function(_, field) return gone[field] end)
   end
 end
 
 function operations.services()
   local found = {}
-  for _, service in ipairs(call("SMEMBERS", base .. "services")) do
+  for _, service in ipairs(services()) do
     local offers, records = key("offers", service), key("record", service)
     if call("EXISTS", offers, records, key("history", service)) > 0 then
       found[#found + 1] = service
@@ -453,20 +388,18 @@ function operations.services()
 end
 
 function operations.runners()
-  local kept, found = call("HGETALL", base .. "runners"), {}
-  for i = 1, #kept, 2 do
-    local drained = call("SISMEMBER", base .. "drained", kept[i])
-    for boot, row in pairs(cmsgpack.unpack(kept[i + 1])) do
-      local said = { row.count, row.timeout, row.runs, drained }
-      found[#found + 1] = { kept[i], boot, row.joined, row.heard, row.left or false, unpack(said) }
-    end
-  end
+  local found = {}
+  each_life(function(runner, boot, row)
+    local drained = call("SISMEMBER", base .. "drained", runner)
+    local said = { row.count, row.timeout, row.runs, drained }
+    found[#found + 1] = { runner, boot, row.joined, row.heard, row.left or false, unpack(said) }
+  end)
   return found
 end
 
 function operations.offers()
   local found = {}
-  for _, service in ipairs(call("SMEMBERS", base .. "services")) do
+  for _, service in ipairs(services()) do
     each_offer(service, function(runner, boot, offer)
       found[#found + 1] = { service, runner, boot, offer }
     end)
@@ -476,9 +409,7 @@ end
 
 function operations.forget_service()
   local service = ARGV[3]
-  each_offer(service, function(runner, boot)
-    set_offered(runner, boot, service, false)
-  end)
+  each_offer(service, function(runner, boot) set_offered(runner, boot, service, false) end)
   forget_history(service)
   call("UNLINK", key("offers", service), key("record", service))
   call("SREM", base .. "services", service)
@@ -488,9 +419,7 @@ function operations.forget_runner()
   local runner = ARGV[3]
   call("HDEL", base .. "runners", runner)
   call("SREM", base .. "drained", runner)
-  forget_offers(function(of)
-    return of == runner
-  end)
+  forget_offers(function(of) return of == runner end)
 end
 
 return operations[ARGV[1]]()

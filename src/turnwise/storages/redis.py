@@ -26,7 +26,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from importlib.resources import files
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from turnwise.errors import MissingExtraError, StorageError
@@ -103,7 +103,11 @@ class RedisStorage:
         self._process = OwnProcess(f"the storage {self._name}")
         pool, self._prefix, self._secrets = _opened(url, self._name)
         self._work, self._beats = (_Connection(pool.make_connection()) for _ in range(2))
-        self._check_server()
+        try:
+            self._check_server()
+        except BaseException:
+            self.close()
+            raise
 
     def __repr__(self) -> str:
         return f"RedisStorage({self._name!r})"
@@ -320,7 +324,8 @@ class RedisStorage:
     # Asking -----------------------------------------------------------------------------------
 
     def _check_server(self) -> None:
-        self._do("check", "")
+        for link in (self._work, self._beats):  # opened now, and not in the course of work
+            self._do("read", "", link=link)
         memory = str(self._ask(self._work, "INFO", "memory"))
         policy = dict(line.partition(":")[::2] for line in memory.splitlines()).get(
             "maxmemory_policy", "noeviction"
@@ -355,19 +360,10 @@ class RedisStorage:
             raise StorageError(f"{self._name}: {lines[0]}") from error
 
 
-class _Driver(Protocol):
-    """What is used of redis-py's connections."""
-
-    def can_read(self) -> bool: ...
-    def send_command(self, *command: str | int) -> None: ...
-    def read_response(self) -> object: ...
-    def disconnect(self) -> None: ...
-
-
 class _Connection:
     """One connection, kept open, and used by one thread at a time."""
 
-    def __init__(self, connection: _Driver) -> None:
+    def __init__(self, connection: Any) -> None:
         self._connection, self._lock = connection, threading.Lock()
         self._was_used = self._is_closed = False
 
@@ -401,7 +397,7 @@ class _Connection:
     def _has_ended(self) -> bool:
         """Whether the server has ended the connection, or said what nobody waits for any more."""
         try:
-            return self._connection.can_read()
+            return bool(self._connection.can_read())
         except (RedisError, OSError):
             return True
 
@@ -474,15 +470,11 @@ def _exact(number: int) -> int:
     return number
 
 
-def _owner(kept: Sequence[Any]) -> Owner:
-    return Owner(*kept)
-
-
 def _record(kept: Sequence[Any]) -> Record:
     version, body, owner = kept
-    return Record(version, body, _owner(owner) if owner else None)
+    return Record(version, body, Owner(*owner) if owner else None)
 
 
 def _sight(kept: Sequence[Any]) -> Sight:
     owner, word, left = kept
-    return Sight(_owner(owner), word, bool(left))
+    return Sight(Owner(*owner), word, bool(left))
