@@ -291,6 +291,11 @@ class Machine:
         return () if turn is None or turn.recorded else (turn.run.run_id,)
 
     @property
+    def heartbeat_timeout(self) -> int:
+        """The heartbeat timeout of this runner's runs, in microseconds."""
+        return self._timeout
+
+    @property
     def due(self) -> int | None:
         """The storage's instant at which the machine looks next; None for at once, or unknown."""
         return self._wake

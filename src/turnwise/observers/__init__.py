@@ -1,0 +1,1 @@
+"""What hears events: log lines, metrics, traces and pings, each a handful of lines."""
