@@ -1,0 +1,108 @@
+"""Which database a URL names: its kind, the driver's part of the URL, and the tables' names."""
+
+import re
+from dataclasses import dataclass
+from typing import Self
+
+import sqlalchemy as sa
+from sqlalchemy.exc import ArgumentError
+
+from turnwise.storages.urls import check_spelling, without_password
+
+_KINDS = {
+    "sqlite": "sqlite",
+    "postgres": "postgresql",
+    "postgresql": "postgresql",
+    "mysql": "mysql",
+    "mariadb": "mysql",
+}
+_OWN_DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg", "mysql": "pymysql"}
+_MAY_STAND_TWICE = ("host", "port")  # of several servers
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
+_NAMES = ("table_prefix", "schema")
+_FOR_OTHER_DRIVERS = {
+    "postgresql": re.compile(
+        "host|port|user|password|dbname|hostaddr|service|passfile|application_name|options"
+        "|target_session_attrs|channel_binding|gssencmode|ssl.*|tcp_.*|keepalives.*|krb.*"
+    ),
+    "mysql": re.compile("unix_socket|ssl.*"),
+    "sqlite": re.compile(""),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """What a URL says.
+
+    Attributes:
+        shown: the URL without its password.
+        kind: ``sqlite``, ``postgresql`` or ``mysql``, which MariaDB is as well.
+        url: for our own driver, without what names the tables.
+        is_mariadb: whether the URL says so; a server tells by itself.
+        prefix: what the tables' names begin with.
+        schema: the tables' schema, None for the database's default.
+    """
+
+    shown: str
+    kind: str
+    url: sa.URL
+    is_mariadb: bool
+    prefix: str
+    schema: str | None
+
+    @classmethod
+    def read(cls, url: str) -> Self:
+        """Read a URL.
+
+        Raises:
+            TypeError: it is no text.
+            ValueError: it is no URL of a database that is supported.
+        """
+        if not isinstance(url, str):
+            raise TypeError(f"url must be text, such as 'sqlite:///turns.db', got {url!r}")
+        check_spelling(url)
+        shown = without_password(url)
+        try:
+            parsed = sa.make_url(url)
+        except (ArgumentError, ValueError):
+            raise ValueError(f"{shown!r} is no URL of a database") from None
+        scheme, _, driver = parsed.drivername.partition("+")
+        if scheme not in _KINDS:
+            known = ", ".join(f"{name}:" for name in _KINDS)
+            raise ValueError(f"{shown!r} has the scheme {scheme!r}; known are {known}")
+        kind = _KINDS[scheme]
+        for name, value in parsed.query.items():
+            if isinstance(value, tuple) and name not in _MAY_STAND_TWICE:
+                raise ValueError(f"{shown!r}: {name} stands in it {len(value)} times")
+        prefix, schema = (_identifier(shown, name, parsed.query.get(name)) for name in _NAMES)
+        if schema is not None and kind == "sqlite":
+            raise ValueError(f"{shown!r}: SQLite has no schema, take a table_prefix")
+        ours = parsed.difference_update_query(_NAMES)
+        if driver and driver != _OWN_DRIVERS[kind]:
+            ours = _from_other_driver(ours, kind)
+        return cls(
+            shown=shown,
+            kind=kind,
+            url=ours.set(drivername=f"{kind}+{_OWN_DRIVERS[kind]}"),
+            is_mariadb=scheme == "mariadb",
+            prefix="turnwise_" if prefix is None else prefix,
+            schema=schema,
+        )
+
+
+def _identifier(shown: str, name: str, value: str | tuple[str, ...] | None) -> str | None:
+    if value is None or (isinstance(value, str) and _IDENTIFIER.fullmatch(value)):
+        return value
+    raise ValueError(
+        f"{shown!r}: {name} must be 1 to 40 letters, digits or underscores, no digit first, "
+        f"got {value!r}"
+    )
+
+
+def _from_other_driver(url: sa.URL, kind: str) -> sa.URL:
+    """What names the server, in our driver's words; options of the other driver alone are left."""
+    query = dict(url.query)
+    if kind == "postgresql" and isinstance(mode := query.pop("ssl", None), str):
+        query["sslmode"] = mode  # as asyncpg names it
+    known = _FOR_OTHER_DRIVERS[kind]
+    return url.set(query={name: value for name, value in query.items() if known.fullmatch(name)})

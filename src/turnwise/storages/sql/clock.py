@@ -1,0 +1,64 @@
+"""Whose clock an SQL storage goes by, and when a statement reads it.
+
+A server tells the time itself. SQLite has no clock that counts microseconds and lives on one host,
+so it is that host's, read while the write lock is held, or before a read begins.
+
+Two readings differ. ``now`` is read when the statement comes to it: once the row is locked.
+``start`` is read before the statement sees any row, so that a reader that is stopped between the
+two does not take the living for silent.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+HostClock = Callable[[], datetime] | Callable[[], int]
+"""Gives now, as an aware datetime or in microseconds since the Unix epoch."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The words for ``{now}`` and ``{start}``; ``host`` is there where they are a value of ours."""
+
+    now: str
+    start: str
+    host: Callable[[], int] | None = None
+
+
+def clock_for(kind: str, given: HostClock | None) -> Clock:
+    """The clock of a kind of database, or the one that was given."""
+    if given is None and kind in _SERVERS:
+        return _SERVERS[kind]
+    word = "CAST(:now AS BIGINT)" if kind == "postgresql" else ":now"
+    return Clock(word, word, _host_now if given is None else _in_microseconds(given))
+
+
+# In autocommit transaction_timestamp() is when the statement arrived, before its snapshot was
+# taken. statement_timestamp() may be read after it.
+_POSTGRES = "CAST(EXTRACT(EPOCH FROM {}()) * 1000000 AS BIGINT)"
+# UTC_TIMESTAMP and NOW are when the statement began; SYSDATE goes on, but in the session's zone.
+_BEGAN = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
+_SERVERS = {
+    "postgresql": Clock(
+        now=_POSTGRES.format("clock_timestamp"), start=_POSTGRES.format("transaction_timestamp")
+    ),
+    "mysql": Clock(
+        now=f"({_BEGAN} + TIMESTAMPDIFF(MICROSECOND, NOW(6), SYSDATE(6)))", start=_BEGAN
+    ),
+}
+
+
+def _host_now() -> int:
+    return time.time_ns() // 1000
+
+
+def _in_microseconds(read: HostClock) -> Callable[[], int]:
+    def now() -> int:
+        told = read()
+        return told if isinstance(told, int) else (told - _EPOCH) // _MICROSECOND
+
+    return now

@@ -1,0 +1,212 @@
+"""One SQL database that is open: its tables, its clock, and two connections that are kept."""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import StaticPool
+
+from turnwise.errors import SchemaError, StorageError
+from turnwise.own_process import OwnProcess
+from turnwise.storages.sql import connect as limits
+from turnwise.storages.sql import schema
+from turnwise.storages.sql.address import Address
+from turnwise.storages.sql.clock import HostClock, clock_for
+from turnwise.storages.sql.connect import Answer, Failure, Line, Session
+from turnwise.storages.sql.mysql import Mysql
+from turnwise.storages.sql.postgresql import Postgres
+from turnwise.storages.sql.sqlite import Sqlite, SqliteSession
+from turnwise.storages.sql.statements import WORDS, Statements, Value
+from turnwise.storages.sql.tables import NAMES
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+_TRIES_TO_CREATE = 20
+_BETWEEN_TRIES_SECONDS = 0.05
+_OWN = {"postgresql": "psycopg", "mysql": "pymysql"}
+
+
+class _Driver(Protocol):
+    @property
+    def placeholder(self) -> str:
+        """What stands for a value."""
+
+    def connect(self) -> Session:
+        """Open a connection."""
+
+
+class Database:
+    """The part of :class:`turnwise.storages.sql.SqlStorage` that all its operations stand on.
+
+    ``_beats`` is the connection for heartbeats and leaves, so that nothing else holds them up;
+    ``_work`` is that for all else. In memory they are one.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        create_tables: bool = True,
+        clock: HostClock | None = None,
+        engine: "sa.Engine | AsyncEngine | None" = None,
+    ) -> None:
+        self._address, driver = _address_and_driver(url, engine, may_create=create_tables)
+        self._process = OwnProcess(f"the storage {self._address.shown}")
+        self._clock = clock_for(self._address.kind, clock)
+        self._statements = Statements(self._words(), driver.placeholder)
+        self._work = self._line(driver)
+        in_memory = isinstance(driver, Sqlite) and driver.path is None
+        self._beats = self._work if in_memory else self._line(driver)
+        try:
+            self._find_tables(may_create=create_tables)
+            with self._beats.taken(writes=False):
+                pass  # opened now, and not in the course of work
+        except BaseException:
+            self.close()
+            raise
+
+    def __repr__(self) -> str:
+        return f"SqlStorage({self._address.shown!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of both connections. The storage must not be used afterwards."""
+        self._work.close()
+        self._beats.close()
+
+    # For the operations -----------------------------------------------------------------------
+
+    def _ask(self, line: Line, template: str, **values: Value) -> Answer:
+        """Execute a statement on a connection that is taken."""
+        return line.execute(self._statements.get(template, values), values)
+
+    def _read(self, template: str, **values: Value) -> Answer:
+        """One statement that reads."""
+        with self._work.taken(writes=False) as line:
+            return self._ask(line, template, **values)
+
+    def _write(self, *templates: str, **values: Value) -> None:
+        """Statements that write. A server executes each for itself; a file, all or none."""
+        with self._work.taken() as line:
+            for template in templates:
+                self._ask(line, template, **values)
+
+    def _words(self) -> dict[str, str]:
+        """What stands for each word in braces in a statement."""
+        return {
+            **{name: schema.table_name(self._address, name) for name in NAMES},
+            **WORDS[self._address.kind],
+            "now": self._clock.now,
+            "start": self._clock.start,
+        }
+
+    # Opening ----------------------------------------------------------------------------------
+
+    def _line(self, driver: _Driver) -> Line:
+        return Line(
+            driver.connect,
+            shown=self._address.shown,
+            secret=self._address.url.password,
+            process=self._process,
+            host_clock=self._clock.host,
+        )
+
+    def _find_tables(self, *, may_create: bool) -> None:
+        for last_try in [False] * _TRIES_TO_CREATE + [True]:
+            try:
+                with self._work.taken(writes=False) as line:
+                    session = line.session()
+                    with _as_sqlalchemy(session, self._address.kind) as connection:
+                        schema.open_tables(connection, self._address, may_create=may_create)
+                    if isinstance(session, SqliteSession):
+                        session.enter_wal_mode()
+            except SchemaError:
+                raise
+            except StorageError:
+                # Somebody else creates them at the same time, and the database minds.
+                if last_try or not may_create or not self._is_open():
+                    raise
+                time.sleep(random.uniform(0, _BETWEEN_TRIES_SECONDS))  # noqa: S311 (no secret)
+            else:
+                return
+
+    def _is_open(self) -> bool:
+        return self._work.is_open
+
+
+@contextmanager
+def _as_sqlalchemy(session: Session, kind: str) -> Iterator[sa.Connection]:
+    """SQLAlchemy's connection over ours, for a while, at the end of which it is interrupted."""
+    engine = sa.create_engine(
+        f"{kind}+{_OWN[kind]}://" if kind in _OWN else "sqlite://",
+        creator=lambda: session.raw,
+        poolclass=StaticPool,
+        pool_reset_on_return=None,
+        isolation_level="AUTOCOMMIT",
+        hide_parameters=True,
+        **({"use_native_hstore": False} if kind == "postgresql" else {}),
+    )
+    overdue = threading.Timer(limits.ANSWER_SECONDS, session.interrupt)
+    overdue.daemon = True
+    overdue.start()
+    try:
+        yield engine.connect()
+    except SQLAlchemyError as error:
+        raise Failure(_cause(error)) from None
+    finally:
+        overdue.cancel()
+        overdue.join()
+
+
+def _cause(error: SQLAlchemyError) -> object:
+    cause = getattr(error, "orig", None) or error
+    arguments: tuple[object, ...] = getattr(cause, "args", ())
+    return arguments[-1] if len(arguments) > 1 else cause
+
+
+def _address_and_driver(
+    url: str | None, engine: "sa.Engine | AsyncEngine | None", *, may_create: bool
+) -> tuple[Address, _Driver]:
+    raw: Callable[[], Any] | None = None
+    if engine is not None:
+        sync = engine if isinstance(engine, sa.Engine) else engine.sync_engine
+        its_url = sync.url.render_as_string(hide_password=False)
+        if url is None:
+            url = its_url
+        raw = _connections_of(sync)
+    if url is None:
+        raise TypeError("a storage needs a url or an engine")
+    address = Address.read(url)
+    if address.kind == "postgresql":
+        return address, Postgres(address, raw)
+    if address.kind == "mysql":
+        return address, Mysql(address, raw)
+    sqlite = Sqlite(address, may_create=may_create)
+    if engine is not None and sqlite.path is None:
+        raise ValueError("an engine in memory shares nothing: give the url 'sqlite://' instead")
+    return address, sqlite
+
+
+def _connections_of(engine: sa.Engine) -> Callable[[], Any] | None:
+    """Opens connections as the engine does, where its driver is ours: it may hand over tokens."""
+    if engine.dialect.driver not in _OWN.values():
+        return None
+
+    def connect() -> Any:
+        fairy = engine.raw_connection()
+        raw = fairy.driver_connection
+        fairy.detach()
+        return raw
+
+    return connect

@@ -1,0 +1,122 @@
+"""The history of a service: rows in the order of ``(at, id)``, each id once.
+
+A row that is appended may still get lost with its server for a moment. No harm: what is to be said
+in the history stays in a record until it was appended, and the write that takes it out of the
+record waits for the disk, and takes all earlier writes along.
+"""
+
+# ruff: noqa: S608 (what is put into a text is our own; values are parameters)
+
+from collections.abc import Sequence
+
+from turnwise.storages import Entry
+from turnwise.storages.sql.database import Database
+from turnwise.storages.sql.statements import Value
+
+_OF_SERVICE = "FROM {history} WHERE group_name = :group AND service = :service"
+_UP = "ORDER BY happened_at, id"
+_DOWN = "ORDER BY happened_at DESC, id DESC"
+
+_COLUMNS = "group_name, service, id, happened_at, kind, body"
+_ROW = "(:group, :service, :id_{0}, CAST(:at_{0} AS {{integer}}), :kind_{0}, :body_{0})"
+_APPEND = f"INSERT INTO {{{{history}}}} ({_COLUMNS}) VALUES {{rows}} {{{{or_keep}}}}"
+_APPEND_AT_LEISURE = f"""
+INSERT INTO {{{{history}}}} ({_COLUMNS})
+SELECT new.* FROM (VALUES {{rows}}) AS new,
+  (SELECT set_config('synchronous_commit', 'off', true) AS setting) AS leisure
+WHERE leisure.setting = 'off' {{{{or_keep}}}}
+"""
+
+# The newest row that is too old, and the newest one that is too many.
+_OVER = f"""
+SELECT * FROM (
+  SELECT happened_at, id {_OF_SERVICE} AND happened_at < :before {_DOWN} LIMIT 1) AS too_old
+UNION ALL
+SELECT * FROM (SELECT happened_at, id {_OF_SERVICE} {_DOWN} LIMIT 1 OFFSET :keep) AS too_many
+"""
+_UP_TO = f"{_OF_SERVICE} AND happened_at <= :at AND (happened_at < :at OR id <= :id)"
+_PORTION_ENDS = f"SELECT happened_at, id {_UP_TO} {_UP} LIMIT 1 OFFSET :portion"
+_DELETE = f"DELETE {_UP_TO}"
+
+_AT_ONCE = 64
+_PORTION = 1000
+_ALL = 2**62
+
+
+class Histories(Database):
+    """Appending, listing and purging."""
+
+    def append(self, group: str, service: str, entries: Sequence[Entry]) -> None:
+        """See :meth:`turnwise.storages.Storage.append`."""
+        for start in range(0, len(entries), _AT_ONCE):
+            self._append(group, service, entries[start : start + _AT_ONCE])
+
+    def _append(self, group: str, service: str, entries: Sequence[Entry]) -> None:
+        # Padded to 1, 2, 4, ... rows, so that there are few statements: a row may come twice.
+        padded = 1 << (len(entries) - 1).bit_length()
+        values: dict[str, Value] = {"group": group, "service": service}
+        for number in range(padded):
+            entry = entries[min(number, len(entries) - 1)]
+            values |= {
+                f"id_{number}": entry.id,
+                f"at_{number}": entry.at,
+                f"kind_{number}": entry.kind,
+                f"body_{number}": entry.body,
+            }
+        template = _APPEND_AT_LEISURE if self._address.kind == "postgresql" else _APPEND
+        rows = ", ".join(_ROW.format(number) for number in range(padded))
+        with self._work.taken(durable=False) as line:
+            self._ask(line, template.format(rows=rows), **values)
+
+    def history(
+        self,
+        group: str,
+        service: str,
+        *,
+        since: int | None = None,
+        until: int | None = None,
+        last: int | None = None,
+        kinds: Sequence[str] | None = None,
+    ) -> tuple[Entry, ...]:
+        """See :meth:`turnwise.storages.Storage.history`."""
+        values: dict[str, Value] = {"group": group, "service": service}
+        values["last"] = _ALL if last is None else last
+        within = _OF_SERVICE
+        if since is not None:
+            within, values["since"] = f"{within} AND happened_at >= :since", since
+        if until is not None:
+            within, values["until"] = f"{within} AND happened_at < :until", until
+        parts = [within]
+        if kinds is not None:
+            # Each kind by itself, so that the newest of a rare one are found by their index.
+            each = dict.fromkeys(kinds)
+            values |= {f"kind_{number}": kind for number, kind in enumerate(each)}
+            parts = [f"{within} AND kind = :kind_{number}" for number in range(len(each))]
+        if not parts:
+            return ()
+        newest = " UNION ALL ".join(
+            f"SELECT * FROM (SELECT id, happened_at, kind, body {part} {_DOWN} LIMIT :last)"
+            f" AS part_{number}"
+            for number, part in enumerate(parts)
+        )
+        rows = self._read(f"SELECT * FROM ({newest}) AS newest {_DOWN} LIMIT :last", **values).rows
+        return tuple(Entry(*row) for row in reversed(rows))
+
+    def purge(self, group: str, service: str, *, before: int, keep: int) -> None:
+        """See :meth:`turnwise.storages.Storage.purge`."""
+        over = self._read(_OVER, group=group, service=service, before=before, keep=keep).rows
+        if over:
+            self._forget_up_to(group, service, *max(over))
+
+    def _forget_history(self, group: str, service: str) -> None:
+        self._forget_up_to(group, service, _ALL, "")
+
+    def _forget_up_to(self, group: str, service: str, at: int, entry_id: str) -> None:
+        """Forget a row and all before it, in portions: others must get between, and soon."""
+        this: dict[str, Value] = {"group": group, "service": service}
+        while True:
+            ends = self._read(_PORTION_ENDS, **this, at=at, id=entry_id, portion=_PORTION).rows
+            upper = ends[0] if ends else (at, entry_id)
+            self._write(_DELETE, **this, at=upper[0], id=upper[1])
+            if not ends:
+                return

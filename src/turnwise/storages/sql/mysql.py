@@ -1,0 +1,189 @@
+"""MariaDB, and MySQL, by PyMySQL. Each statement is a transaction of its own, in autocommit.
+
+MySQL is untested: what is known of it is what its manual says.
+"""
+
+import contextlib
+import math
+import select
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from turnwise.errors import MissingExtraError, SchemaError
+from turnwise.storages.sql import connect as limits
+from turnwise.storages.sql.address import Address
+from turnwise.storages.sql.connect import Answer, Failure, Outcome
+from turnwise.storages.sql.statements import Statement
+
+if TYPE_CHECKING:
+    import pymysql
+
+    Connection = pymysql.Connection[pymysql.cursors.Cursor]
+
+_DEADLOCK = 1213
+# --read-only (and other options that forbid), a read-only transaction, read-only mode, a node
+# that is not part of its cluster.
+_WRONG_SERVER = (1290, 1792, 1836, 1047)
+_ENDED = (1053, 1927, 4031)  # the server shuts down, it was killed, it was idle for too long
+_OF_THE_CLIENT = 2000  # the driver's own codes begin here
+_SERVER = "CONCAT(@@hostname, ':', @@port, ':', @@server_id)"
+
+
+class MysqlSession:
+    """A connection to a server."""
+
+    def __init__(self, raw: "Connection", connect: "Callable[[float], Connection]") -> None:
+        self.raw, self._connect, self._server = raw, connect, ""
+
+    def execute(self, statement: Statement, values: list[str | int | None]) -> Answer:
+        """See :class:`turnwise.storages.sql.connect.Session`."""
+        return self.ask(statement.text, values)
+
+    def ask(self, text: str, values: list[str | int | None] | None = None) -> Answer:
+        """Execute a text."""
+        import pymysql  # noqa: PLC0415 (needs an extra)
+
+        try:
+            with self.raw.cursor() as cursor:
+                changed = cursor.execute(text, values)
+                return Answer(list(cursor.fetchall()), changed, cursor.lastrowid or 0)
+        except (pymysql.Error, OSError) as error:
+            raise _failure(error) from None
+        except UnicodeError:
+            raise Failure("text with half of a surrogate pair cannot be kept") from None
+
+    def check(self, shown: str) -> None:
+        """Make it ready, and make sure that the server may write and that its clock goes on."""
+        seconds = math.ceil(limits.ANSWER_SECONDS)
+        # The default isolation also locks gaps between rows: inserts of different runners would
+        # wait for each other. And a lock is not waited for longer than we wait for the server.
+        self.ask("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        self.ask(
+            f"SET SESSION autocommit = 1, innodb_lock_wait_timeout = {seconds},"
+            f" lock_wait_timeout = {seconds}"
+        )
+        [(began, _, now, reads_only, self._server)] = self.ask(
+            f"SELECT NOW(6), SLEEP(0.0002), SYSDATE(6), @@global.read_only, {_SERVER}"
+        ).rows
+        if reads_only:
+            raise Failure("this server is a replica, or may only be read")
+        if began == now:
+            raise SchemaError(
+                f"{shown}: the server runs with --sysdate-is-now, and so tells no time after a lock"
+            )
+
+    def begin(self, *, durable: bool) -> None:
+        """Nothing: each statement is a transaction."""
+
+    def end(self, *, keep: bool) -> None:
+        """Nothing: each statement is a transaction."""
+
+    def is_usable(self) -> bool:
+        """An idle server says nothing; where there is something to read, it has said goodbye."""
+        its_socket = getattr(self.raw, "_sock", None)
+        if not self.raw.open or its_socket is None:
+            return False
+        poll = select.poll()
+        poll.register(its_socket, select.POLLIN)
+        return not poll.poll(0)
+
+    def cancel(self) -> None:
+        """Have the server end this connection, and what it does, by another one."""
+        number = self.raw.thread_id()  # type: ignore[no-untyped-call]
+        with contextlib.suppress(Failure):
+            other = MysqlSession(self._connect(limits.CANCEL_SECONDS), self._connect)
+            try:
+                # By the same address there may be another server by now.
+                if other.ask(f"SELECT {_SERVER}").rows == [(self._server,)]:
+                    other.ask(f"KILL {number:d}")
+            finally:
+                other.close()
+
+    def interrupt(self) -> None:
+        """Nothing: PyMySQL has a deadline of its own for each answer."""
+
+    def close(self) -> None:
+        """See :class:`turnwise.storages.sql.connect.Session`."""
+        with contextlib.suppress(Exception):
+            self.raw.close()
+
+
+class Mysql:
+    """Opens connections to the database of one address.
+
+    Args:
+        address: of the database.
+        raw: opens PyMySQL's own connection; by default as the address says.
+
+    Raises:
+        ValueError: there is what the driver does not know in the address.
+        MissingExtraError: PyMySQL is not installed.
+    """
+
+    placeholder = "%s"
+
+    def __init__(self, address: Address, raw: "Callable[[], Connection] | None" = None) -> None:
+        try:
+            import pymysql  # noqa: F401, PLC0415 (needs an extra)
+        except ImportError as error:
+            raise MissingExtraError(
+                "MySQL and MariaDB need the extra 'mysql': pip install 'turnwise[mysql]'"
+            ) from error
+        self._shown = address.shown
+        try:
+            _, given = address.url.get_dialect()().create_connect_args(address.url)
+        except ValueError as error:
+            raise ValueError(f"{self._shown!r} is no URL of a database: {error}") from None
+        self._given, self._raw = given, raw
+
+    def connect(self) -> MysqlSession:
+        """Open a connection to a server that may write."""
+        session = MysqlSession(self._open(limits.CONNECT_SECONDS), self._open)
+        try:
+            session.check(self._shown)
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    def _open(self, seconds: float) -> "Connection":
+        import pymysql  # noqa: PLC0415 (needs an extra)
+
+        try:
+            if self._raw is not None:
+                return self._raw()
+            return pymysql.connect(**{**self._given, **_ours(seconds)})
+        except (pymysql.Error, OSError, RuntimeError) as error:
+            raise _failure(error) from None
+        except UnicodeError:  # what it says shows a part of the password
+            raise ValueError(f"{self._shown!r}: its driver cannot encode it") from None
+        except (TypeError, AttributeError) as error:  # what it cannot take in a query
+            raise ValueError(f"{self._shown!r} is no URL of a database: {error}") from None
+
+
+def _ours(connect_seconds: float) -> dict[str, object]:
+    return {
+        "connect_timeout": max(1, round(connect_seconds)),
+        "read_timeout": limits.ANSWER_SECONDS,
+        "write_timeout": limits.ANSWER_SECONDS,
+        "charset": "utf8mb4",
+        "autocommit": True,
+    }
+
+
+def _failure(error: Exception) -> Failure:
+    code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
+    if code == _DEADLOCK:
+        return Failure(_message(error), Outcome.UNDONE)
+    if code in _WRONG_SERVER:
+        return Failure(_message(error), Outcome.WRONG_SERVER)
+    if "timed out" in str(error):
+        return Failure(_message(error), Outcome.GIVEN_UP)
+    if code in _ENDED or code >= _OF_THE_CLIENT or code == 0 or isinstance(error, OSError):
+        return Failure(_message(error), Outcome.LOST)
+    return Failure(_message(error))
+
+
+def _message(error: Exception) -> object:
+    """Its words: PyMySQL's errors are a code and a text."""
+    return error.args[-1] if error.args and isinstance(error.args[0], int) else error

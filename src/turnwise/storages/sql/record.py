@@ -1,0 +1,128 @@
+"""The records of a service, replaced by compare and set.
+
+A record that is not there yet is a row with an empty version, or no row. So that there is a row
+to lock, a swap of a record that is not there makes it first: an empty row changes nothing.
+"""
+
+# ruff: noqa: S608 (what is put into a text is our own; values are parameters)
+
+from collections.abc import Sequence
+
+from turnwise.storages import Kind, Owner, Reading, Record, ServiceReading, Sight, Swapped
+from turnwise.storages.sql.connect import Answer, Line
+from turnwise.storages.sql.revision import Revisions
+from turnwise.storages.sql.runner import sight_of
+
+_READ = """
+SELECT {start}, (SELECT revision FROM {revisions} WHERE group_name = :group),
+  r.service, r.kind, r.version, r.body, r.run_id, r.runner_id, r.boot_id, r.heartbeat_timeout,
+  o.beat_count, o.runs, o.left_at
+FROM (SELECT 1 AS one) one
+LEFT JOIN {records} r ON r.group_name = :group AND r.service IN (:services) AND r.version <> ''
+LEFT JOIN {runners} o
+  ON o.group_name = :group AND o.runner_id = r.runner_id AND o.boot_id = r.boot_id
+"""
+
+_MAKE_PLACE = """
+INSERT INTO {records} (group_name, service, kind, version, body)
+VALUES (:group, :service, :kind, '', '') {or_keep}
+"""
+
+_SET = """
+version = :version, body = :body, run_id = :run_id, runner_id = :runner_id, boot_id = :boot_id,
+heartbeat_timeout = :heartbeat_timeout
+"""
+
+_THIS = "group_name = :group AND service = :service AND kind = :kind"
+
+_SWAP = f"""
+UPDATE {{records}} SET {_SET}
+WHERE {_THIS} AND version = :expected AND {{told}}({{now}}) <= :not_after
+"""
+
+# A plain UPDATE would read the clock before it waits for the row.
+_LOCK_AND_SWAP = f"""
+WITH locked AS MATERIALIZED (
+  SELECT version FROM {{records}} WHERE {_THIS} FOR UPDATE
+), clock AS MATERIALIZED (
+  SELECT {{now}} AS now FROM locked
+), swapped AS (
+  UPDATE {{records}} SET {_SET} FROM clock
+  WHERE {_THIS} AND version = :expected AND clock.now <= :not_after
+  RETURNING 1
+)
+SELECT (SELECT now FROM clock), EXISTS (SELECT 1 FROM swapped)
+"""
+
+_NOW = "SELECT {start}"
+_FOREVER = 2**62
+
+
+class Records(Revisions):
+    """Reading and swapping."""
+
+    def read(self, group: str, services: Sequence[str]) -> Reading:
+        """See :meth:`turnwise.storages.Storage.read`."""
+        rows = self._read(_READ, group=group, services=tuple(services)).rows
+        found: dict[str, dict[Kind, Record]] = {}
+        sights: dict[str, Sight] = {}
+        for _, _, service, kind, version, body, run_id, runner_id, boot_id, *rest in rows:
+            if service is None:
+                continue
+            timeout, word, runs, left_at = rest
+            owner = None if run_id is None else Owner(run_id, runner_id, boot_id, timeout)
+            found.setdefault(service, {})[Kind(kind)] = Record(version, body, owner)
+            if owner is not None and kind == Kind.GATE:
+                sights[service] = sight_of(owner, word, runs, left_at)
+        now, revision = rows[0][:2]
+        return Reading(
+            now,
+            revision or 0,
+            {
+                name: ServiceReading(
+                    found.get(name, {}).get(Kind.PLAN),
+                    found.get(name, {}).get(Kind.GATE),
+                    sights.get(name),
+                )
+                for name in services
+            },
+        )
+
+    def swap(
+        self,
+        group: str,
+        service: str,
+        kind: Kind,
+        expected: str | None,
+        new: Record,
+        not_after: int | None = None,
+    ) -> Swapped:
+        """See :meth:`turnwise.storages.Storage.swap`."""
+        owner = new.owner
+        with self._work.taken() as line:
+            if expected is None:
+                self._ask(line, _MAKE_PLACE, group=group, service=service, kind=kind)
+            answer = self._ask(
+                line,
+                _LOCK_AND_SWAP if self._address.kind == "postgresql" else _SWAP,
+                group=group,
+                service=service,
+                kind=kind,
+                expected=expected or "",
+                not_after=_FOREVER if not_after is None else not_after,
+                version=new.version,
+                body=new.body,
+                run_id=None if owner is None else owner.run_id,
+                runner_id=None if owner is None else owner.runner_id,
+                boot_id=None if owner is None else owner.boot_id,
+                heartbeat_timeout=None if owner is None else owner.heartbeat_timeout,
+            )
+            return self._swapped(line, answer)
+
+    def _swapped(self, line: Line, answer: Answer) -> Swapped:
+        now, done = answer.now or answer.number, answer.changed
+        if answer.rows:
+            [(now, done)] = answer.rows
+        if not now:  # no row was there to be locked, or another version than was expected
+            [(now,)] = self._ask(line, _NOW).rows
+        return Swapped(now, bool(done))

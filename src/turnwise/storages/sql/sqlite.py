@@ -1,0 +1,256 @@
+"""SQLite: one file that is reached by one path, in WAL mode, with one writer at a time."""
+
+import os
+import sqlite3
+import time
+import weakref
+from pathlib import Path
+from urllib.parse import quote
+
+from turnwise.errors import SchemaError
+from turnwise.own_process import OwnProcess
+from turnwise.storages.sql.address import Address
+from turnwise.storages.sql.connect import Answer, Failure, Outcome
+from turnwise.storages.sql.statements import Statement
+
+BUSY_SECONDS = 5.0
+_POLL_SECONDS = 0.001
+_NO_FILE = "unable to open database file: does it exist, in a folder that may be written to?"
+_REPLACED = "the file was deleted, or replaced by another, while it was open"
+_IN_USE_AT_THE_FORK = (
+    "a thread was at work with an SQLite storage when this process was forked from it: close it "
+    "before the fork"
+)
+_TWO_PATHS = (
+    "{} reaches this file by another path. SQLite keeps a log beside the path, and by two paths "
+    "two logs: mount the folder that the file is in, and use one path"
+)
+
+
+class SqliteSession:
+    """A connection to a file, or to a database of its own in memory."""
+
+    def __init__(self, path: str | None, uri: str) -> None:
+        self.path, self.process, self.busy = path, OwnProcess("a connection to SQLite"), False
+        try:
+            self.raw = sqlite3.connect(
+                uri,
+                uri=True,
+                timeout=0,  # we wait ourselves
+                isolation_level=None,  # transactions begin where we say
+                check_same_thread=False,
+                cached_statements=256,
+            )
+        except sqlite3.Error as error:
+            raise _failure(error) from None
+        self.identity = _identity(path)
+        self._waits_for_disk: bool | None = None
+
+    def execute(self, statement: Statement, values: list[str | int | None]) -> Answer:
+        """See :class:`turnwise.storages.sql.connect.Session`."""
+        was_busy, self.busy = self.busy, True
+        try:
+            cursor = self._when_unlocked(statement.text, values)
+            return Answer(cursor.fetchall(), cursor.rowcount)
+        except (sqlite3.Error, OverflowError, UnicodeError) as error:
+            raise _failure(error) from None
+        finally:
+            self.busy = was_busy
+
+    def begin(self, *, durable: bool) -> None:
+        """Take the write lock, so that nothing is read that another writer then changes."""
+        self.busy = True
+        try:
+            if durable is not self._waits_for_disk:
+                # A durable write waits for the disk, and takes along what was written before it.
+                self.raw.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                self._waits_for_disk = durable
+            self._when_unlocked("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            self.busy = False
+            raise _failure(error) from None
+
+    def end(self, *, keep: bool) -> None:
+        """See :class:`turnwise.storages.sql.connect.Session`."""
+        try:
+            if self.raw.in_transaction:  # some errors have ended it
+                self.raw.execute("COMMIT" if keep else "ROLLBACK")
+        except sqlite3.Error as error:
+            if self.raw.in_transaction:
+                self.raw.execute("ROLLBACK")
+            raise _failure(error) from None
+        finally:
+            self.busy = False
+
+    def _when_unlocked(
+        self, text: str, values: list[str | int | None] | tuple[()] = ()
+    ) -> sqlite3.Cursor:
+        """Execute a statement, again and again while somebody else has locked the database.
+
+        SQLite's own wait sleeps for up to 100 ms: of many that come at once, the last would wait
+        for seconds.
+        """
+        give_up = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                return self.raw.execute(text, values)
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > give_up:
+                    raise
+                time.sleep(_POLL_SECONDS)
+
+    def enter_wal_mode(self) -> None:
+        """Have the file written in WAL mode, which it then stays in."""
+        if self.path is not None:
+            # This fails at once while another process does the same, whatever the timeout.
+            self._when_unlocked("PRAGMA journal_mode=WAL")
+
+    def is_usable(self) -> bool:
+        """Whether the file is still the one that its path leads to."""
+        return self.path is None or self.identity == _identity(self.path)
+
+    def cancel(self) -> None:
+        """Nothing goes on: there is no server."""
+
+    def interrupt(self) -> None:
+        """See :class:`turnwise.storages.sql.connect.Session`."""
+        self.raw.interrupt()
+
+    def close(self) -> None:
+        """See :class:`turnwise.storages.sql.connect.Session`."""
+        _sessions.pop(id(self), None)
+        self.raw.close()
+
+
+class Sqlite:
+    """Opens connections to the database of one address.
+
+    Raises:
+        ValueError: the address is none of an SQLite database.
+    """
+
+    placeholder = "?"
+
+    def __init__(self, address: Address, *, may_create: bool) -> None:
+        url = address.url
+        if url.query:
+            raise ValueError(
+                f"{address.shown!r}: SQLite knows no {', '.join(map(repr, url.query))} here, "
+                "only table_prefix"
+            )
+        if url.host:
+            raise ValueError(
+                f"{address.shown!r} is no URL of an SQLite database: write "
+                "sqlite:///relative/path.db, sqlite:////absolute/path.db, or sqlite:// for memory"
+            )
+        self._may_create, self._shown = may_create, address.shown
+        in_memory = url.database in {None, "", ":memory:"}
+        self.path = None if in_memory else _absolute(str(url.database))
+
+    def connect(self) -> SqliteSession:
+        """Open a connection; the file must be there, once it was."""
+        if self.path is None:
+            return SqliteSession(None, "file::memory:")
+        _close_what_came_by_a_fork()
+        identity = self._require_no_other(self.path)
+        # By a URI rather than by name, so that a missing file is created only where wanted.
+        mode = "rwc" if self._may_create else "rw"
+        session = SqliteSession(self.path, f"file:{quote(self.path)}?mode={mode}")
+        _sessions[id(session)] = session
+        try:
+            self._require_the_file(self.path, session, identity)
+            session.raw.execute("PRAGMA schema_version").fetchone()  # it is a database at all
+            if self._may_create:
+                session.enter_wal_mode()
+        except sqlite3.Error as error:
+            session.close()
+            raise _failure(error) from None
+        except BaseException:
+            session.close()
+            raise
+        self._may_create = False
+        return session
+
+    def _require_the_file(
+        self, path: str, session: SqliteSession, identity: tuple[int, int] | None
+    ) -> None:
+        """Refuse another file, one that may not be written to, and one with a second path."""
+        if identity not in (None, session.identity):
+            raise Failure(_REPLACED, Outcome.LOST)
+        # What may only be read would be opened all the same, and fail in each turn.
+        if self._may_create and not os.access(path, os.W_OK):
+            raise Failure("this file may not be written to, and a runner must")
+        real = os.path.realpath(path)
+        if os.stat(real).st_nlink > 1:  # noqa: PTH116 (no path to speak of)
+            raise SchemaError(f"{self._shown}: {_TWO_PATHS.format('a hard link')}")
+        if real in _mount_points():
+            raise SchemaError(f"{self._shown}: {_TWO_PATHS.format('a mount of this file alone')}")
+
+    @staticmethod
+    def _require_no_other(path: str) -> tuple[int, int] | None:
+        """Open no successor while this process has the old file open; which file there is.
+
+        The two may share a log, and to close the one would take the other's locks on it.
+        """
+        identity = _identity(path)
+        for session in _live():
+            if session.path == path and session.identity != identity:
+                if session.busy:
+                    raise Failure(_REPLACED)
+                session.close()
+        return identity
+
+
+_sessions: "weakref.WeakValueDictionary[int, SqliteSession]" = weakref.WeakValueDictionary()
+"""All that this process has to files: a file's locks are the process's, not a connection's."""
+
+
+def _live() -> list[SqliteSession]:
+    # valuerefs() is a list, whatever other threads do meanwhile.
+    return [session for found in _sessions.valuerefs() if (session := found())]
+
+
+def _close_what_came_by_a_fork() -> None:
+    """SQLite would take the locks of this process's parent for its own."""
+    for session in _live():
+        if session.process.is_this():
+            continue
+        if session.busy:
+            raise Failure(_IN_USE_AT_THE_FORK)
+        session.close()
+
+
+def _absolute(path: str) -> str:
+    """Once: each connection opens the same file, whatever the working folder is by then."""
+    try:
+        return os.path.abspath(path)  # noqa: PTH100 (no links followed)
+    except FileNotFoundError:  # there is no folder any more, and so no file: SQLite will say so
+        return path
+
+
+def _identity(path: str | None) -> tuple[int, int] | None:
+    if path is None:
+        return None
+    try:
+        found = os.stat(path)  # noqa: PTH116 (no path to speak of)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _mount_points() -> set[str]:
+    """Where something is mounted; on Linux alone."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    except OSError:
+        return set()
+    # A space and its like are written in octal.
+    return {
+        os.fsdecode(line.split()[4].decode("unicode_escape").encode("latin-1")) for line in lines
+    }
+
+
+def _failure(error: Exception) -> Failure:
+    if "unable to open database file" in str(error):
+        return Failure(_NO_FILE)
+    return Failure(error)
