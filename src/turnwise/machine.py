@@ -109,7 +109,7 @@ from turnwise.events import (
     TurnOverdue,
     TurnStarted,
 )
-from turnwise.gate import Ask, Execution, Gate, PriorRunning, Row, Run
+from turnwise.gate import Ask, Command, CommandName, Execution, Gate, PriorRunning, Row, Run
 from turnwise.looks import (
     Lookout,
     late_in,
@@ -1074,6 +1074,7 @@ class Machine:
         self._owe(records, target)
         self._records = replace(records, plan=made, plan_version=version)
         self._look_if_in_slot(at, answer.now)
+        self._say_settings(records.plan, target)
         planned = next(cycle for cycle in made.cycles if cycle.start == target.cycle.start)
         return [
             CyclePlanned(
@@ -1097,6 +1098,20 @@ class Machine:
             self._look_now(at)
         else:
             self._wait_for_chance(now)
+
+    def _say_settings(self, before: Plan | None, target: Target) -> None:
+        """Keep in the history that other settings hold from here on than in the plan before."""
+        if before is not None and before.cycles[-1].settings == target.settings:
+            return
+        identity = repr((self.group, self.service, target.cycle.start, target.settings))
+        row = Command(
+            id=str(uuid5(NAMESPACE_OID, identity)),
+            name=CommandName.SETTINGS,
+            at=target.cycle.start,
+            by=self.runner_id,
+            settings=self._settings_text,
+        )
+        self._then = Append((_entry(row),))
 
     def _owe(self, records: _Records, target: Target) -> None:
         """Who plans a new period will say so where the one before was missed."""
