@@ -46,3 +46,11 @@ class TurnFailedError(TurnwiseError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = str(reason)
+
+
+class BusyError(TurnwiseError):
+    """A record was changed by others again and again, or is locked; trying again may help."""
+
+
+class StillAliveError(TurnwiseError):
+    """Something was not forgotten, because a runner that it concerns lives."""

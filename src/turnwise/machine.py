@@ -1189,14 +1189,17 @@ class _Purpose(Protocol):
     ) -> list[Event]: ...
 
 
+def owner_of(gate: Gate) -> Owner | None:
+    """What a storage is told of a gate's open run."""
+    run = gate.open
+    if run is None:
+        return None
+    return Owner(run.run_id, run.runner_id, run.boot_id, run.heartbeat_timeout)
+
+
 def _gate_swap(expected: str | None, new: Gate, version: str, not_after: int | None) -> Swap:
-    run = new.open
-    owner = (
-        None
-        if run is None
-        else Owner(run.run_id, run.runner_id, run.boot_id, run.heartbeat_timeout)
-    )
-    return Swap(Kind.GATE, expected, Record(version, gate_to_text(new), owner), not_after)
+    record = Record(version, gate_to_text(new), owner_of(new))
+    return Swap(Kind.GATE, expected, record, not_after)
 
 
 def _entry(row: Row) -> Entry:

@@ -1,0 +1,227 @@
+"""What an operator does to a service or a runner: pause, resume, trigger, drain, forget.
+
+Each command changes a record in one step, as everything else does, so that it holds whoever is
+suspended meanwhile: a paused service starts no turn after :meth:`Controls.pause` has returned,
+because it is the gate that refuses. Each command advances the group's revision, so that every
+runner notices it with its next heartbeat, and is kept in the history with who, when and why.
+"""
+
+import getpass
+import socket
+import time
+from collections.abc import Callable
+
+from turnwise import gate as gates
+from turnwise.cycles import duration
+from turnwise.durations import format_duration
+from turnwise.errors import BusyError, StillAliveError
+from turnwise.gate import Execution, Gate
+from turnwise.machine import owner_of
+from turnwise.names import checked_name, checked_reason, random_name
+from turnwise.storages import Entry, Kind, Record, RunnerRow, Storage
+from turnwise.texts import gate_from_text, gate_to_text, row_from_text, row_to_text
+
+_TRIES = 100
+_ALIVE_WITHIN = 3  # heartbeat timeouts: to forget somebody who is merely slow would be a pity
+_SECONDS_BETWEEN_LOOKS = 0.2
+
+
+def operator() -> str:
+    """Who gives a command, where nothing else is said: the user and the host."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        user = "somebody"
+    return f"{user}@{socket.gethostname()}"
+
+
+class Controls:
+    """An operator's commands to one group.
+
+    Args:
+        storage: the group's storage.
+        group: the group's name.
+        by: who gives the commands, as the history shall have it; the user and the host by default.
+
+    Every method raises :class:`~turnwise.errors.StorageError` where the storage does not answer;
+    whether the command was carried out is not known then, and it is safe to give it again.
+    """
+
+    def __init__(self, storage: Storage, group: str = "default", *, by: str | None = None) -> None:
+        self._storage = storage
+        self.group = checked_name("group", group)
+        self.by = checked_reason(operator() if by is None else by)
+
+    def pause(self, service: str, *, reason: str = "", until: int | None = None) -> None:
+        """Let no turn of the service start any more; one that is at work goes on.
+
+        Args:
+            service: the service's name.
+            reason: why, for the history.
+            until: when the pause ends by itself, in microseconds on the storage's clock; None for
+                until it is resumed.
+
+        Raises:
+            BusyError: others changed the gate again and again; try again.
+        """
+        said = checked_reason(reason)
+        self._change(
+            service,
+            lambda gate, now, id: gates.pause(
+                gate, id=id, now=now, by=self.by, reason=said, until=until
+            ),
+        )
+
+    def resume(self, service: str, *, reason: str = "") -> None:
+        """End a pause. A service that is not paused stays as it is.
+
+        Raises:
+            BusyError: others changed the gate again and again; try again.
+        """
+        said = checked_reason(reason)
+        self._change(
+            service,
+            lambda gate, now, id: gates.resume(gate, id=id, now=now, by=self.by, reason=said),
+        )
+
+    def trigger(self, service: str, *, reason: str = "") -> str:
+        """Have the service run once, as soon as somebody has a slot; answer the trigger's id.
+
+        It runs whether its period is served or not, and while it is paused it waits. A trigger
+        while one waits is the same trigger.
+
+        Raises:
+            BusyError: others changed the gate again and again; try again.
+        """
+        said = checked_reason(reason)
+        changed = self._change(
+            service,
+            lambda gate, now, id: gates.trigger(gate, id=id, now=now, by=self.by, reason=said),
+        )
+        assert changed.trigger is not None  # noqa: S101 (just made, or there before)
+        return changed.trigger.id
+
+    def wait_for(
+        self,
+        service: str,
+        trigger: str,
+        *,
+        timeout: float | None = None,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> Execution | None:
+        """Wait for the run of a trigger to end, and answer how; None where the time is up.
+
+        Args:
+            service: the service's name.
+            trigger: the trigger's id.
+            timeout: seconds to wait; None for as long as it takes.
+            sleep: waits so many seconds between two looks.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            ended = self._run_of(service, trigger)
+            if ended is not None:
+                return ended
+            if end is not None and time.monotonic() >= end:
+                return None
+            sleep(_SECONDS_BETWEEN_LOOKS)
+
+    def drain(self, runner_id: str) -> None:
+        """Let a runner take no new turn; what it is in goes on."""
+        self._storage.mark(self.group, checked_name("runner_id", runner_id), drained=True)
+
+    def undrain(self, runner_id: str) -> None:
+        """Let a runner take turns again."""
+        self._storage.mark(self.group, checked_name("runner_id", runner_id), drained=False)
+
+    def forget_service(self, service: str, *, force: bool = False) -> None:
+        """Forget a service: its records, its history, and who offers it.
+
+        Args:
+            service: the service's name.
+            force: whether to do so although a runner that offers it lives.
+
+        Raises:
+            StillAliveError: a runner that offers it lives, and ``force`` is False.
+        """
+        offering = {
+            (row.offer.runner_id, row.offer.boot_id)
+            for row in self._storage.offers(self.group)
+            if row.offer.service == service
+        }
+        self._refuse_living(
+            f"service {service!r}", lambda row: (row.runner_id, row.boot_id) in offering, force
+        )
+        self._storage.forget_service(self.group, service)
+        self._storage.advance(self.group)
+
+    def forget_runner(self, runner_id: str, *, force: bool = False) -> None:
+        """Forget a runner: all its lives, what they offer, and whether it is drained.
+
+        Raises:
+            StillAliveError: it lives, and ``force`` is False.
+        """
+        self._refuse_living(f"runner {runner_id!r}", lambda row: row.runner_id == runner_id, force)
+        self._storage.forget_runner(self.group, runner_id)
+        self._storage.advance(self.group)
+
+    def _refuse_living(
+        self,
+        what: str,
+        concerned: Callable[[RunnerRow], bool],
+        force: bool,  # noqa: FBT001 (private, and named by its callers)
+    ) -> None:
+        if force:
+            return
+        now = self._storage.read(self.group, ()).now
+        for row in self._storage.runners(self.group):
+            silent = now - row.heard_at
+            alive = row.left_at is None and silent < _ALIVE_WITHIN * row.heartbeat_timeout
+            if alive and concerned(row):
+                raise StillAliveError(
+                    f"{what} is not forgotten: runner {row.runner_id!r} was heard of "
+                    f"{format_duration(duration(max(0, silent)))} ago; stop it first, or force it"
+                )
+
+    def _change(self, service: str, change: Callable[[Gate, int, str], Gate]) -> Gate:
+        """Change a gate in one step, however many others change it at the same time."""
+        checked_name("service", service)
+        name = random_name()
+        for _ in range(_TRIES):
+            reading = self._storage.read(self.group, (service,))
+            kept = reading.services[service].gate if service in reading.services else None
+            gate = gates.new_gate(reading.now) if kept is None else gate_from_text(kept.body)
+            changed = change(gate, reading.now, name)
+            if changed == gate and kept is not None:
+                return gate
+            new = Record(random_name(), gate_to_text(changed), owner_of(changed))
+            expected = None if kept is None else kept.version
+            if self._storage.swap(self.group, service, Kind.GATE, expected, new).done:
+                self._storage.advance(self.group)
+                self._keep(service, changed)
+                return changed
+        raise BusyError(f"service {service!r}: its gate was changed by others {_TRIES} times")
+
+    def _keep(self, service: str, gate: Gate) -> None:
+        entries = [Entry(row.id, row.at, row.kind, row_to_text(row)) for row in gate.unsaid]
+        self._storage.append(self.group, service, entries)
+
+    def _run_of(self, service: str, trigger: str) -> Execution | None:
+        """The run that a trigger started, once it has ended."""
+        kept = self._storage.read(self.group, (service,)).services[service].gate
+        rows = () if kept is None else gate_from_text(kept.body).unsaid
+        found = [*rows, *self._history(service)]
+        return next(
+            (
+                row
+                for row in reversed(found)
+                if isinstance(row, Execution)
+                and row.trigger == trigger
+                and row.reason not in gates.NO_ATTEMPT
+            ),
+            None,
+        )
+
+    def _history(self, service: str) -> list[gates.Row]:
+        entries = self._storage.history(self.group, service, last=_TRIES)
+        return [row_from_text(entry.body) for entry in entries]
