@@ -67,8 +67,8 @@ class Controls:
         said = checked_reason(reason)
         self._change(
             service,
-            lambda gate, now, id: gates.pause(
-                gate, id=id, now=now, by=self.by, reason=said, until=until
+            lambda gate, now, name: gates.pause(
+                gate, id=name, now=now, by=self.by, reason=said, until=until
             ),
         )
 
@@ -81,7 +81,7 @@ class Controls:
         said = checked_reason(reason)
         self._change(
             service,
-            lambda gate, now, id: gates.resume(gate, id=id, now=now, by=self.by, reason=said),
+            lambda gate, now, name: gates.resume(gate, id=name, now=now, by=self.by, reason=said),
         )
 
     def trigger(self, service: str, *, reason: str = "") -> str:
@@ -96,7 +96,7 @@ class Controls:
         said = checked_reason(reason)
         changed = self._change(
             service,
-            lambda gate, now, id: gates.trigger(gate, id=id, now=now, by=self.by, reason=said),
+            lambda gate, now, name: gates.trigger(gate, id=name, now=now, by=self.by, reason=said),
         )
         assert changed.trigger is not None  # noqa: S101 (just made, or there before)
         return changed.trigger.id
