@@ -175,6 +175,16 @@ class StopRequested:
     """The machine shall start no turn any more; one that is at work goes on until it ends."""
 
 
+@dataclass(frozen=True, slots=True)
+class TurnWanted:
+    """The program asks for a turn now, or (``is_wanted`` False) does so no longer.
+
+    Only for a machine that was made with ``on_demand``.
+    """
+
+    is_wanted: bool = True
+
+
 Answer = (
     Offered
     | Seen
@@ -188,4 +198,5 @@ Answer = (
     | Elapsed
     | Heard
     | StopRequested
+    | TurnWanted
 )

@@ -91,6 +91,7 @@ from turnwise.actions import (
     Serve,
     StopRequested,
     Swap,
+    TurnWanted,
     Wait,
 )
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
@@ -216,6 +217,9 @@ class Machine:
         names: gives names for runs and versions. A copy of the machine shares it, unless it has a
             ``copy`` method.
         may_run: False for a runner that offers the service and takes no turn at it.
+        on_demand: True for a program that asks for its turns itself: the gate is asked only while
+            a turn is wanted (:class:`~turnwise.actions.TurnWanted`). A wish ends as soon as there
+            is nothing to do at once: it never waits for a slot.
     """
 
     def __init__(
@@ -228,6 +232,7 @@ class Machine:
         settings: Settings,
         names: Names,
         may_run: bool = True,
+        on_demand: bool = False,
     ) -> None:
         self.group, self.service = group, service
         self.runner_id, self.boot_id = runner_id, boot_id
@@ -235,6 +240,8 @@ class Machine:
         self.turn: TurnState | None = None
         self.planner = Planner.of(service, settings)
         self._may_run = may_run
+        self._on_demand = on_demand
+        self._is_wanted = not on_demand
         self._names = names
         self._settings_text = settings.to_json()
         self._timeout = microseconds(settings.heartbeat_timeout)
@@ -310,6 +317,11 @@ class Machine:
         """The plan, as the machine last saw it."""
         return None if self._records is None else self._records.plan
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a turn is wanted: always, or on demand while a wish is open."""
+        return self._is_wanted
+
     def storage_now(self, at: int) -> int | None:
         """The storage's now, as this machine reckons it; None before the storage has answered."""
         return None if self._aim is None else self._aim[0] + at - self._aim[1]
@@ -333,6 +345,8 @@ class Machine:
         action = self._next(at)
         if isinstance(action, Request):
             self._asked, self._asked_at = action, at
+        elif self._on_demand and not isinstance(action, Serve):
+            self._is_wanted = False  # nothing can be done at once
         return action
 
     def receive(self, at: int, answer: Answer) -> list[Event]:
@@ -345,6 +359,10 @@ class Machine:
             return self._function_ended(at, answer)
         if isinstance(answer, StopRequested):
             self._is_stopping = True
+            return []
+        if isinstance(answer, TurnWanted):
+            self._is_wanted = answer.is_wanted or not self._on_demand
+            self._look_now(at)
             return []
         if isinstance(answer, Begun):
             return self._begun(at)
@@ -504,7 +522,7 @@ class Machine:
         plan = plans.in_force(records.plan, self.planner, now)
         cycle = plans.covering(plan, now)
         events = self._told_of_settings(cycle) + self._told_of_missed(now, gate)
-        if cycle is not None and self._can_serve:
+        if cycle is not None and self._can_serve and self._is_wanted:
             asked, more = self._ask_in_slot(now, cycle, gate)
             events += more
             if asked:
@@ -628,12 +646,15 @@ class Machine:
         )
         left = deadline - at
         too_little = left <= 0 or left < microseconds(self.settings.min_run_margin)
-        if too_little or turn.is_lost(at) or self._is_stopping:
-            turn.outcome = (
-                Status.ABANDONED,
-                gates.STOPPED if self._is_stopping else gates.NO_MARGIN,
-            )
-            turn.ended_at = at
+        reason = None
+        if self._is_stopping:
+            reason = gates.STOPPED
+        elif too_little or turn.is_lost(at):
+            reason = gates.NO_MARGIN
+        elif not self._is_wanted:
+            reason = gates.NOT_STARTED
+        if reason is not None:
+            turn.outcome, turn.ended_at = (Status.ABANDONED, reason), at
         return []
 
     def _refused(
