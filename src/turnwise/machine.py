@@ -914,8 +914,11 @@ class Machine:
         return tuple(_entry(row) for row in gate.unsaid if row.id not in self._kept)
 
     def _appended(self, asked: Append, at: int) -> list[Event]:
-        self._kept = frozenset(entry.id for entry in asked.entries)
         turn = self.turn
+        gate = self.gate if turn is None else turn.gate
+        said = set() if gate is None else {row.id for row in gate.unsaid}
+        # What was kept before still counts, as long as the gate goes on saying it.
+        self._kept = frozenset(entry.id for entry in asked.entries) | (self._kept & said)
         if turn is None:
             self._look_now(at)  # it was a BLOCKED row: go on from where the look left off
             return []
