@@ -77,6 +77,7 @@ class PostgresSession:
     def check(self, shown: str) -> None:
         """Make it ready, and make sure that the server may write and that it can hold all names."""
         self.raw.autocommit = True
+        self.raw.prepare_threshold = None  # its names are not made from texts
         if self.raw.info.parameter_status("client_encoding") != "UTF8":
             self.ask(b"SET client_encoding TO 'UTF8'")
         [(encoding, reads_only)] = self.ask(_CHECK).rows

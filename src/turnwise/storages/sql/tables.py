@@ -99,7 +99,7 @@ def tables(prefix: str, schema: str | None) -> sa.MetaData:
     table(
         "records",
         *_keys("group_name", "service", "kind"),
-        _name("version"),  # empty where the row only keeps the place of a record to come
+        _body("version"),  # empty where the row only keeps the place of a record to come
         _body("body"),
         *(_name(column, nullable=True) for column in ("run_id", "runner_id", "boot_id")),
         _number("heartbeat_timeout", nullable=True),
