@@ -122,6 +122,15 @@ def test_cron_answers_the_same_whatever_it_was_asked_before(
         assert answer.until >= END or cron.period_at(answer.until).due == answer.until
 
 
+@given(crons, instants, st.integers(1, 5))
+def test_cron_knows_a_due_that_is_asked_for_when_others_were_passed_over(
+    cron: Cron, since: datetime, step: int
+) -> None:
+    found = [due for due, _ in zip(cron.dues(since, END), range(12), strict=False)]
+    for due, following in list(pairwise(found))[::step]:
+        assert cron.period_at(due) == Period(due, following)
+
+
 @given(everys, instants)
 def test_every_is_due_at_the_epoch_plus_offset_and_each_interval_from_it(
     every: Every, now: datetime
@@ -145,6 +154,10 @@ def test_every_counts_its_offset_from_the_start_of_the_interval() -> None:
     )
 
 
+def each_hour(minute: int) -> list[str]:
+    return [f"{hour:02}:{minute:02}" for hour in range(24)]
+
+
 @pytest.mark.parametrize(
     ("expression", "spring", "autumn"),
     [
@@ -154,8 +167,8 @@ def test_every_counts_its_offset_from_the_start_of_the_interval() -> None:
         ("0 3 * * *", ["01:00"], ["02:00"]),
         ("0,20 2,3 * * *", ["01:00", "01:20"], ["00:00", "00:20", "02:00", "02:20"]),
         ("*/30 2 * * *", [], ["00:00", "00:30", "01:00", "01:30"]),
-        ("0 * * * *", [f"{hour:02}:00" for hour in range(24)], [
-            f"{hour:02}:00" for hour in range(24)]),
+        ("0 * * * *", each_hour(0), each_hour(0)),
+        ("0 30 * * * *", each_hour(30), each_hour(30)),
     ],
 )  # fmt: skip
 def test_in_vienna_a_fixed_time_comes_once_and_one_every_so_often_keeps_its_distance(
@@ -347,6 +360,8 @@ def test_garbage_is_one_clear_line(text: str) -> None:
         (lambda: Cron("0 3 * * MON#6"), "day-of-week must be 0 to 7 (0 and 7 are Sunday) or SUN"),
         (lambda: Cron("0 3 * * FRI-MON"), "steps (*/5) or *, got 'FRI-MON'"),
         (lambda: Cron("0 3-3/0 * * *"), "hour must be 0 to 23"),
+        (lambda: Cron("0 1-5-5/2 * * *"), "hour must be 0 to 23"),
+        (lambda: Cron("0 5-5/2-7 * * *"), "hour must be 0 to 23"),
         (lambda: Cron("9" * 5000 + " 3 * * *"), "minute must be 0 to 59"),
         (lambda: Cron("0 3 * * *", "Vienna"), "timezone must be the name of a zone, such as UTC"),
         (lambda: Cron("0 3 * * *", "../UTC"), "got '../UTC'"),
