@@ -108,14 +108,15 @@ class Settings:
             "cycle",
             f"positive and at most {format_duration(_LONGEST)}",
         )
-        for name, value in self._scaled_defaults().items():
+        shortest = self.shortest_cycle
+        for name, value in _scaled_defaults(shortest).items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         self._check_ranges()
         # So that equal settings have one text: 1 and 1.0 are one fraction.
         fraction = float(self.max_start_slot_fraction)
         object.__setattr__(self, "max_start_slot_fraction", fraction)
-        self._check_relations()
+        self._check_relations(shortest)
 
     @property
     def shortest_cycle(self) -> timedelta:
@@ -188,14 +189,6 @@ class Settings:
             if (mine := getattr(self, field.name)) != (theirs := getattr(other, field.name))
         )
 
-    def _scaled_defaults(self) -> dict[str, timedelta]:
-        shortest = self.shortest_cycle
-        return {
-            "spread_margin": min(timedelta(seconds=20), shortest / 15),
-            "heartbeat_timeout": max(min(timedelta(seconds=60), shortest / 5), _MICROSECOND),
-            "min_run_margin": min(timedelta(milliseconds=50), shortest / 100),
-        }
-
     def _check_types(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
@@ -253,7 +246,7 @@ class Settings:
         if not holds:
             raise ValueError(f"{name} must be {allowed}, got {_text(getattr(self, name))}")
 
-    def _check_relations(self) -> None:
+    def _check_relations(self, shortest: timedelta) -> None:
         if self.runs == "every_slot" and not isinstance(self.schedule, Every):
             raise ValueError(
                 f"runs ('every_slot') goes with a schedule of the form 'every ...' alone, and "
@@ -269,7 +262,6 @@ class Settings:
                 f"stagger ({_text(self.stagger)}) must be 0s where the schedule is staggered "
                 f"itself, and it is {str(self.schedule)!r}"
             )
-        shortest = self.shortest_cycle
         cycle = f"the shortest cycle ({format_duration(shortest)})"
         if self.heartbeat_timeout > shortest:
             raise ValueError(
@@ -319,6 +311,14 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "retention_age": _DURATION,
     "retention_count": _NUMBER,
 }
+
+
+def _scaled_defaults(shortest: timedelta) -> dict[str, timedelta]:
+    return {
+        "spread_margin": min(timedelta(seconds=20), shortest / 15),
+        "heartbeat_timeout": max(min(timedelta(seconds=60), shortest / 5), _MICROSECOND),
+        "min_run_margin": min(timedelta(milliseconds=50), shortest / 100),
+    }
 
 
 def _shortest_cycle(schedule: Schedule, longest: int) -> int:
