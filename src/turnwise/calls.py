@@ -4,13 +4,18 @@ A call is started, may be cancelled, and says once how it ended. A plain functio
 thread that is named after its service, and cannot be cancelled. A coroutine function runs on an
 event loop: the application's own, or one that is started here when the first coroutine comes, so
 that a program without coroutines never loads asyncio.
+
+Whatever a function raises ends its turn alone, ``SystemExit`` and ``KeyboardInterrupt`` included:
+it runs beside the program, and only the program's main thread may end it.
 """
 
 import contextvars
 import os
+import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
 
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.functions import Served, check_result, end_a_forked_child, outcome_of
@@ -18,10 +23,11 @@ from turnwise.turn import Turn
 
 if TYPE_CHECKING:
     import asyncio
-    from concurrent.futures import Future
 
 Ended = Callable[[Status, str, BaseException | None], None]
 """Told how a call ended: status, reason, and what the function raised; from any thread."""
+
+_LONGEST_CLOSE_SECONDS = 1.0
 
 
 class Call(Protocol):
@@ -29,6 +35,28 @@ class Call(Protocol):
 
     def cancel(self, reason: str) -> bool:
         """End it early, as ABANDONED for ``reason``; whether that can be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A function that is to be called in a turn, and whom to tell.
+
+    ``ended`` is told once how the call ended. ``watch`` is called on the event loop as time
+    passes: it looks whether the turn is lost, and gives the seconds until it has to look again,
+    or None for never.
+    """
+
+    served: Served
+    turn: Turn
+    ended: Ended
+    watch: Callable[[], float | None]
+    context: contextvars.Context
+    loops: "Loops"
+
+    @property
+    def name(self) -> str:
+        """What its thread or task is named."""
+        return f"turnwise-{self.turn.service}"
 
 
 class Loops:
@@ -43,30 +71,56 @@ class Loops:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
-    def submit(self, coroutine: Coroutine[Any, Any, object]) -> "Future[object]":
-        """Run a coroutine on the loop."""
-        import asyncio  # noqa: PLC0415 (only where a coroutine comes)
+    def get(self) -> "asyncio.AbstractEventLoop":
+        """The loop; one of our own is started where there is none.
 
+        Raises:
+            RuntimeError: the system has no thread left.
+        """
         with self._lock:
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(
-                    target=self._loop.run_forever, name="turnwise-loop", daemon=True
+                import asyncio  # noqa: PLC0415 (only where a coroutine comes)
+
+                loop = asyncio.new_event_loop()
+                thread = threading.Thread(
+                    target=_run_to_its_end, args=(loop,), name="turnwise-loop", daemon=True
                 )
-                self._thread.start()
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+                try:
+                    thread.start()
+                except BaseException:
+                    loop.close()
+                    raise
+                self._loop, self._thread = loop, thread
+            return self._loop
+
+    def runs_here(self) -> bool:
+        """Whether this thread is the loop's, so that waiting in it would stop the coroutines."""
+        asyncio = sys.modules.get("asyncio")
+        return asyncio is not None and asyncio._get_running_loop() is self._loop is not None  # noqa: SLF001 (the public one raises)
 
     def close(self) -> None:
-        """End the loop that was started here; what still runs on it ends with the process."""
-        with self._lock:
-            loop, thread = self._loop, self._thread
-            if loop is None or thread is None:
-                return
-            self._loop = self._thread = None
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(1.0)
-        if not thread.is_alive():
-            loop.close()
+        """End the loop that was started here; what still runs on it is cancelled."""
+        if self._thread is None or self._loop is None:
+            return
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_LONGEST_CLOSE_SECONDS)
+
+
+def _run_to_its_end(loop: "asyncio.AbstractEventLoop") -> None:
+    """Run an event loop until it is stopped, and end what still runs on it, as asyncio.run does."""
+    import asyncio  # noqa: PLC0415 (it is loaded)
+
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        loop.close()
 
 
 class ThreadCall:
@@ -76,19 +130,12 @@ class ThreadCall:
         RuntimeError: the system has no thread left.
     """
 
-    def __init__(
-        self,
-        served: Served,
-        turn: Turn,
-        ended: Ended,
-        context: contextvars.Context,
-        loops: Loops,
-    ) -> None:
-        self._served, self._turn, self._ended, self._loops = served, turn, ended, loops
+    def __init__(self, work: Work) -> None:
+        self._work, self._pid = work, os.getpid()
         self._inner: CoroutineCall | None = None
-        self._pid = os.getpid()
-        name = f"turnwise-{turn.service}"
-        thread = threading.Thread(target=context.run, args=(self._run,), name=name, daemon=True)
+        thread = threading.Thread(
+            target=work.context.run, args=(self._run,), name=work.name, daemon=True
+        )
         thread.start()
 
     def cancel(self, reason: str) -> bool:
@@ -96,66 +143,112 @@ class ThreadCall:
         return self._inner is not None and self._inner.cancel(reason)
 
     def _run(self) -> None:
-        status, reason, error = Status.COMPLETED, "", None
+        result: object = None
+        error: BaseException | None = None
         try:
-            result = self._served(self._turn)
-            if isinstance(result, Awaitable):
-                end_a_forked_child(self._pid, None)
-                self._inner = CoroutineCall(_awaited(result), self._ended, self._loops)
-                return
-            check_result(result)
+            result = self._work.served(self._work.turn)
+            if not isinstance(result, Awaitable):
+                check_result(result)
         except BaseException as raised:  # noqa: BLE001 (whatever it is, it ends the turn alone)
             error = raised
-            status, reason = outcome_of(raised)
         end_a_forked_child(self._pid, error)
-        self._ended(status, reason, error)
+        if isinstance(result, Awaitable) and error is None:
+            self._await(result)
+        else:
+            self._work.ended(*outcome_of(error), error)
+
+    def _await(self, result: Awaitable[object]) -> None:
+        """The function gave back an awaitable: it goes on on the event loop."""
+        # A context cannot be entered twice at once, and this thread has entered ours.
+        work = replace(self._work, context=contextvars.copy_context())
+        try:
+            self._inner = CoroutineCall(work, lambda: result)
+        except RuntimeError as error:  # the event loop is closed, or cannot be started
+            self._work.ended(*outcome_of(error), error)
 
 
 class CoroutineCall:
-    """A coroutine on an event loop."""
+    """A coroutine on an event loop.
 
-    def __init__(self, coroutine: Coroutine[Any, Any, object], ended: Ended, loops: Loops) -> None:
-        self._ended, self._pid = ended, os.getpid()
+    Raises:
+        RuntimeError: the event loop is closed, or the system has no thread left for one.
+    """
+
+    def __init__(self, work: Work, make: Callable[[], Awaitable[object]]) -> None:
+        self._work, self._make, self._pid = work, make, os.getpid()
+        self._error: BaseException | None = None
         self._why_cancelled: str | None = None
-        self._future = loops.submit(self._run(coroutine))
+        self._task: asyncio.Task[None] | None = None
+        self._loop = work.loops.get()
+        self._loop.call_soon_threadsafe(self._begin)
 
     def cancel(self, reason: str) -> bool:
-        """Cancel the coroutine."""
+        """Cancel the coroutine, unless its loop is closed."""
         self._why_cancelled = self._why_cancelled or reason
-        self._future.cancel()
+        try:
+            self._loop.call_soon_threadsafe(self._cancel_task)
+        except RuntimeError:
+            return False
         return True
 
-    async def _run(self, coroutine: Coroutine[Any, Any, object]) -> None:
-        status, reason, error = Status.COMPLETED, "", None
+    # All of the rest happens on the loop.
+
+    def _begin(self) -> None:
+        self._task = self._loop.create_task(
+            self._run(), name=self._work.name, context=self._work.context
+        )
+        self._task.add_done_callback(self._done)
+        self._watch()
+
+    def _cancel_task(self) -> None:
+        assert self._task is not None  # noqa: S101 (it was begun on the loop before)
+        self._task.cancel()
+
+    def _watch(self) -> None:
+        assert self._task is not None  # noqa: S101 (it was begun)
+        seconds = None if self._task.done() else self._work.watch()
+        if seconds is not None:
+            self._loop.call_later(seconds, self._watch)
+
+    async def _run(self) -> None:
         try:
-            check_result(await coroutine)
+            check_result(await self._make())
         except BaseException as raised:  # noqa: BLE001 (whatever it is, it ends the turn alone)
-            error = raised
-            status, reason = outcome_of(raised)
-            if self._why_cancelled is not None and type(raised).__name__ == "CancelledError":
-                reason, error = self._why_cancelled, None
-        end_a_forked_child(self._pid, error)
-        self._ended(status, reason, error)
+            self._error = raised
+        end_a_forked_child(self._pid, self._error)
+
+    def _done(self, task: "asyncio.Task[None]") -> None:
+        error = self._error
+        if task.cancelled():  # before its first step
+            status, reason = Status.ABANDONED, "exception:CancelledError"
+        else:
+            status, reason = outcome_of(error)
+        if self._why_cancelled is not None and reason == "exception:CancelledError":
+            reason, error = self._why_cancelled, None
+        self._work.ended(status, reason, error)
 
 
-async def _awaited(result: Awaitable[object]) -> object:
-    return await result
+class BlockCall:
+    """A block of the program itself, which it has taken a turn for."""
+
+    def cancel(self, reason: str) -> bool:
+        """It cannot be ended from outside."""
+        del reason
+        return False
 
 
-def start_call(
-    served: Served, turn: Turn, ended: Ended, context: contextvars.Context, loops: Loops
-) -> Call:
-    """Start a function; ``ended`` is told once, from another thread, how it ended.
+def start_call(work: Work) -> Call:
+    """Start a function; its ``ended`` is told once, from another thread, how it ended.
 
     Raises:
         RuntimeError: there is no thread left, or the event loop is closed.
     """
-    if not served.is_coroutine:
-        return ThreadCall(served, turn, ended, context, loops)
+    if not work.served.is_coroutine:
+        return ThreadCall(work)
 
-    async def run() -> object:
-        made = context.run(served, turn)
+    def make() -> Awaitable[object]:
+        made = work.served(work.turn)
         assert isinstance(made, Awaitable)  # noqa: S101 (a coroutine function makes one)
-        return await made
+        return made
 
-    return CoroutineCall(run(), ended, loops)
+    return CoroutineCall(work, make)

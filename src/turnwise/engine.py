@@ -2,58 +2,31 @@
 
 One thread, the *driver*, drives the machines of all services and asks the storage for them: the
 looks that are due at one time go in one request. A second thread sends the heartbeats, so that
-nothing holds them up. All that is known is guarded by one lock, which nobody holds while the
-storage is asked, a function runs, or an observer listens.
+nothing holds them up. What they share is in :mod:`turnwise.services`; nobody holds its lock while
+the storage is asked.
 
 A function that ends, a heartbeat that shows something new, and a request to stop wake the driver
 through a queue, which a signal handler may write to at any time.
 """
 
 import contextlib
-import contextvars
 import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Sequence
 
-from turnwise import gate as gates
-from turnwise.actions import (
-    Action,
-    Answer,
-    Begun,
-    Elapsed,
-    Failed,
-    Finished,
-    FunctionEnded,
-    Look,
-    Request,
-    Serve,
-    StopRequested,
-    Wait,
-)
-from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
-from turnwise.calls import Call, Loops, start_call
+from turnwise.actions import Answer, Failed, Look, Request, Serve, Wait
+from turnwise.at_work import Service
+from turnwise.calls import Loops
 from turnwise.cycles import SECOND
 from turnwise.drive import carry_out, seen
 from turnwise.errors import StorageError
-from turnwise.events import (
-    Event,
-    Observer,
-    RunnerLeft,
-    StorageBack,
-    StorageLost,
-    TurnEvent,
-    TurnLost,
-    TurnOverdue,
-)
-from turnwise.functions import Served
+from turnwise.events import Observer, RunnerLeft, StorageBack, StorageLost
 from turnwise.heartbeat import Heartbeat
-from turnwise.machine import Machine, TurnState
+from turnwise.link import HEARTBEATS, OPENING, WORK, Link
+from turnwise.services import Services
 from turnwise.storages import Pulse, Storage
-from turnwise.turn import Turn, TurnView
 
 _log = logging.getLogger("turnwise.engine")
 _FIRST_BACKOFF_SECONDS = 0.1
@@ -66,26 +39,6 @@ def monotonic_us() -> int:
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
     return time.monotonic_ns() // 1000
-
-
-@dataclass(slots=True)
-class Service:
-    """One service of a scheduler, and the function that is at work for it."""
-
-    name: str
-    machine: Machine
-    served: Served
-    call: Call | None = None
-    turn: TurnState | None = None
-
-
-@dataclass(slots=True)
-class _Link:
-    """Whether the storage answers, as the two threads see it."""
-
-    since: int = 0
-    error: str | None = None
-    failing: set[str] = field(default_factory=set)
 
 
 class Engine:
@@ -112,33 +65,38 @@ class Engine:
         loops: Loops,
         monotonic: Callable[[], int] = monotonic_us,
     ) -> None:
-        self.services: dict[str, Service] = {}
-        self.opened = threading.Event()
-        self.open_error: Exception | None = None
-        self._open, self._storage = open_storage, None
-        self._group, self._runner_id, self._boot_id = group, runner_id, boot_id
-        self._observers, self._loops, self._monotonic = observers, loops, monotonic
-        self._context = contextvars.copy_context()
-        self._lock = threading.RLock()
+        # SimpleQueues, because their put() is safe in a signal handler that interrupts their get().
         self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._beats: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self.services = Services(
+            group=group,
+            observers=observers,
+            loops=loops,
+            monotonic=monotonic,
+            changed=self.wake,
+        )
+        self.opened = threading.Event()
+        self.open_error: Exception | None = None
+        self.link = Link(group, runner_id, monotonic())
+        self.has_ended = False
+        self._open = open_storage
+        self._storage: Storage | None = None
+        self._group, self._runner_id, self._boot_id = group, runner_id, boot_id
+        self._monotonic = monotonic
         self._heartbeat: Heartbeat | None = None
-        self._link = _Link(since=monotonic())
         self._threads: list[threading.Thread] = []
-        self.is_stopping = False
-        self._stop_at: int | None = None
-        self._grace: float | None = None
         self._hearts_end = threading.Event()
-
-    _storage: Storage | None
+        self._stop_at: int | None = None  # when the grace of running functions is over
+        self._last_words_end: int | None = None
+        self._probe_at: int | None = None
 
     # For the scheduler ------------------------------------------------------------------------
 
     def add(self, service: Service) -> None:
         """Drive one more service, from now on."""
         timeout = service.machine.heartbeat_timeout
-        with self._lock:
-            self.services[service.name] = service
+        self.services.add(service)
+        with self.services.lock:
             if self._heartbeat is None:
                 self._heartbeat = Heartbeat(
                     group=self._group,
@@ -149,7 +107,7 @@ class Engine:
             else:
                 self._heartbeat.shorten(timeout)
         self._beats.put(None)
-        self._wakeups.put(None)
+        self.wake()
 
     def start(self) -> None:
         """Start the two threads.
@@ -159,18 +117,26 @@ class Engine:
         """
         for name, target in (("driver", self._drive), ("heartbeat", self._beat)):
             thread = threading.Thread(target=target, name=f"turnwise-{name}", daemon=True)
-            self._threads.append(thread)
             thread.start()
+            self._threads.append(thread)
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the engine was asked to stop."""
+        return self.services.is_stopping
 
     def request_stop(self, grace: float | None = None) -> None:
         """Start no turn any more, and end. Safe in a signal handler.
 
         Args:
-            grace: seconds that running functions get; None for as long as they take.
+            grace: seconds that running functions get; None for as long as they take. Of several
+                requests the one that ends first counts.
         """
-        self._grace = grace
-        self.is_stopping = True
-        self._wakeups.put(None)
+        if grace is not None:
+            ends = self._monotonic() + int(grace * SECOND)
+            self._stop_at = ends if self._stop_at is None else min(ends, self._stop_at)
+        self.services.is_stopping = True
+        self.wake()
 
     def join(self, timeout: float | None) -> bool:
         """Wait until both threads have ended; whether they have."""
@@ -179,99 +145,80 @@ class Engine:
             thread.join(None if end is None else max(0.0, end - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
-    def is_one_of_ours(self, ident: int | None) -> bool:
-        """Whether a thread is one of the engine's two."""
-        return any(thread.ident == ident for thread in self._threads)
+    def is_one_of_ours(self) -> bool:
+        """Whether this thread is one of the engine's two."""
+        return threading.current_thread() in self._threads
 
-    def link(self) -> tuple[bool, int, str | None]:
-        """Whether the storage answers, since when (monotonic microseconds), and the last error."""
-        with self._lock:
-            answers = self._storage is not None and not self._link.failing
-            return answers, self._link.since, self._link.error
-
-    def locked(self) -> contextlib.AbstractContextManager[object]:
-        """For reading the machines while nobody changes them."""
-        return self._lock
+    def wake(self) -> None:
+        """Have the driver look what there is to do. Safe in a signal handler."""
+        self._wakeups.put(None)
 
     # The driver -------------------------------------------------------------------------------
 
     def _drive(self) -> None:
         try:
-            if self._open_storage():
+            storage = self._open_storage()
+            if storage is not None:
                 self._wait_for_heartbeat()
-                self._loop()
-        except Exception:
+                self._loop(storage)
+        except Exception:  # noqa: BLE001 (a thread must not end without a word)
             _log.exception("the driver of runner %s ends: a bug", self._runner_id)
-            raise
         finally:
+            self.has_ended = True
+            self.opened.set()
             self._end()
 
-    def _open_storage(self) -> bool:
-        """Open the storage, however long it takes; False where it never will be."""
+    def _open_storage(self) -> Storage | None:
+        """Open the storage, however long it takes; None where it never will be."""
         backoff = _FIRST_BACKOFF_SECONDS
         while not self.is_stopping:
             try:
                 self._storage = self._open()
             except StorageError as error:
                 self.open_error = error
-                self._note_link("opening", str(error))
+                self._note(OPENING, str(error))
                 self.opened.set()
                 self._sleep(backoff)
                 backoff = min(backoff * 2, _LONGEST_BACKOFF_SECONDS)
             except Exception as error:  # noqa: BLE001 (the scheduler raises it in its caller)
                 self.open_error = error
-                self.opened.set()
-                return False
+                return None
             else:
                 self.open_error = None
+                self._note(OPENING, None)
                 self.opened.set()
-                self._note_link("opening", None)
                 self._beats.put(None)
-                return True
-        self.opened.set()
-        return False
+                return self._storage
+        return None
 
     def _wait_for_heartbeat(self) -> None:
         """A runner that has not joined would not count: the first heartbeat comes first."""
-        while not self.is_stopping:
-            with self._lock:
-                if self._heartbeat is not None and self._heartbeat.has_joined:
-                    return
+        while not self.is_stopping and (self._heartbeat is None or not self._heartbeat.has_joined):
             self._sleep(None)
 
-    def _loop(self) -> None:
+    def _loop(self, storage: Storage) -> None:
         while True:
-            if self.is_stopping:
-                self._stop_machines()
             at = self._monotonic()
-            with self._lock:
-                todo = [(each, self._next(each, at)) for each in self.services.values()]
+            grace_ends = self._stop_services(at) if self.is_stopping else None
+            todo = [(each, self.services.next(each, at)) for each in self.services]
             requests = [(each, action) for each, action in todo if isinstance(action, Request)]
-            self._ask(requests)
-            for each, action in todo:
-                if isinstance(action, Serve):
-                    self._serve(each, action)
-            if requests or any(isinstance(action, Serve) for _, action in todo):
+            turns = [(each, action) for each, action in todo if isinstance(action, Serve)]
+            self._ask(storage, requests)
+            for each, serve in turns:
+                self._serve(each, serve, at)
+            if requests or turns:
                 continue
-            if all(isinstance(action, Finished) for _, action in todo) and self.is_stopping:
+            waits = [action.until for _, action in todo if isinstance(action, Wait)]
+            if self.is_stopping and self._may_end(at, nothing_left=len(waits) == 0):
                 return
-            if self._is_past_last_words(at):
-                return
-            self._sleep(self._pause(todo, at))
+            self._probe(storage, at)
+            self._sleep(self._pause([*waits, grace_ends], at))
 
-    def _next(self, service: Service, at: int) -> Action:
-        """The next action of a machine; what has elapsed by then is told to it first."""
-        action = service.machine.next(at)
-        if isinstance(action, Wait) and action.until is not None and action.until <= at:
-            self._tell(service, service.machine.receive(at, Elapsed()))
-            action = service.machine.next(at)
-        return action
-
-    def _pause(self, todo: Iterable[tuple[Service, Action]], at: int) -> float | None:
-        instants = [action.until for _, action in todo if isinstance(action, Wait) and action.until]
-        if self._stop_at is not None:
-            instants.append(self._stop_at)
-        return max(0.0, (min(instants) - at) / SECOND) if instants else None
+    def _pause(self, instants: Sequence[int | None], at: int) -> float | None:
+        """How long there is nothing to do, in seconds; None for until something is told."""
+        all_of_them = (*instants, self._last_words_end, self._probe_at)
+        known = [each for each in all_of_them if each is not None]
+        return max(0.0, (min(known) - at) / SECOND) if known else None
 
     def _sleep(self, seconds: float | None) -> None:
         """Wait, or until something wakes the driver; one wake-up stands for all before it."""
@@ -280,161 +227,104 @@ class Engine:
             while True:
                 self._wakeups.get_nowait()
 
-    def _ask(self, requests: Sequence[tuple[Service, Request]]) -> None:
+    def _ask(self, storage: Storage, requests: Sequence[tuple[Service, Request]]) -> None:
         """Carry out what the machines ask: the looks in one request, the rest one by one."""
-        storage = self._storage
-        assert storage is not None  # noqa: S101 (it was opened)
         looks = [each for each, request in requests if isinstance(request, Look)]
         for each, request in requests:
             if not isinstance(request, Look):
-                self._answer(each, carry_out(storage, self._group, each.name, request))
+                self._answer(each, self._tried(storage, each, request))
         if not looks:
             return
         try:
             reading = storage.read(self._group, [each.name for each in looks])
-        except StorageError as error:
+        except Exception as error:  # noqa: BLE001 (see _failed)
             for each in looks:
-                self._answer(each, Failed(str(error)))
+                self._answer(each, self._failed(WORK, error))
         else:
             for each in looks:
                 self._answer(each, seen(reading, each.name))
 
-    def _answer(self, service: Service, answer: Answer) -> None:
-        failed = answer.error if isinstance(answer, Failed) else None
-        self._note_link("work", failed)
-        with self._lock:
-            events = service.machine.receive(self._monotonic(), answer)
-        self._tell(service, events)
-
-    # Functions --------------------------------------------------------------------------------
-
-    def _serve(self, service: Service, action: Serve) -> None:
-        state = service.machine.turn
-        assert state is not None  # noqa: S101 (it is to be served)
-        view = TurnView(
-            now=self._monotonic,
-            deadline=lambda: state.deadline,
-            why_lost=lambda: _why_lost(state, self._monotonic()),
-            stop_requested=lambda: self.is_stopping,
-        )
-        turn = Turn(
-            action.run,
-            group=self._group,
-            service=service.name,
-            last_served=action.last_served,
-            view=view,
-        )
-        with self._lock:
-            service.turn = state
-            events = service.machine.receive(self._monotonic(), Begun())
-        self._tell(service, events)
+    def _tried(self, storage: Storage, service: Service, request: Request) -> Answer:
         try:
-            call = start_call(
-                service.served,
-                turn,
-                partial(self._ended, service),
-                self._context.copy(),
-                self._loops,
-            )
-        except RuntimeError as error:
-            _log.error("%s: a turn could not be started: %s", service.name, error)
-            self._ended(service, Status.ABANDONED, gates.NOT_STARTED, None)
-            return
-        with self._lock:
-            if service.turn is state:
-                service.call = call
+            return carry_out(storage, self._group, service.name, request)
+        except Exception as error:  # noqa: BLE001 (see _failed)
+            return self._failed(WORK, error)
 
-    def _ended(
-        self, service: Service, status: Status, reason: str, error: BaseException | None
-    ) -> None:
-        """A function has ended; called from its own thread, or from the event loop's."""
-        if error is not None and reason.startswith("exception:"):
-            _log.error(
-                "%s: the function failed: %r", service.name, error, exc_info=error, stacklevel=2
-            )
-        with self._lock:
-            service.call = service.turn = None
-            told = service.machine.receive(self._monotonic(), FunctionEnded(status, reason))
-        self._tell(service, told)
-        self._wakeups.put(None)
+    def _failed(self, lane: str, error: Exception) -> Failed:
+        """A storage that raises what it must not is away, too; what it said is logged once."""
+        if not isinstance(error, StorageError) and not self.link.fails_in(lane):
+            _log.error("the storage has failed as no storage may", exc_info=error)
+        return Failed(str(error) or repr(error))
 
-    def _tell(self, service: Service | None, events: Iterable[Event]) -> None:
-        """Tell the observers, and cancel what is lost."""
-        for event in events:
-            if service is not None and isinstance(event, TurnLost | TurnOverdue):
-                self._cancel(service, event)
-            for observer in self._observers:
+    def _answer(self, service: Service, answer: Answer) -> None:
+        self._note(WORK, answer.error if isinstance(answer, Failed) else None)
+        self.services.answer(service, answer)
+
+    def _serve(self, service: Service, serve: Serve, at: int) -> None:
+        state, heart = service.machine.turn, self._heartbeat
+        assert state is not None  # noqa: S101 (it is to be served)
+        assert heart is not None  # noqa: S101 (there is a service)
+        if at - state.confirmed_at >= heart.interval:  # the admission was long in coming
+            heart.hurry(at)
+            self._beats.put(None)
+        self.services.serve(service, serve)
+
+    def _probe(self, storage: Storage, at: int) -> None:
+        """Where a request has failed and no machine asks again, find out whether it is back."""
+        if not self.link.fails_in(WORK):
+            self._probe_at = None
+        elif self._probe_at is None or at >= self._probe_at:
+            assert self._heartbeat is not None  # noqa: S101 (a machine has asked)
+            if self._probe_at is not None:
                 try:
-                    observer(event)
-                except Exception:  # noqa: BLE001 (an observer's bug must not stop the turns)
-                    _log.exception("an observer failed on %r", event)
-
-    def _cancel(self, service: Service, event: TurnEvent) -> None:
-        reason = gates.TIMEOUT if isinstance(event, TurnOverdue) else gates.LOST
-        with self._lock:
-            call = service.call
-        if call is not None:
-            call.cancel(reason)
+                    storage.read(self._group, ())
+                except Exception as error:  # noqa: BLE001 (see _failed)
+                    self._note(WORK, self._failed(WORK, error).error)
+                else:
+                    self._note(WORK, None)
+            self._probe_at = self._monotonic() + self._heartbeat.interval
 
     # Stopping ---------------------------------------------------------------------------------
 
-    def _stop_machines(self) -> None:
-        """Tell the machines to stop; cancel what still runs when its grace is over."""
-        at = self._monotonic()
-        with self._lock:
-            for each in self.services.values():
-                each.machine.receive(at, StopRequested())
-            running = [each for each in self.services.values() if each.turn is not None]
-        if self._grace is None and running:
-            return
-        if self._stop_at is None:
-            grace = self._grace or 0.0
-            self._stop_at = at + int((grace if running else 0.0) * SECOND)
-        if at < self._stop_at:
-            return
-        for each in running:
-            if each.call is None or not each.call.cancel(gates.STOPPED):
-                self._give_up(each)
+    def _stop_services(self, at: int) -> int | None:
+        """Stop what can be; when to look again because of the grace."""
+        self.services.request_stop()
+        if self._stop_at is None or at < self._stop_at:
+            return self._stop_at
+        return self.services.end_grace(at)
 
-    def _give_up(self, service: Service) -> None:
-        """A plain function goes on beyond its grace: its turn ends as stopped."""
-        with self._lock:
-            if service.turn is None:
-                return
-            service.call = service.turn = None
-            at = self._monotonic()
-            events = service.machine.receive(at, FunctionEnded(Status.ABANDONED, gates.STOPPED))
-        self._tell(service, events)
-
-    def _is_past_last_words(self, at: int) -> bool:
-        """Whether a storage that is away has had enough time to record what ended."""
-        if self._stop_at is None:
-            return False
-        with self._lock:
-            if any(each.turn is not None for each in self.services.values()):
-                return False
-        return at >= self._stop_at + int(_LAST_WORDS_SECONDS * SECOND)
+    def _may_end(self, at: int, *, nothing_left: bool) -> bool:
+        """Whether all is said, or a storage that is away has had enough time to hear it."""
+        if nothing_left:
+            return True
+        if self.services.at_work:
+            self._last_words_end = None
+        elif self._last_words_end is None:
+            self._last_words_end = at + int(_LAST_WORDS_SECONDS * SECOND)
+        return self._last_words_end is not None and at >= self._last_words_end
 
     def _end(self) -> None:
         """Stop the heartbeats, leave, and let go of what was opened."""
         self._hearts_end.set()
         self._beats.put(None)
-        storage = self._storage
-        if storage is None:
-            return
+        storage, heart = self._storage, self._heartbeat
         for thread in self._threads[1:]:
             thread.join(_LAST_WORDS_SECONDS)
+        self.services.take_wishes(whether=False)
+        if storage is None or heart is None or not heart.has_joined:
+            return
         at = self._monotonic()
-        with self._lock:
-            gap = any(each.machine.leaves_a_gap(at) for each in self.services.values())
+        with self.services.lock:
+            gap = any(each.machine.leaves_a_gap(at) for each in self.services)
         try:
             storage.leave(self._group, self._runner_id, self._boot_id)
             if gap:
                 storage.advance(self._group)
-        except StorageError as error:
+        except Exception as error:  # noqa: BLE001 (whatever it is, the program ends)
             _log.warning("runner %s could not say that it leaves: %s", self._runner_id, error)
         else:
-            self._tell(None, [RunnerLeft(group=self._group, runner_id=self._runner_id)])
+            left = RunnerLeft(group=self._group, runner_id=self._runner_id)
+            self.services.tell(None, [left])
 
     # Heartbeats -------------------------------------------------------------------------------
 
@@ -446,73 +336,39 @@ class Engine:
                     self._beats.get()
                     continue
                 at = self._monotonic()
-                with self._lock:
+                with self.services.lock:
                     wait = heart.next(at)
                 if wait is None:
                     self._send(heart, storage, at)
-                else:
-                    until = None if wait.until is None else max(0.0, (wait.until - at) / SECOND)
-                    with contextlib.suppress(queue.Empty):
-                        self._beats.get(timeout=until)
-        except Exception:
+                    continue
+                assert wait.until is not None  # noqa: S101 (only this thread sends)
+                with contextlib.suppress(queue.Empty):
+                    self._beats.get(timeout=max(0.0, (wait.until - at) / SECOND))
+        except Exception:  # noqa: BLE001 (a thread must not end without a word)
             _log.exception("the heartbeats of runner %s end: a bug", self._runner_id)
-            raise
 
     def _send(self, heart: Heartbeat, storage: Storage, at: int) -> None:
-        with self._lock:
-            runs = tuple(run for each in self.services.values() for run in each.machine.runs)
-            beat = heart.beat(at, runs)
+        with self.services.lock:
+            beat = heart.beat(at, self.services.runs)
         answer: Pulse | Failed
         try:
             answer = storage.heartbeat(self._group, beat)
-        except StorageError as error:
-            answer = Failed(str(error))
-        self._note_link("heartbeats", answer.error if isinstance(answer, Failed) else None)
-        now = self._monotonic()
-        told: list[tuple[Service | None, list[Event]]] = []
-        with self._lock:
-            heard, events = heart.receive(now, answer)
-            told.append((None, [e for e in events if not isinstance(e, StorageLost | StorageBack)]))
-            for each in self.services.values():
-                if heard is not None:
-                    told.append((each, each.machine.receive(now, heard)))
-                else:
-                    told.append((each, each.machine.receive(now, Elapsed())))
-        for service, happened in told:
-            self._tell(service, happened)
-        self._wakeups.put(None)
+        except Exception as error:  # noqa: BLE001 (see _failed)
+            answer = self._failed(HEARTBEATS, error)
+        self._note(HEARTBEATS, answer.error if isinstance(answer, Failed) else None)
+        with self.services.lock:
+            heard, events = heart.receive(self._monotonic(), answer)
+        # What it says of the storage is said by the link, for both threads.
+        told = [each for each in events if not isinstance(each, StorageLost | StorageBack)]
+        self.services.tell(None, told)
+        self.services.heard(heard)
+        self.wake()
 
-    def _note_link(self, lane: str, error: str | None) -> None:
+    def _note(self, lane: str, error: str | None) -> None:
         """One line when the storage goes, and one when it is back, whichever thread saw it."""
-        at = self._monotonic()
-        with self._lock:
-            link = self._link
-            before = bool(link.failing)
-            (link.failing.discard if error is None else link.failing.add)(lane)
-            if error is not None:
-                link.error = error
-            after = bool(link.failing)
-            if before == after:
-                return
-            away, link.since = at - link.since, at
-        named = {"group": self._group, "runner_id": self._runner_id}
-        if after:
-            self._tell(None, [StorageLost(**named, error=error or "")])
-        else:
-            self._tell(None, [StorageBack(**named, after=away)])
-
-
-def _why_lost(state: TurnState, at: int) -> str | None:
-    """Why a turn is not surely its runner's any more; None while it is."""
-    if state.overdue:
-        return "its timeout has passed"
-    if state.lost:
-        return "the run was given up, or closed by the storage"
-    silent = at - state.confirmed_at
-    if silent < state.run.heartbeat_timeout:
-        return None
-    limit = state.run.heartbeat_timeout / SECOND
-    return (
-        f"no heartbeat was confirmed for {silent / SECOND:.1f} s, and the heartbeat timeout is "
-        f"{limit:g} s"
-    )
+        with self.services.lock:
+            events = self.link.note(lane, error, self._monotonic())
+        if events:
+            self.services.tell(None, events)
+        if error is not None or events:
+            self.services.take_wishes(whether=not self.link.is_failing)

@@ -73,8 +73,10 @@ def check_result(result: object) -> None:
             raise TypeError(f"the function gave back {type(each).__name__}s that nobody has run")
 
 
-def outcome_of(error: BaseException) -> tuple[Status, str]:
-    """How a turn ends whose function raised ``error``: the status and the reason."""
+def outcome_of(error: BaseException | None) -> tuple[Status, str]:
+    """How a turn ends whose function raised ``error``, or nothing: the status and the reason."""
+    if error is None:
+        return Status.COMPLETED, ""
     if isinstance(error, TurnFailedError):
         return Status.ABANDONED, checked_reason(error.reason)
     if isinstance(error, TurnLostError):

@@ -322,6 +322,14 @@ class Machine:
         """Whether a turn is wanted: always, or on demand while a wish is open."""
         return self._is_wanted
 
+    @property
+    def watch_at(self) -> int | None:
+        """When the turn at work is lost or overdue, unless something else happens until then."""
+        turn = self.turn
+        if turn is None or turn.began_at is None or turn.ended_at is not None:
+            return None
+        return self._next_watch(turn)
+
     def storage_now(self, at: int) -> int | None:
         """The storage's now, as this machine reckons it; None before the storage has answered."""
         return None if self._aim is None else self._aim[0] + at - self._aim[1]

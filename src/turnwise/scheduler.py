@@ -15,109 +15,50 @@ own do the rest (:mod:`turnwise.engine`). Functions run in worker threads, one f
 coroutines on the application's event loop (``async with scheduler:``) or on one of the scheduler's
 own. A storage that is away neither blocks the start nor ends the program: it is logged once, waited
 for, and never starts a turn.
+
+A scheduler may be built before a fork and started after it. One that was started before a fork
+raises :class:`~turnwise.errors.ForkError` in the child.
 """
 
 import os
 import queue
 import secrets
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Literal, Self, TypedDict, TypeVar, Unpack
+from datetime import timedelta
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
+from turnwise.at_work import Service, is_within
 from turnwise.calls import Loops
-from turnwise.cycles import SECOND, instant
-from turnwise.durations import parse_duration
-from turnwise.engine import Engine, Service, monotonic_us
-from turnwise.errors import StorageError
+from turnwise.cycles import SECOND
+from turnwise.engine import Engine, monotonic_us
+from turnwise.errors import SchemaError, StorageError
 from turnwise.events import Observer
 from turnwise.functions import served
+from turnwise.health import Health, health_of
+from turnwise.knobs import Duration, Knobs, duration_of, settings_with
 from turnwise.machine import Machine
 from turnwise.names import checked_name, default_runner_id, random_name
 from turnwise.observers.log import log_event
 from turnwise.own_process import OwnProcess
 from turnwise.schedules import Cron, Every, Schedule, parse_schedule
-from turnwise.settings import Runs, Settings
+from turnwise.settings import Settings
+from turnwise.signals import SignalsEnd
 from turnwise.storages import Storage
 from turnwise.storages.opening import open_storage
+from turnwise.turn import Turn
 
 if TYPE_CHECKING:
     import asyncio
 
 _F = TypeVar("_F", bound=Callable[..., object])
-_Duration = timedelta | str
 _GROUP = "TURNWISE_GROUP"
 _RUNNER_ID = "TURNWISE_RUNNER_ID"
 _DEFAULT_GRACE = timedelta(seconds=20)
 _LONGEST_START_SECONDS = 1.0
-
-
-class Knobs(TypedDict, total=False):
-    """The knobs of a service, as :class:`~turnwise.settings.Settings` has them.
-
-    A duration may be a text such as ``"1h30m"``.
-    """
-
-    cycle: _Duration
-    start_within: _Duration | None
-    attempts: int
-    timeout: _Duration | None
-    release_on_timeout: bool
-    stagger: _Duration
-    runs: Runs
-    standbys: int
-    spread_margin: _Duration
-    heartbeat_timeout: _Duration
-    max_start_slot_fraction: float
-    membership_stabilization: _Duration
-    min_run_margin: _Duration
-    retention_age: _Duration
-    retention_count: int
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceHealth:
-    """How one service is, as this process sees it; instants in UTC, on the storage's clock.
-
-    ``state`` is ``"waiting"``, ``"running"`` (its function runs here), ``"overdue"`` (it has run
-    longer than its timeout), ``"lost"`` (it runs, and is not surely ours any more), ``"recording"``
-    (its end is not recorded yet) or ``"paused"``.
-    """
-
-    name: str
-    state: Literal["waiting", "running", "overdue", "lost", "recording", "paused"]
-    next_due: datetime | None
-    last_success: datetime | None
-    current_run_id: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """How a scheduler is: for a probe.
-
-    ``storage_answers`` says whether the storage answers, and has done, or has not, for
-    ``seconds``; ``error`` is the last that it said, in any case.
-    """
-
-    is_running: bool
-    storage_answers: bool
-    seconds: float
-    error: str | None
-    services: tuple[ServiceHealth, ...]
-
-    @property
-    def is_well(self) -> bool:
-        """Whether the storage answers, and nothing is lost or overdue."""
-        ill = {"overdue", "lost"}
-        return (
-            self.is_running
-            and self.storage_answers
-            and not any(service.state in ill for service in self.services)
-        )
+_LONGEST_STOP_SECONDS = 20.0
 
 
 class Scheduler:
@@ -151,7 +92,7 @@ class Scheduler:
         observers: Sequence[Observer] = (),
         may_run: bool = True,
         wait_for_storage: bool = True,
-        grace: _Duration = _DEFAULT_GRACE,
+        grace: Duration = _DEFAULT_GRACE,
     ) -> None:
         self._storage = storage
         group = os.environ.get(_GROUP, "default") if group is None else group
@@ -162,12 +103,13 @@ class Scheduler:
         self._observers = (log_event, *observers)
         self._may_run = may_run
         self._wait_for_storage = wait_for_storage
-        self._grace = _duration("grace", grace).total_seconds()
-        self._registered: dict[str, tuple[Callable[..., object], Settings]] = {}
+        self._grace = duration_of("grace", grace).total_seconds()
+        self._registered: dict[str, tuple[Callable[..., object] | None, Settings]] = {}
         self._engine: Engine | None = None
         self._opened: Storage | None = None
         self._loops = Loops()
-        self._process: OwnProcess | None = None
+        self._process = OwnProcess(repr(self))
+        self._boot_id = ""
         # A SimpleQueue, because its put() is safe in a signal handler that interrupts its get().
         self._stops: queue.SimpleQueue[None] = queue.SimpleQueue()
 
@@ -178,9 +120,9 @@ class Scheduler:
 
     def every(
         self,
-        interval: _Duration,
+        interval: Duration,
         *,
-        offset: _Duration = "0",
+        offset: Duration = "0",
         name: str | None = None,
         **knobs: Unpack[Knobs],
     ) -> Callable[[_F], _F]:
@@ -221,7 +163,7 @@ class Scheduler:
 
     def add(
         self,
-        function: Callable[..., object],
+        function: Callable[..., object] | None,
         schedule: Schedule | str,
         *,
         name: str | None = None,
@@ -230,7 +172,8 @@ class Scheduler:
         """Register a function: plain or a coroutine function, with a turn or without.
 
         Args:
-            function: what to run in each turn.
+            function: what to run in each turn; None where the program asks for its turns
+                itself (:meth:`turn`), and then a name must be given.
             schedule: when it is due: a schedule, or its text such as ``"every 5m"``.
             name: the service's name, 1 to 255 characters; the function's by default.
             **knobs: see :class:`~turnwise.settings.Settings`.
@@ -238,6 +181,7 @@ class Scheduler:
         Raises:
             TypeError: the function is none that can be served, or a knob is not of its type.
             ValueError: a service has this name already, or a knob is out of its range.
+            ForkError: the scheduler was started before a fork.
         """
         if name is None:
             name = getattr(function, "__name__", None)
@@ -246,13 +190,15 @@ class Scheduler:
         checked_name("name", name)
         if name in self._registered:
             raise ValueError(f"name must be new, and {name!r} is a service already")
-        fit = served(function)
+        if function is not None:
+            served(function)  # refuses what can never run
         if isinstance(schedule, str):
             schedule = parse_schedule(schedule)
         settings = settings_with(schedule, knobs)
+        self._check_process()
         self._registered[name] = (function, settings)
         if self._engine is not None:
-            self._engine.add(Service(name, self._machine(name, settings), fit))
+            self._engine.add(self._service(name, function, settings))
 
     def _decorator(self, schedule: Schedule, name: str | None, knobs: Knobs) -> Callable[[_F], _F]:
         def register(function: _F) -> _F:
@@ -273,8 +219,9 @@ class Scheduler:
             RuntimeError: the scheduler runs already.
             StorageError: the storage cannot be used; or, with ``wait_for_storage=False``, it does
                 not answer.
+            ForkError: the scheduler was started before a fork.
         """
-        with self._signals():
+        with SignalsEnd(self.request_stop, self._end_grace):
             self.start()
             try:
                 self._stops.get()
@@ -288,6 +235,7 @@ class Scheduler:
             RuntimeError: the scheduler runs already, or the system has no thread left.
             StorageError: the storage cannot be used; or, with ``wait_for_storage=False``, it does
                 not answer.
+            ForkError: the scheduler was started before a fork.
         """
         self._start(None)
 
@@ -304,20 +252,21 @@ class Scheduler:
                 they take.
 
         Returns:
-            Whether everything has ended. From within a function that is served it does not wait,
-            and answers False.
+            Whether everything has ended. From within a function that is served, its tasks or its
+            ``asyncio.to_thread``, and on the event loop that the coroutines run on, it does not
+            wait, and answers False.
 
         Raises:
             ForkError: the scheduler was started before a fork.
         """
+        self._check_process()
         engine = self._engine
         if engine is None:
             return True
-        assert self._process is not None  # noqa: S101 (set with the engine)
-        self._process.check()
         seconds = grace.total_seconds() if isinstance(grace, timedelta) else grace
         engine.request_stop(seconds)
-        if _is_served_here(engine):
+        self._stops.put(None)
+        if engine.is_one_of_ours() or is_within(engine.services) or self._loops.runs_here():
             return False
         ended = engine.join(None if seconds is None else seconds + _LONGEST_STOP_SECONDS)
         if ended:
@@ -339,7 +288,15 @@ class Scheduler:
     async def __aenter__(self) -> Self:
         import asyncio  # noqa: PLC0415 (the program has it)
 
-        await asyncio.to_thread(self._start, asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        starting = loop.create_task(asyncio.to_thread(self._start, loop))
+        try:
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # The thread cannot be cancelled, and nobody else would stop what it starts.
+            await asyncio.wait([starting])
+            await asyncio.to_thread(self.stop, 0)
+            raise
         return self
 
     async def __aexit__(
@@ -352,27 +309,89 @@ class Scheduler:
 
         await asyncio.to_thread(self.stop, self._grace)
 
-    def health(self) -> Health:
-        """How the scheduler is, without asking the storage: for a probe."""
+    @contextmanager
+    def turn(self, name: str) -> Iterator[Turn | None]:
+        """Take a turn of a service without a function now, for a program that drives itself.
+
+        ::
+
+            with scheduler, scheduler.turn("nightly") as turn:
+                if turn is not None:
+                    make_the_report(turn.due)
+
+        The turn is this runner's until the block ends; heartbeats go on meanwhile. An exception
+        ends it ABANDONED, and goes on from there.
+
+        Args:
+            name: the service's name; it was added with None for its function.
+
+        Yields:
+            The turn; or None where it is not this runner's slot, the period is served, another
+            run is open, or the storage does not answer. It may ask the storage, and never waits
+            for time to pass.
+
+        Raises:
+            RuntimeError: the scheduler does not run.
+            ValueError: there is no such service, or it has a function.
+            ForkError: the scheduler was started before a fork.
+        """
+        self._check_process()
         engine = self._engine
         if engine is None:
-            return Health(False, False, 0.0, None, ())  # noqa: FBT003 (nothing runs)
+            raise RuntimeError(f"{self!r} does not run: start it before you ask for a turn")
+        service = engine.services.by_name.get(name)
+        if service is None or service.served is not None:
+            raise ValueError(f"name must be that of a service without a function, got {name!r}")
+        granted = engine.services.want(service)
+        if granted is None:
+            yield None
+            return
+        turn, state = granted
+        try:
+            yield turn
+        except BaseException as error:
+            engine.services.block_ended(service, state, error)
+            raise
+        engine.services.block_ended(service, state, None)
+
+    def health(self) -> Health:
+        """How the scheduler is, without asking the storage: for a probe.
+
+        Raises:
+            ForkError: the scheduler was started before a fork.
+        """
+        self._check_process()
+        engine = self._engine
+        if engine is None:
+            return Health(
+                is_running=False, storage_answers=False, seconds=0.0, error=None, services=()
+            )
         at = monotonic_us()
-        answers, since, error = engine.link()
-        with engine.locked():
-            services = tuple(_health_of(each, at) for each in engine.services.values())
-        running = not engine.is_stopping
-        return Health(running, answers, (at - since) / SECOND, error, services)
+        with engine.services.lock:
+            link = engine.link
+            return Health(
+                is_running=not (engine.is_stopping or engine.has_ended),
+                storage_answers=link.answers,
+                seconds=(at - link.since) / SECOND,
+                error=link.error,
+                services=tuple(health_of(each, at) for each in engine.services),
+            )
 
     # Inside -----------------------------------------------------------------------------------
 
-    def _start(self, loop: "asyncio.AbstractEventLoop | None") -> None:
+    def _check_process(self) -> None:
+        """Only a scheduler that was started belongs to its process."""
         if self._engine is not None:
-            raise RuntimeError(f"the scheduler of group {self.group!r} runs already")
+            self._process.check()
+
+    def _start(self, loop: "asyncio.AbstractEventLoop | None") -> None:
+        self._check_process()
+        if self._engine is not None:
+            raise RuntimeError(f"{self!r} runs already")
         if self._given_id is None:
             self.runner_id = default_runner_id()  # of this process, which may be a fork
         self._boot_id = secrets.token_hex(8)
-        self._process = OwnProcess(f"the scheduler of group {self.group!r}")
+        self._process = OwnProcess(repr(self))
         self._loops = Loops(loop)
         self._stops = queue.SimpleQueue()
         engine = Engine(
@@ -384,7 +403,7 @@ class Scheduler:
             loops=self._loops,
         )
         for name, (function, settings) in self._registered.items():
-            engine.add(Service(name, self._machine(name, settings), served(function)))
+            engine.add(self._service(name, function, settings))
         self._engine = engine
         try:
             engine.start()
@@ -401,13 +420,15 @@ class Scheduler:
         error = engine.open_error
         if error is None:
             return
-        if not isinstance(error, StorageError) or not self._wait_for_storage:
+        may_get_better = isinstance(error, StorageError) and not isinstance(error, SchemaError)
+        if not may_get_better or not self._wait_for_storage:
             raise error
 
     def _open(self) -> Storage:
         if isinstance(self._storage, str) or self._storage is None:
             self._opened = open_storage(self._storage)
             return self._opened
+        self._storage.read(self.group, ())  # raises where it does not answer, or is not ours
         return self._storage
 
     def _let_go(self) -> None:
@@ -417,8 +438,16 @@ class Scheduler:
             self._opened.close()
             self._opened = None
 
-    def _machine(self, name: str, settings: Settings) -> Machine:
-        return Machine(
+    def _end_grace(self) -> None:
+        engine = self._engine
+        if engine is not None:
+            engine.request_stop(0)
+
+    def _service(
+        self, name: str, function: Callable[..., object] | None, settings: Settings
+    ) -> Service:
+        make = partial(
+            Machine,
             group=self.group,
             service=name,
             runner_id=self.runner_id,
@@ -426,95 +455,6 @@ class Scheduler:
             settings=settings,
             names=random_name,
             may_run=self._may_run,
+            on_demand=function is None,
         )
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """While it lasts, the two signals that end a program end the scheduler in good order."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def ask(_number: int, _frame: FrameType | None) -> None:
-            engine = self._engine
-            if engine is not None and engine.is_stopping:
-                engine.request_stop(0)
-            self._stops.put(None)
-
-        before = {number: signal.signal(number, ask) for number in _SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_LONGEST_STOP_SECONDS = 15.0
-
-
-def settings_with(schedule: Schedule, knobs: Knobs) -> Settings:
-    """The settings of a service from its schedule and its knobs.
-
-    Raises:
-        TypeError, ValueError: a knob is unknown, not of its type, or out of its range.
-    """
-    unknown = knobs.keys() - Knobs.__annotations__.keys()
-    if unknown:
-        names = ", ".join(map(repr, sorted(unknown)))
-        raise TypeError(f"no such knob: {names}; known are {', '.join(Knobs.__annotations__)}")
-    read = {
-        name: _duration(name, value) if isinstance(value, str) and name in _DURATIONS else value
-        for name, value in knobs.items()
-        if not (name == "stagger" and value == "auto")
-    }
-    if knobs.get("stagger") == "auto":
-        read["stagger"] = "auto"
-    return Settings(schedule=schedule, **read)  # type: ignore[arg-type]  # it checks each itself
-
-
-_DURATIONS = frozenset(
-    {
-        "cycle",
-        "start_within",
-        "timeout",
-        "stagger",
-        "spread_margin",
-        "heartbeat_timeout",
-        "membership_stabilization",
-        "min_run_margin",
-        "retention_age",
-    }
-)
-
-
-def _duration(name: str, value: _Duration) -> timedelta:
-    if isinstance(value, timedelta):
-        return value
-    try:
-        return parse_duration(value)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
-
-
-def _is_served_here(engine: Engine) -> bool:
-    """Whether this thread is one that the engine would have to wait for."""
-    return engine.is_one_of_ours(threading.get_ident()) or threading.current_thread().name in {
-        f"turnwise-{name}" for name in engine.services
-    }
-
-
-def _health_of(service: Service, at: int) -> ServiceHealth:
-    machine, turn = service.machine, service.turn
-    gate, now = machine.gate, machine.storage_now(at)
-    state: Literal["waiting", "running", "overdue", "lost", "recording", "paused"] = "waiting"
-    if turn is not None:
-        state = "overdue" if turn.overdue else "lost" if turn.is_lost(at) else "running"
-    elif machine.turn is not None:
-        state = "recording"
-    elif gate is not None and gate.pause is not None:
-        state = "paused"
-    due = None if now is None else machine.planner.schedule.period_at(instant(now)).until
-    success = None if gate is None or gate.success is None else instant(gate.success.at)
-    run_id = None if turn is None else turn.run.run_id
-    return ServiceHealth(service.name, state, due, success, run_id)
+        return Service(name, make, None if function is None else served(function))

@@ -1,0 +1,129 @@
+"""The services of a process, and the functions that are at work for them.
+
+One :class:`Service` holds the machine of a service and the call that runs now. A service without a
+function is one whose turns the program asks for itself: its :class:`Wish` is granted with a turn,
+or declined.
+"""
+
+import contextvars
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar
+
+from turnwise.calls import Call
+from turnwise.cycles import SECOND
+from turnwise.functions import Served
+from turnwise.machine import Machine, TurnState
+from turnwise.turn import Turn, TurnView
+
+_AT_WORK: ContextVar[tuple[object, ...]] = ContextVar("turnwise_at_work", default=())
+
+
+class Wish:
+    """A turn that the program asks for, until it is granted or declined."""
+
+    def __init__(self) -> None:
+        self._is_over = threading.Event()
+        self._turn: Turn | None = None
+
+    def answer(self, turn: Turn | None) -> None:
+        """Grant it with a turn, or decline it."""
+        self._turn = turn
+        self._is_over.set()
+
+    def wait(self) -> Turn | None:
+        """Wait for the answer, as long as the storage takes."""
+        self._is_over.wait()
+        return self._turn
+
+
+class Service:
+    """One service of a process.
+
+    Args:
+        name: the service's name.
+        make: makes its machine; called again where a bug has ended one.
+        served: its function; None where the program takes the turns itself.
+
+    Attributes:
+        machine: its machine.
+        call: the function at work.
+        turn: the turn that it works for.
+        wish: a turn that the program asks for now.
+        cancelled_at: when the call was cancelled because of a stop, on the monotonic clock.
+        rests_until: until when the machine is left alone, after a bug.
+    """
+
+    def __init__(self, name: str, make: Callable[[], Machine], served: Served | None) -> None:
+        self.name, self.served = name, served
+        self._make = make
+        self.machine = make()
+        self.call: Call | None = None
+        self.turn: TurnState | None = None
+        self.wish: Wish | None = None
+        self.cancelled_at: int | None = None
+        self.rests_until: int | None = None
+        self._is_broken = False
+
+    def begin(self, turn: TurnState) -> None:
+        """A function is about to work for a turn."""
+        self.turn, self.call, self.cancelled_at = turn, None, None
+
+    def let_go(self) -> None:
+        """The function has ended, or was given up."""
+        self.turn = self.call = self.cancelled_at = None
+        if self._is_broken:
+            self._renew()
+
+    def broke(self, until: int) -> None:
+        """The machine has raised: a new one takes its place, once no function is at work.
+
+        The new one finds what the old one has left open in the gate, and closes it.
+        """
+        self.rests_until = until
+        self._is_broken = True
+        if self.turn is None:
+            self._renew()
+
+    def _renew(self) -> None:
+        self.machine, self._is_broken = self._make(), False
+
+
+def marked(context: contextvars.Context, engine: object) -> contextvars.Context:
+    """A copy of a context in which :func:`is_within` is true for the engine."""
+    new = context.copy()
+    new.run(lambda: _AT_WORK.set((*_AT_WORK.get(), engine)))
+    return new
+
+
+def is_within(engine: object) -> bool:
+    """Whether this code runs in a function that the engine serves, in its tasks or its threads."""
+    return engine in _AT_WORK.get()
+
+
+def view_of(
+    state: TurnState, monotonic: Callable[[], int], stop_requested: Callable[[], bool]
+) -> TurnView:
+    """What a turn asks of whoever keeps it."""
+    return TurnView(
+        now=monotonic,
+        deadline=lambda: state.deadline,
+        why_lost=lambda: why_lost(state, monotonic()),
+        stop_requested=stop_requested,
+    )
+
+
+def why_lost(state: TurnState, at: int) -> str | None:
+    """Why a turn is not surely its runner's any more; None while it is."""
+    if state.overdue:
+        return "its timeout has passed"
+    if state.lost:
+        return "the run was given up, or closed by the storage"
+    silent = at - state.confirmed_at
+    if silent < state.run.heartbeat_timeout:
+        return None
+    limit = state.run.heartbeat_timeout / SECOND
+    return (
+        f"no heartbeat was confirmed for {silent / SECOND:.1f} s, and the heartbeat timeout is "
+        f"{limit:g} s"
+    )

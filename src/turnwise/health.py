@@ -1,0 +1,67 @@
+"""How a scheduler is: for a probe."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from turnwise.at_work import Service
+from turnwise.cycles import instant
+from turnwise.gate import is_paused
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceHealth:
+    """How one service is, as this process sees it; instants in UTC, on the storage's clock.
+
+    ``state`` is ``"waiting"``, ``"running"`` (its function runs here), ``"overdue"`` (it has run
+    longer than its timeout), ``"lost"`` (it runs, and is not surely ours any more), ``"recording"``
+    (its end is not recorded yet) or ``"paused"``.
+    """
+
+    name: str
+    state: Literal["waiting", "running", "overdue", "lost", "recording", "paused"]
+    next_due: datetime | None
+    last_success: datetime | None
+    current_run_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How a scheduler is: for a probe.
+
+    ``storage_answers`` says whether the storage answers, and has done, or has not, for
+    ``seconds``; ``error`` is the last that it said, in any case.
+    """
+
+    is_running: bool
+    storage_answers: bool
+    seconds: float
+    error: str | None
+    services: tuple[ServiceHealth, ...]
+
+    @property
+    def is_well(self) -> bool:
+        """Whether the storage answers, and nothing is lost or overdue."""
+        ill = {"overdue", "lost"}
+        return (
+            self.is_running
+            and self.storage_answers
+            and not any(service.state in ill for service in self.services)
+        )
+
+
+def health_of(service: Service, at: int) -> ServiceHealth:
+    """How a service is at ``at`` on the monotonic clock; ask with the machines' lock held."""
+    machine, turn = service.machine, service.turn
+    gate, now = machine.gate, machine.storage_now(at)
+    state: Literal["waiting", "running", "overdue", "lost", "recording", "paused"] = "waiting"
+    if turn is not None:
+        state = "overdue" if turn.overdue else "lost" if turn.is_lost(at) else "running"
+    elif machine.turn is not None:
+        state = "recording"
+    elif gate is not None and now is not None and is_paused(gate, now):
+        state = "paused"
+    due = None if now is None else machine.planner.schedule.period_at(instant(now)).until
+    success = None if gate is None or gate.success is None else instant(gate.success.at)
+    run_id = None if turn is None else turn.run.run_id
+    return ServiceHealth(service.name, state, due, success, run_id)

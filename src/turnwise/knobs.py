@@ -1,0 +1,90 @@
+"""The knobs of a service as a program writes them: durations may be texts."""
+
+from datetime import timedelta
+from typing import TypedDict
+
+from turnwise.durations import parse_duration
+from turnwise.schedules import Schedule
+from turnwise.settings import Runs, Settings
+
+Duration = timedelta | str
+"""A duration: a timedelta, or a text such as ``"1h30m"``."""
+
+
+class Knobs(TypedDict, total=False):
+    """The knobs of a service, as :class:`~turnwise.settings.Settings` has them.
+
+    A duration may be a text such as ``"1h30m"``.
+    """
+
+    cycle: Duration
+    start_within: Duration | None
+    attempts: int
+    timeout: Duration | None
+    release_on_timeout: bool
+    stagger: Duration
+    runs: Runs
+    standbys: int
+    spread_margin: Duration
+    heartbeat_timeout: Duration
+    max_start_slot_fraction: float
+    membership_stabilization: Duration
+    min_run_margin: Duration
+    retention_age: Duration
+    retention_count: int
+
+
+def settings_with(schedule: Schedule, knobs: Knobs) -> Settings:
+    """The settings of a service from its schedule and its knobs.
+
+    Raises:
+        TypeError, ValueError: a knob is unknown, not of its type, or out of its range.
+    """
+    unknown = knobs.keys() - Knobs.__annotations__.keys()
+    if unknown:
+        names = ", ".join(map(repr, sorted(unknown)))
+        raise TypeError(f"no such knob: {names}; known are {', '.join(Knobs.__annotations__)}")
+    # The constructor checks the type of each value.
+    return Settings(
+        schedule=schedule,
+        **{name: _read(name, value) for name, value in knobs.items()},  # type: ignore[arg-type]
+    )
+
+
+def _read(name: str, value: object) -> object:
+    is_text = isinstance(value, str) and name in _DURATIONS
+    if not is_text or (name, value) == ("stagger", "auto"):
+        return value
+    return duration_of(name, str(value))
+
+
+_DURATIONS = frozenset(
+    {
+        "cycle",
+        "start_within",
+        "timeout",
+        "stagger",
+        "spread_margin",
+        "heartbeat_timeout",
+        "membership_stabilization",
+        "min_run_margin",
+        "retention_age",
+    }
+)
+
+
+def duration_of(name: str, value: Duration) -> timedelta:
+    """A duration that is given as a timedelta or as a text.
+
+    Raises:
+        TypeError: it is neither.
+        ValueError: the text is no duration; the message has the argument's name.
+    """
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a timedelta or a text such as '5m', got {value!r}")
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None

@@ -1,0 +1,293 @@
+"""The services of a process: their machines, and the functions that are at work for them.
+
+:class:`Services` is what the threads of an engine share. One lock guards the machines; nobody holds
+it while a function runs or an observer listens. A bug in the machine of one service stops no other
+service: it is logged, and a new machine begins after a pause.
+"""
+
+import contextlib
+import contextvars
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+
+from turnwise import gate as gates
+from turnwise.actions import (
+    Action,
+    Answer,
+    Begun,
+    Elapsed,
+    FunctionEnded,
+    Heard,
+    Serve,
+    StopRequested,
+    TurnWanted,
+    Wait,
+)
+from turnwise.at_work import Service, Wish, marked, view_of
+from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
+from turnwise.calls import BlockCall, Loops, Work, start_call
+from turnwise.cycles import SECOND
+from turnwise.events import Event, Observer, TurnLost, TurnOverdue
+from turnwise.functions import outcome_of
+from turnwise.machine import TurnState
+from turnwise.turn import Turn
+
+_log = logging.getLogger("turnwise.services")
+_REST_AFTER_A_BUG = SECOND
+_CANCELLING = 5 * SECOND
+
+
+class Services:
+    """The services of a process. Times are microseconds on the monotonic clock.
+
+    Args:
+        group: the group's name.
+        observers: what hears the events.
+        loops: where coroutines run.
+        monotonic: gives microseconds that only grow.
+        changed: called after something has changed that the driver shall look at.
+    """
+
+    def __init__(
+        self,
+        *,
+        group: str,
+        observers: Sequence[Observer],
+        loops: Loops,
+        monotonic: Callable[[], int],
+        changed: Callable[[], None],
+    ) -> None:
+        self.lock = threading.RLock()
+        self.by_name: dict[str, Service] = {}
+        self.is_stopping = False
+        self._group, self._observers, self._loops = group, observers, loops
+        self._monotonic, self._changed = monotonic, changed
+        self._takes_wishes = True
+        self._context = marked(contextvars.copy_context(), self)
+
+    def __iter__(self) -> Iterator[Service]:
+        return iter(self.by_name.values())
+
+    def add(self, service: Service) -> None:
+        """One more service."""
+        with self.lock:
+            # A new dict, because the threads may be going through the old one.
+            self.by_name = {**self.by_name, service.name: service}
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """The ids of all runs that are worked on: what a heartbeat has to name."""
+        with self.lock:
+            return tuple(run for each in self for run in each.machine.runs)
+
+    # Machines ---------------------------------------------------------------------------------
+
+    def next(self, service: Service, at: int) -> Action:
+        """The next action of a machine; what has elapsed by then is told to it first."""
+        if service.rests_until is not None:
+            if at < service.rests_until and not self.is_stopping:
+                return Wait(service.rests_until)
+            service.rests_until = None
+        events: list[Event] = []
+        with self._watched(service), self.lock:
+            action = service.machine.next(at)
+            if isinstance(action, Wait) and action.until is not None and action.until <= at:
+                events = service.machine.receive(at, Elapsed())
+                action = service.machine.next(at)
+            self._decline_what_is_over(service)
+        if service.rests_until is not None:
+            return Wait(service.rests_until)
+        self.tell(service, events)
+        return action
+
+    def answer(self, service: Service, answer: Answer) -> None:
+        """Tell a machine something, and the observers what came of it."""
+        events: list[Event] = []
+        with self._watched(service), self.lock:
+            events = service.machine.receive(self._monotonic(), answer)
+        self.tell(service, events)
+
+    def heard(self, heard: Heard | None) -> None:
+        """Tell all machines of a heartbeat's answer; None where there was none."""
+        for each in self:
+            self.answer(each, Elapsed() if heard is None else heard)
+
+    @contextlib.contextmanager
+    def _watched(self, service: Service) -> Iterator[None]:
+        """A bug in one machine must not stop the others."""
+        try:
+            yield
+        except Exception:  # noqa: BLE001 (see above)
+            _log.exception("%s: the machine failed: a bug; it begins anew", service.name)
+            with self.lock:
+                service.broke(self._monotonic() + _REST_AFTER_A_BUG)
+
+    def tell(self, service: Service | None, events: Iterable[Event]) -> None:
+        """Tell the observers, and cancel what is lost."""
+        for event in events:
+            if service is not None and isinstance(event, TurnLost | TurnOverdue):
+                self._cancel(service)
+            for observer in self._observers:
+                try:
+                    observer(event)
+                except Exception:  # noqa: BLE001 (an observer's bug must not stop the turns)
+                    _log.exception("an observer failed on %r", event)
+
+    # Functions --------------------------------------------------------------------------------
+
+    def serve(self, service: Service, serve: Serve) -> None:
+        """Start the function of a service, or hand the turn to the program that wanted it."""
+        with self.lock:
+            state, wish, service.wish = service.machine.turn, service.wish, None
+            assert state is not None  # noqa: S101 (it is to be served)
+            service.begin(state)
+        turn = Turn(
+            serve.run,
+            group=self._group,
+            service=service.name,
+            last_served=serve.last_served,
+            view=view_of(state, self._monotonic, lambda: self.is_stopping),
+        )
+        if service.served is None:
+            self._hand_over(service, state, turn, wish)
+        else:
+            self.answer(service, Begun())
+            self._start(service, state, turn)
+
+    def _hand_over(self, service: Service, state: TurnState, turn: Turn, wish: Wish | None) -> None:
+        if wish is None:  # it was declined meanwhile
+            self.ended(service, state, Status.ABANDONED, gates.NOT_STARTED, None)
+            return
+        service.call = BlockCall()
+        self.answer(service, Begun())
+        wish.answer(turn)
+
+    def _start(self, service: Service, state: TurnState, turn: Turn) -> None:
+        assert service.served is not None  # noqa: S101 (as the caller knows)
+        work = Work(
+            served=service.served,
+            turn=turn,
+            ended=partial(self.ended, service, state),
+            watch=partial(self._watch, service, state),
+            context=self._context.copy(),
+            loops=self._loops,
+        )
+        try:
+            call = start_call(work)
+        except RuntimeError as error:
+            _log.error("%s: a turn could not be started: %s", service.name, error)
+            self.ended(service, state, Status.ABANDONED, gates.NOT_STARTED, None)
+            return
+        with self.lock:
+            if service.turn is state:
+                service.call = call
+        if state.lost:  # before there was a call to cancel
+            self._cancel(service)
+
+    def _watch(self, service: Service, state: TurnState) -> float | None:
+        """Look whether a turn is lost: the driver may be waiting for a storage that hangs."""
+        if service.turn is not state:
+            return None
+        self.answer(service, Elapsed())
+        watch_at = service.machine.watch_at
+        return None if watch_at is None else max(0.0, (watch_at - self._monotonic()) / SECOND)
+
+    def ended(
+        self,
+        service: Service,
+        state: TurnState,
+        status: Status,
+        reason: str,
+        error: BaseException | None,
+    ) -> None:
+        """A function has ended; called from its own thread, or from the event loop's."""
+        if error is not None and reason.startswith("exception:"):
+            _log.error("%s: the function failed: %r", service.name, error, exc_info=error)
+        with self.lock:
+            if service.turn is not state:
+                return  # it was given up
+            self._end(service, status, reason)
+        self._changed()
+
+    def _end(self, service: Service, status: Status, reason: str) -> None:
+        self.answer(service, FunctionEnded(status, reason))
+        service.let_go()
+
+    def _cancel(self, service: Service) -> None:
+        with self.lock:
+            call, state = service.call, service.turn
+        if call is not None and state is not None:
+            call.cancel(gates.TIMEOUT if state.overdue else gates.LOST)
+
+    # Turn by turn -----------------------------------------------------------------------------
+
+    def want(self, service: Service) -> tuple[Turn, TurnState] | None:
+        """Ask for a turn of a service without a function, now; None where there is none."""
+        wish = Wish()
+        with self.lock:
+            busy = service.wish is not None or service.machine.turn is not None
+            if busy or self.is_stopping or not self._takes_wishes:
+                return None
+            service.wish = wish
+            self.answer(service, TurnWanted())
+        self._changed()
+        turn = wish.wait()
+        state = service.turn
+        return None if turn is None or state is None else (turn, state)
+
+    def block_ended(self, service: Service, state: TurnState, error: BaseException | None) -> None:
+        """The program's own block has ended, well or by an exception, which goes on from there."""
+        self.ended(service, state, *outcome_of(error), None)
+
+    def take_wishes(self, *, whether: bool) -> None:
+        """Whether turns can be wanted; where they cannot, decline those that are."""
+        with self.lock:
+            self._takes_wishes = whether
+            wishing = () if whether else [each for each in self if each.wish is not None]
+            for each in wishing:
+                self.answer(each, TurnWanted(is_wanted=False))
+                self._decline_what_is_over(each)
+
+    def _decline_what_is_over(self, service: Service) -> None:
+        wish = service.wish
+        if wish is not None and not service.machine.is_wanted:
+            service.wish = None
+            wish.answer(None)
+
+    # Stopping ---------------------------------------------------------------------------------
+
+    @property
+    def at_work(self) -> list[Service]:
+        """The services whose functions run."""
+        with self.lock:
+            return [each for each in self if each.turn is not None]
+
+    def request_stop(self) -> None:
+        """Tell all machines to start no turn any more."""
+        self.take_wishes(whether=False)
+        for each in self:
+            self.answer(each, StopRequested())
+
+    def end_grace(self, at: int) -> int | None:
+        """Cancel what still runs, and give up what cannot be cancelled, or goes on all the same.
+
+        Returns:
+            When to call this again; None where nothing runs any more.
+        """
+        for each in self.at_work:
+            call, since = each.call, each.cancelled_at
+            if since is None and call is not None and call.cancel(gates.STOPPED):
+                each.cancelled_at = at
+            elif since is None or at >= since + _CANCELLING:
+                self._give_up(each)
+        ends = [each.cancelled_at or at for each in self.at_work]
+        return min(ends) + _CANCELLING if ends else None
+
+    def _give_up(self, service: Service) -> None:
+        """A function goes on beyond its grace: its turn ends as stopped."""
+        with self.lock:
+            if service.turn is not None:
+                _log.warning("%s: the function goes on beyond its grace", service.name)
+                self._end(service, Status.ABANDONED, gates.STOPPED)
