@@ -1,24 +1,51 @@
-"""What a user did wrong, as one line."""
+"""What a user did wrong, as one line that speaks of the command line's options."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
-from turnwise.backends import MissingExtraError, StorageError
+from turnwise.errors import MissingExtraError, StorageError
 
-_OPTION_OF_SETTING = {
+OPTION_OF_SETTING: Final = {
+    "schedule": "--schedule",
+    "interval": "--every",
+    "offset": "--offset",
+    "expression": "--cron",
+    "timezone": "--timezone",
+    "cycle": "--cycle",
+    "start_within": "--start-within",
+    "attempts": "--attempts",
+    "timeout": "--timeout",
+    "stagger": "--stagger",
+    "runs": "--every-slot",
+    "standbys": "--standbys",
     "spread_margin": "--margin",
     "heartbeat_timeout": "--heartbeat-timeout",
     "max_start_slot_fraction": "--max-start-fraction",
     "membership_stabilization": "--stabilization",
-    "standbys": "--standbys",
+    "min_run_margin": "--min-run-margin",
+    "retention_age": "--retention-age",
+    "retention_count": "--retention-count",
     "longest_run": "--longest-run",
     "clock_skew": "--clock-skew",
-    "interval": "--interval",
 }
+"""Which option sets a setting, or a part of a schedule."""
+
+# A setting's name is one where a value, or what it must be, follows it.
+_SETTING: Final = re.compile(
+    rf"(?<![\w-])({'|'.join(OPTION_OF_SETTING)})(?= \(| must|: | '| [0-9]|$)"
+)
 
 
 class BadInput(Exception):  # noqa: N818 (what the user gave, not what broke)
     """Bad input: ``str()`` is the line to print; the exit status is 2."""
+
+
+def in_options(message: str) -> str:
+    """A message about settings, in the words of the command line: options for their names."""
+    said = _SETTING.sub(lambda match: OPTION_OF_SETTING[match[1]], message)
+    return said.replace("--every-slot ('every_slot')", "--every-slot")
 
 
 @contextmanager
@@ -27,13 +54,7 @@ def settings_as_options() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        # Where a name leads the message or a value follows it, it is the setting's.
-        message = str(error)
-        for name, option in _OPTION_OF_SETTING.items():
-            message = message.replace(f"{name} (", f"{option} (").replace(
-                f"{name} must", f"{option} must"
-            )
-        raise BadInput(message) from error
+        raise BadInput(in_options(str(error))) from error
 
 
 @contextmanager

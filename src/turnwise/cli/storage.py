@@ -1,14 +1,29 @@
-"""Opening a storage that is there already, for commands that only look."""
+"""Opening the storage that a command is about."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from difflib import get_close_matches
 
-from turnwise.backends import Backend, ExecutionRecord, dead_at, open_backend
 from turnwise.cli.errors import BadInput, storage_as_input
-from turnwise.old_settings import Settings
+from turnwise.names import printable
+from turnwise.storages import Storage
+from turnwise.storages.opening import open_storage, url_of_the_environment
+
+_MOST_NAMES = 10
 
 UNKNOWN_SETTINGS = "its settings cannot be read: another version of turnwise wrote them"
+
+
+def url_in_force(url: str | None) -> str:
+    """The URL that was given, or the environment's.
+
+    Raises:
+        BadInput: neither names one.
+    """
+    if url is not None:
+        return url
+    with storage_as_input():
+        return url_of_the_environment()
 
 
 def is_private(url: str) -> bool:
@@ -18,40 +33,57 @@ def is_private(url: str) -> bool:
     return scheme == "memory" or (is_sqlite and rest.strip("/") in ("", ":memory:"))
 
 
-def is_dead(record: ExecutionRecord, now: datetime, settings: Settings) -> bool:
-    """Whether an open run has been silent for so long that the gate gives it up for dead."""
-    return record.execution.is_active and now >= dead_at(record.last_heartbeat, settings)
-
-
 @contextmanager
-def open_existing(url: str) -> Iterator[Backend]:
-    """Open a storage without creating anything in it.
+def open_existing(url: str | None) -> Iterator[Storage]:
+    """Open a storage without creating anything in it; None for the environment's.
 
     Raises:
         BadInput: the URL is wrong, or there is no such storage.
     """
     with storage_as_input():
-        backend = open_backend(url, create_tables=False)
+        storage = open_storage(url, create_tables=False)
     try:
-        yield backend
+        yield storage
     finally:
-        backend.close()
+        storage.close()
 
 
-def required_settings(backend: Backend, service: str) -> Settings:
-    """The settings that a service was last started with.
+def require_service(storage: Storage, group: str, service: str) -> None:
+    """See that a group has a service: an offer of it, a record or a history.
 
     Raises:
-        BadInput: nobody has ever started it, or they are not known.
+        BadInput: it has none of that name; the message says which it has.
     """
-    with storage_as_input():
-        settings = backend.settings_of(service)
-        if settings is not None:
-            return settings
-        known = backend.services()
-    if service in known:
-        raise BadInput(f"service {service!r}: {UNKNOWN_SETTINGS}")
-    raise BadInput(
-        f"no runner of a service {service!r} was ever started; known are: "
-        f"{', '.join(known) or 'none'}"
-    )
+    _require("service", service, group, storage.services(group), storage)
+
+
+def require_runner(storage: Storage, group: str, runner_id: str) -> None:
+    """See that a group has a runner of this id, alive or not.
+
+    Raises:
+        BadInput: it has none; the message says which it has.
+    """
+    known = dict.fromkeys(row.runner_id for row in storage.runners(group))
+    _require("runner", runner_id, group, tuple(known), storage)
+
+
+def _require(what: str, name: str, group: str, known: tuple[str, ...], storage: Storage) -> None:
+    if name in known:
+        return
+    message = f"group {printable(group)!r} has no {what} {printable(name)!r}"
+    others = [each for each in storage.groups() if each != group]
+    if close := get_close_matches(name, known, n=1):
+        message += f"; did you mean {printable(close[0])!r}?"
+    elif known:
+        message += f"; it has {_listed(known)}"
+    elif others:
+        message += f", nor any other; groups are {_listed(others)}: see --group"
+    else:
+        message += ", nor any other: nothing was ever started on this storage"
+    raise BadInput(message)
+
+
+def _listed(names: tuple[str, ...] | list[str]) -> str:
+    shown = ", ".join(map(printable, names[:_MOST_NAMES]))
+    rest = len(names) - _MOST_NAMES
+    return f"{shown} and {rest} more" if rest > 0 else shown

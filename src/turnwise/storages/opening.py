@@ -24,7 +24,13 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-__all__ = ["ENTRY_POINTS", "FILE_VARIABLE", "URL_VARIABLE", "open_storage"]
+__all__ = [
+    "ENTRY_POINTS",
+    "FILE_VARIABLE",
+    "URL_VARIABLE",
+    "open_storage",
+    "url_of_the_environment",
+]
 
 URL_VARIABLE = "TURNWISE_STORAGE"
 """The environment variable that holds the URL where none is given."""
@@ -78,7 +84,7 @@ def open_storage(
             raise TypeError("url and engine were given: one of the two names the storage")
         return _open_sql(None, engine, create_tables=create_tables)
     if url is None:
-        url = _url_of_the_environment()
+        url = url_of_the_environment()
     if not isinstance(url, str):
         raise TypeError(f"url must be text, such as 'sqlite:///turns.db', got {type(url).__name__}")
     check_spelling(url)
@@ -105,7 +111,12 @@ def _open_sql(
     return SqlStorage(url, engine=engine, create_tables=create_tables)
 
 
-def _url_of_the_environment() -> str:
+def url_of_the_environment() -> str:
+    """The URL that the environment names.
+
+    Raises:
+        ValueError: it names none, names two, or names a file that holds none.
+    """
     url, path = os.environ.get(URL_VARIABLE, ""), os.environ.get(FILE_VARIABLE, "")
     if url and path:
         raise ValueError(f"{URL_VARIABLE} and {FILE_VARIABLE} are set: set one of the two")
