@@ -220,6 +220,7 @@ def test_a_lone_runner_has_the_whole_cycle_without_guard_time() -> None:
         (1, 0.5, 0),
         (1, 1.0, 0),
         (5, 5e-324, 0),
+        (622, 0.972668810289389, 604),  # 622 * it is 605.0, and 605 / 622 is more than it
         (3 * 10**14, 1 - 2**-53, 3 * 10**14 - 1),
     ],
 )
