@@ -23,7 +23,7 @@ _NAMES = ("table_prefix", "schema")
 _FOR_OTHER_DRIVERS = {
     "postgresql": re.compile(
         "host|port|user|password|dbname|hostaddr|service|passfile|application_name|options"
-        "|target_session_attrs|channel_binding|gssencmode|ssl.*|tcp_.*|keepalives.*|krb.*"
+        "|target_session_attrs|connect_timeout|channel_binding|gssencmode|ssl.*|tcp_.*|keepalives.*|krb.*"
     ),
     "mysql": re.compile("unix_socket|ssl.*"),
     "sqlite": re.compile(""),

@@ -148,7 +148,7 @@ class Line:
                 raise
             session.end(keep=True)
         except Failure as failure:
-            if failure.outcome is not Outcome.REFUSED:
+            if failure.outcome not in (Outcome.REFUSED, Outcome.UNDONE):
                 self._drop(cancel=failure.outcome is Outcome.GIVEN_UP)
             raise StorageError(self._told(failure)) from None
         except StorageError:

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from sqlalchemy.exc import ArgumentError
+
 from turnwise.errors import MissingExtraError, SchemaError
 from turnwise.storages.sql import connect as limits
 from turnwise.storages.sql.address import Address
@@ -228,11 +230,13 @@ class Postgres:
                 "PostgreSQL needs the extra 'postgres': pip install 'turnwise[postgres]'"
             ) from error
         self._shown, self._may_prepare = address.shown, _MayPrepare()
-        given = _arguments_of_libpq(address)
         try:
+            given = _arguments_of_libpq(address)
             psycopg.conninfo.make_conninfo(**given)
-        except psycopg.Error as error:
-            raise ValueError(f"{self._shown!r} is no URL of a database: {error}") from None
+        except (psycopg.Error, ArgumentError) as error:
+            raise ValueError(
+                f"{self._shown!r} is no URL of a database: {str(error).strip()}"
+            ) from None
         self._given, self._raw = given, raw
 
     def connect(self) -> PostgresSession:

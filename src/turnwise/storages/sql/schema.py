@@ -92,7 +92,7 @@ def table_name(address: Address, name: str) -> str:
 
 
 def _tables(address: Address) -> sa.MetaData:
-    return tables(address.prefix, address.schema)
+    return tables(address.kind, address.prefix, address.schema)
 
 
 def _creation(metadata: sa.MetaData) -> Iterator[sa.schema.ExecutableDDLElement]:
