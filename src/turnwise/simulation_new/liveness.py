@@ -1,0 +1,251 @@
+"""What is seen only by who knows what was wrong with whom, and when: a verdict for each period.
+
+1. A period that nobody served was missed for a cause. It is nobody's where a runner of its plan was
+   well, and no run was in its way while it could have started; or where nobody had planned it, and
+   a runner was well; or where, within it, all was well with everybody for as long as a takeover
+   may take.
+2. After the last fault has healed the service starts within the promised bound.
+3. Nothing stays open.
+"""
+
+from collections import Counter
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from turnwise.cycles import instant, microseconds
+from turnwise.gate import Execution, Run
+from turnwise.plan import CyclePlan, Planner
+from turnwise.settings import Settings
+from turnwise.simulation_new.process import NEVER, Call, Process
+from turnwise.simulation_new.slots import slot_of
+from turnwise.simulation_new.trouble import Trouble, longest_calm
+
+if TYPE_CHECKING:
+    from turnwise.simulation_new.judge import Judge, OpenRun
+
+_KEPT_PLANS = 64
+
+
+class Liveness:
+    """The verdicts on one service. See the module."""
+
+    def __init__(self, judge: "Judge") -> None:
+        scenario = judge.play.scenario
+        settings = scenario.settings
+        self._judge, self._play, self._settings = judge, judge.play, settings
+        self.planner = Planner.of(judge.service, settings)
+        self._epoch = judge.play.base  # the storage's clock at the start
+        self.cycle = self.planner.cycle
+        slots = settings.slots(scenario.runners)
+        slot, margin = self.cycle // slots, self.planner.rules.margin
+        interval = judge.interval
+        grace = self.planner.rules.stabilization
+        self.bound = interval + max(
+            interval + self.cycle + margin + grace, judge.timeout + 3 * slot
+        )
+        self._slack = 2 * interval + 1_000_000 + 8 * judge.most_latency
+        self._messages_fit = messages_fit(scenario.runners, settings, scenario.latency.most)
+        self.served = self.missed = 0
+        self.causes: Counter[str] = Counter()
+        self.missed_dues: dict[int, str] = {}
+        self._still_open: list[tuple[int, int]] = []
+        self._plans: dict[int, list[CyclePlan]] = {}
+        self._open_spans = Trouble()
+        self._ended_badly: Counter[int] = Counter()
+        self._busy_until = 0
+        self._busy_with: list[Call] = []
+
+    # What happens -----------------------------------------------------------------------------
+
+    def note_plan(self, cycle: CyclePlan) -> None:
+        """A cycle is planned."""
+        plans = self._plans.setdefault(cycle.due, [])
+        if cycle not in plans:
+            plans.append(cycle)
+        if len(self._plans) > _KEPT_PLANS:
+            del self._plans[next(iter(self._plans))]
+
+    def opened(self) -> None:
+        """A run is open."""
+        self._open_spans.add(self._play.now, NEVER)
+
+    def closed(self, run: Run, opened: "OpenRun | None", row: Execution) -> None:
+        """A run was closed."""
+        del opened, row
+        self._open_spans.cut(self._play.now)
+        self._ended_badly[run.due] += 1
+
+    def healed(self) -> None:
+        """Nothing goes wrong any more; who is at work may be so for long."""
+        self._busy_with = list(self._judge.working)
+        self._busy_until = self._play.now
+
+    # Periods ----------------------------------------------------------------------------------
+
+    def plan_periods(self) -> None:
+        """Look at each period when it has ended."""
+        period = self.planner.schedule.period_at(instant(self._epoch))
+        self._plan_period((microseconds(period.due), microseconds(period.until)))
+
+    def _plan_period(self, period: tuple[int, int]) -> None:
+        self._play.at(period[1] - self._epoch, self._period_ended, period)
+
+    def _period_ended(self, period: tuple[int, int]) -> None:
+        due, until = period
+        self._count_what_was_open()
+        born = self._judge.born_at
+        if born is not None and born <= due and self._play.gated:
+            self._give_verdict(due, until)
+        following = self.planner.schedule.period_at(instant(until))
+        self._plan_period((until, microseconds(following.until)))
+
+    def _give_verdict(self, due: int, until: int) -> None:
+        run = self._judge.open
+        if due in self._judge.served_dues:
+            self.served += 1
+        elif run is not None and run.run.due == due:
+            self._still_open.append((due, until))
+        else:
+            self.missed += 1
+            cause = self._cause(due, until)
+            self.causes[cause] += 1
+            self.missed_dues[due] = cause
+
+    def _count_what_was_open(self) -> None:
+        """Periods whose turn went on after their end, and has ended since."""
+        run = self._judge.open
+        ended = [each for each in self._still_open if run is None or run.run.due != each[0]]
+        for due, until in ended:
+            self._still_open.remove((due, until))
+            if due in self._judge.served_dues:
+                self.served += 1
+            else:
+                self.missed += 1
+                self.causes["ended_badly"] += 1
+                self.missed_dues[due] = "ended_badly"
+
+    def _cause(self, due: int, until: int) -> str:
+        """Why a period was missed, in a word; where there is no cause, it is a violation."""
+        judge, start, end = self._judge, due - self._epoch, until - self._epoch
+        if not judge.promises_hold:
+            return "forgotten"
+        if judge.attempts[due] >= judge.attempts_allowed:
+            return "attempts_used"
+        if judge.paused_spans.overlaps(start, end):
+            return "paused"
+        if self._messages_fit:
+            self._require_that_nobody_could(due, start, end)
+        if judge.attempts[due]:
+            return "failed"
+        if self._open_spans.overlaps(start, end):
+            return "prior_running"
+        if any(each.overlaps(start - self._slack, end) for each in self._troubles()):
+            return "disturbed"
+        lead = self.cycle + self.planner.rules.margin + self._slack
+        if not any(self._judge.is_well(process, start - lead) for process in self._play.started):
+            return "nobody_there"
+        judge.say(f"the period that is due at {due} was missed, and nothing was wrong")
+        return "no_cause"
+
+    def _troubles(self) -> list[Trouble]:
+        return [self._play.trouble, *(process.trouble for process in self._play.started)]
+
+    def _require_that_nobody_could(self, due: int, start: int, end: int) -> None:
+        plans = self._plans.get(due, [])
+        for cycle in plans:
+            self._require_nobody_of_plan_could(cycle)
+        lead = self.cycle + self.planner.rules.margin + self._slack
+        for process in () if plans else self._play.started:
+            if self._was_idle(process, start - lead) and not self._open_spans.overlaps(
+                start - lead, end
+            ):
+                self._judge.say(
+                    f"the period that is due at {due} was missed and never planned, and "
+                    f"{process.runner_id} was well"
+                )
+        within = self.planner.rules.start_within
+        last = end if within is None else min(end, start + within)
+        calm = longest_calm(start, last, *self._troubles(), self._open_spans)
+        someone = any(
+            process.alive and process.joined_at is not None and process.joined_at < last - calm
+            for process in self._play.started
+        )
+        if calm > self.bound and someone:
+            self._judge.say(
+                f"the period that is due at {due} was missed, and all was well for {calm / 1e6:g} s"
+            )
+
+    def _require_nobody_of_plan_could(self, cycle: CyclePlan) -> None:
+        if cycle.rules.stabilization:
+            return
+        since = cycle.start - self._epoch - self._slack
+        for i, (runner_id, _) in enumerate(cycle.runners):
+            start, latest, _ = slot_of(cycle, i)
+            if latest - start < 8 * self._judge.most_latency or latest > cycle.not_after:
+                continue
+            in_the_way = self._open_spans.overlaps(start - self._epoch, latest - self._epoch)
+            for process in self._play.started:
+                well = process.runner_id == runner_id and self._was_idle(process, since)
+                if well and not in_the_way:
+                    self._judge.say(
+                        f"the period that is due at {cycle.due} was missed, and {runner_id}, "
+                        "which is in its plan, was well"
+                    )
+
+    def _was_idle(self, process: Process, since: int) -> bool:
+        at_work = process.is_at_work or process.idle_since >= since
+        return self._judge.is_well(process, since) and not at_work
+
+    # The end ----------------------------------------------------------------------------------
+
+    def end(self) -> None:
+        """The play has ended: has the service come back, and is all closed?"""
+        if self._play.now > self._play.heals_at and self._messages_fit:
+            self._require_that_it_came_back()
+            self._require_that_nothing_stays_open()
+
+    def _require_that_it_came_back(self) -> None:
+        judge = self._judge
+        if any(call in judge.working for call in self._busy_with):
+            return
+        ready = max(self._play.heals_at, self.busy_until) + self.bound
+        period = self.planner.schedule.period_at(instant(self._epoch + ready))
+        due = max(ready, microseconds(period.until) - self._epoch)
+        if due > self._play.end or not any(process.alive for process in self._play.started):
+            return
+        if not any(self._play.heals_at <= start <= due for start in judge.starts):
+            judge.say(
+                f"nothing has started within {(due - self._play.heals_at) / 1e6:g} s after the "
+                "last fault"
+            )
+
+    @property
+    def busy_until(self) -> int:
+        """When the turns ended that were at work as all had healed."""
+        ended = [call.ended_at for call in self._busy_with if call.ended_at is not None]
+        return max([self._busy_until, *ended])
+
+    def _require_that_nothing_stays_open(self) -> None:
+        """A run that nobody is at is closed, after the timeout and a cycle."""
+        run = self._judge.open
+        if run is None:
+            return
+        longest = self._judge.timeout + 2 * self.cycle + self._slack
+        at_work = any(
+            call.turn.run.run_id == run.run.run_id and part.process.alive
+            for call, part in self._judge.working.items()
+        )
+        since = max(run.at, self._play.heals_at, run.owner.idle_since)
+        if not at_work and self._play.now - since > longest:
+            self._judge.say(f"a run of {run.run.runner_id} stays open")
+
+
+def messages_fit(runners: int, settings: Settings, latency: timedelta) -> bool:
+    """Whether two rounds of messages fit the part of a slot in which a turn may start.
+
+    What is promised leaves out the time of messages: where they take longer, nobody may start.
+    """
+    # A runner more for each that may join.
+    slots = settings.slots(2 * runners)
+    slot = settings.shortest_cycle / slots - (settings.spread_margin if slots > 1 else timedelta(0))
+    return 4 * latency <= slot * settings.max_start_slot_fraction
