@@ -4,15 +4,19 @@ A further storage joins by one more entry of ``SHARED``.
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from uuid import uuid4
+
+import sqlalchemy as sa
 
 import servers
 from turnwise.conformance import Clock, Opener
 from turnwise.storages import Storage
 from turnwise.storages.memory import MemoryStorage
 from turnwise.storages.redis import RedisStorage
+from turnwise.storages.sql import SqlStorage
+from turnwise.storages.sql.tables import NAMES
 
 
 def _without_keys(server: servers.Server) -> str:
@@ -20,8 +24,30 @@ def _without_keys(server: servers.Server) -> str:
     return f"{server.url}?key_prefix={uuid4().hex}"
 
 
+def _without_rows(server: servers.Server) -> str:
+    """The URL of a server on which no row is left from the test before."""
+    storage = SqlStorage(server.url)  # which makes the tables where they are missing
+    storage.close()
+    with _engine(server.url).begin() as connection:
+        for name in NAMES:
+            if name != "schema":
+                connection.execute(sa.delete(sa.table(f"turnwise_{name}")))
+    return server.url
+
+
+@cache
+def _engine(url: str) -> sa.Engine:
+    parts = sa.make_url(url)
+    driver = "postgresql+psycopg" if parts.drivername == "postgresql" else "mysql+pymysql"
+    return sa.create_engine(parts.set(drivername=driver), poolclass=sa.NullPool)
+
+
 _FRESH: dict[str, tuple[Callable[..., Storage], Callable[[Path], str]]] = {}
 """For each storage that processes can share: its class, and the URL of an empty one."""
+_FRESH["sqlite-file"] = SqlStorage, lambda folder: f"sqlite:///{folder / 'turns.db'}"
+_FRESH["postgresql"] = SqlStorage, lambda _: _without_rows(servers.postgres())
+if servers.mariadb_is_here():
+    _FRESH["mariadb"] = SqlStorage, lambda _: _without_rows(servers.mariadb())
 if servers.redis_executable() is not None:
     _FRESH["redis"] = RedisStorage, lambda _: _without_keys(servers.redis())
 if servers.valkey_executable() is not None:
@@ -40,6 +66,7 @@ def _opener(name: str) -> Callable[[Path], Opener]:
 
 STORAGES: dict[str, Callable[[Clock, Path], Storage]] = {
     "memory": lambda clock, _: MemoryStorage(clock=clock),
+    "sqlite-memory": lambda clock, _: SqlStorage("sqlite://", clock=clock),
     **{name: _opened(name) for name in _FRESH},
 }
 """How each storage is opened, empty, with a clock and a fresh folder."""
