@@ -403,10 +403,13 @@ class Machine:
                 before = now - microseconds(self.settings.retention_age)
                 return Purge(before, self.settings.retention_count)
             return Wait(None)
+        if turn.outcome is None and turn.began_at is None:
+            if not turn.is_lost(at) and at < turn.deadline:
+                return Serve(turn.run, turn.last_served)
+            # The process was suspended between the admission's answer and here.
+            turn.outcome, turn.ended_at = (Status.ABANDONED, gates.NO_MARGIN), at
         if turn.outcome is not None:
             return self._finishing(turn)
-        if turn.began_at is None:
-            return Serve(turn.run, turn.last_served)
         unkept = self._unkept(turn.gate)
         if unkept and not self._tried_to_keep:
             return Append(unkept)
