@@ -108,9 +108,20 @@ def view_of(
     return TurnView(
         now=monotonic,
         deadline=lambda: state.deadline,
+        lost_at=lambda: lost_at(state),
         why_lost=lambda: why_lost(state, monotonic()),
         stop_requested=stop_requested,
     )
+
+
+def lost_at(state: TurnState) -> int:
+    """When another runner may be at work in the turn's place, were nothing confirmed any more.
+
+    A turn that has passed its timeout is called lost, too, but keeps the gate closed.
+    """
+    if state.lost and not state.overdue:
+        return 0  # long past: somebody may be at work already
+    return state.confirmed_at + state.run.heartbeat_timeout
 
 
 def why_lost(state: TurnState, at: int) -> str | None:

@@ -266,6 +266,7 @@ class Machine:
         self._dead: str | None = None
         self._unsettled: _Unsettled | None = None
         self._is_offered = False
+        self._offer_from = 0
         self._is_drained = False
         self._is_stopping = False
         self._blocked_by: str | None = None
@@ -388,7 +389,7 @@ class Machine:
             return self._next_of_turn(self.turn, at)
         if self._is_stopping and self._unsettled is None:
             return Finished()
-        if not self._is_offered and self._unsettled is None:
+        if not self._is_offered and self._unsettled is None and at >= self._offer_from:
             return MakeOffer(self._offer())
         return Look() if self._look_is_due(at) else Wait(self._look_at())
 
@@ -947,7 +948,7 @@ class Machine:
         pulse = heard.pulse
         self._is_drained = pulse.drained
         if not pulse.found:
-            self._is_offered = False
+            self._is_offered, self._offer_from = False, at
         self._aim_at(pulse.now, heard.sent, at)
         sight = pulse.sights.get(self.service)
         self._observe(sight, heard.sent, at)
@@ -1079,7 +1080,8 @@ class Machine:
         if not target.void and self._can_serve and self.runner_id not in answer.alive:
             self._is_offered = False  # our offer is gone: make it anew, and look again
         if not answer.runners:
-            self._soon = at + self._interval
+            # Such as after an outage, until heartbeats arrive: ask and offer no more until then.
+            self._soon = self._offer_from = at + self._interval
             return []
         made = plans.with_target(
             plan, target, answer.runners, size=answer.size, digest=answer.digest

@@ -23,12 +23,12 @@ raises :class:`~turnwise.errors.ForkError` in the child.
 import os
 import queue
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Self
 
 from turnwise.at_work import Service, is_within
 from turnwise.calls import Loops
@@ -38,12 +38,12 @@ from turnwise.errors import SchemaError, StorageError
 from turnwise.events import Observer
 from turnwise.functions import served
 from turnwise.health import Health, health_of
-from turnwise.knobs import Duration, Knobs, duration_of, settings_with
+from turnwise.knobs import Duration, duration_of
 from turnwise.machine import Machine
 from turnwise.names import checked_name, default_runner_id, random_name
 from turnwise.observers.log import log_event
 from turnwise.own_process import OwnProcess
-from turnwise.schedules import Cron, Every, Schedule, parse_schedule
+from turnwise.registration import Function, Registration
 from turnwise.settings import Settings
 from turnwise.signals import SignalsEnd
 from turnwise.storages import Storage
@@ -53,7 +53,6 @@ from turnwise.turn import Turn
 if TYPE_CHECKING:
     import asyncio
 
-_F = TypeVar("_F", bound=Callable[..., object])
 _GROUP = "TURNWISE_GROUP"
 _RUNNER_ID = "TURNWISE_RUNNER_ID"
 _DEFAULT_GRACE = timedelta(seconds=20)
@@ -61,7 +60,7 @@ _LONGEST_START_SECONDS = 1.0
 _LONGEST_STOP_SECONDS = 20.0
 
 
-class Scheduler:
+class Scheduler(Registration):
     """Runs services at their times, each once in its period, shared with all other processes.
 
     Args:
@@ -94,6 +93,7 @@ class Scheduler:
         wait_for_storage: bool = True,
         grace: Duration = _DEFAULT_GRACE,
     ) -> None:
+        super().__init__()
         self._storage = storage
         group = os.environ.get(_GROUP, "default") if group is None else group
         self.group = checked_name("group", group)
@@ -104,7 +104,6 @@ class Scheduler:
         self._may_run = may_run
         self._wait_for_storage = wait_for_storage
         self._grace = duration_of("grace", grace).total_seconds()
-        self._registered: dict[str, tuple[Callable[..., object] | None, Settings]] = {}
         self._engine: Engine | None = None
         self._opened: Storage | None = None
         self._loops = Loops()
@@ -115,97 +114,6 @@ class Scheduler:
 
     def __repr__(self) -> str:
         return f"<Scheduler of {len(self._registered)} services in group {self.group!r}>"
-
-    # Services ---------------------------------------------------------------------------------
-
-    def every(
-        self,
-        interval: Duration,
-        *,
-        offset: Duration = "0",
-        name: str | None = None,
-        **knobs: Unpack[Knobs],
-    ) -> Callable[[_F], _F]:
-        """Register a function that is due every so often; for use as a decorator.
-
-        Args:
-            interval: time between two due instants, such as ``"5m"``.
-            offset: moves the due instants from the Unix epoch.
-            name: the service's name; the function's by default.
-            **knobs: see :class:`~turnwise.settings.Settings`.
-
-        Raises:
-            TypeError, ValueError: as :meth:`add`.
-        """
-        return self._decorator(Every(interval, offset), name, knobs)
-
-    def cron(
-        self,
-        expression: str,
-        *,
-        timezone: str = "UTC",
-        name: str | None = None,
-        **knobs: Unpack[Knobs],
-    ) -> Callable[[_F], _F]:
-        """Register a function that is due by a cron expression; for use as a decorator.
-
-        Args:
-            expression: five fields, or six with seconds, such as ``"0 3 * * *"``.
-            timezone: the zone whose wall clock it is read by, such as ``"Europe/Vienna"``.
-            name: the service's name; the function's by default.
-            **knobs: see :class:`~turnwise.settings.Settings`.
-
-        Raises:
-            MissingExtraError: the extra ``cron`` is not installed.
-            TypeError, ValueError: as :meth:`add`.
-        """
-        return self._decorator(Cron(expression, timezone), name, knobs)
-
-    def add(
-        self,
-        function: Callable[..., object] | None,
-        schedule: Schedule | str,
-        *,
-        name: str | None = None,
-        **knobs: Unpack[Knobs],
-    ) -> None:
-        """Register a function: plain or a coroutine function, with a turn or without.
-
-        Args:
-            function: what to run in each turn; None where the program asks for its turns
-                itself (:meth:`turn`), and then a name must be given.
-            schedule: when it is due: a schedule, or its text such as ``"every 5m"``.
-            name: the service's name, 1 to 255 characters; the function's by default.
-            **knobs: see :class:`~turnwise.settings.Settings`.
-
-        Raises:
-            TypeError: the function is none that can be served, or a knob is not of its type.
-            ValueError: a service has this name already, or a knob is out of its range.
-            ForkError: the scheduler was started before a fork.
-        """
-        if name is None:
-            name = getattr(function, "__name__", None)
-            if name is None or name == "<lambda>":
-                raise ValueError(f"name must be given for {function!r}, which has none of its own")
-        checked_name("name", name)
-        if name in self._registered:
-            raise ValueError(f"name must be new, and {name!r} is a service already")
-        if function is not None:
-            served(function)  # refuses what can never run
-        if isinstance(schedule, str):
-            schedule = parse_schedule(schedule)
-        settings = settings_with(schedule, knobs)
-        self._check_process()
-        self._registered[name] = (function, settings)
-        if self._engine is not None:
-            self._engine.add(self._service(name, function, settings))
-
-    def _decorator(self, schedule: Schedule, name: str | None, knobs: Knobs) -> Callable[[_F], _F]:
-        def register(function: _F) -> _F:
-            self.add(function, schedule, name=name, **knobs)
-            return function
-
-        return register
 
     # Running ----------------------------------------------------------------------------------
 
@@ -443,9 +351,14 @@ class Scheduler:
         if engine is not None:
             engine.request_stop(0)
 
-    def _service(
-        self, name: str, function: Callable[..., object] | None, settings: Settings
-    ) -> Service:
+    def _check(self) -> None:
+        self._check_process()
+
+    def _added(self, name: str, function: Function | None, settings: Settings) -> None:
+        if self._engine is not None:
+            self._engine.add(self._service(name, function, settings))
+
+    def _service(self, name: str, function: Function | None, settings: Settings) -> Service:
         make = partial(
             Machine,
             group=self.group,

@@ -27,7 +27,7 @@ from turnwise.actions import (
 )
 from turnwise.at_work import Service, Wish, marked, view_of
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
-from turnwise.calls import BlockCall, Loops, Work, start_call
+from turnwise.calls import BlockCall, Call, Loops, Work, start_call
 from turnwise.cycles import SECOND
 from turnwise.events import Event, Observer, TurnLost, TurnOverdue
 from turnwise.functions import outcome_of
@@ -48,6 +48,7 @@ class Services:
         loops: where coroutines run.
         monotonic: gives microseconds that only grow.
         changed: called after something has changed that the driver shall look at.
+        start: starts a function; a test may start it in virtual time.
     """
 
     def __init__(
@@ -58,12 +59,14 @@ class Services:
         loops: Loops,
         monotonic: Callable[[], int],
         changed: Callable[[], None],
+        start: Callable[[Work], Call] = start_call,
     ) -> None:
         self.lock = threading.RLock()
         self.by_name: dict[str, Service] = {}
         self.is_stopping = False
         self._group, self._observers, self._loops = group, observers, loops
         self._monotonic, self._changed = monotonic, changed
+        self._start_call = start
         self._takes_wishes = True
         self._context = marked(contextvars.copy_context(), self)
 
@@ -175,7 +178,7 @@ class Services:
             loops=self._loops,
         )
         try:
-            call = start_call(work)
+            call = self._start_call(work)
         except RuntimeError as error:
             _log.error("%s: a turn could not be started: %s", service.name, error)
             self.ended(service, state, Status.ABANDONED, gates.NOT_STARTED, None)

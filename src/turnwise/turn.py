@@ -15,10 +15,13 @@ class TurnView:
     """What a turn asks of whoever keeps it; all times in microseconds, on the monotonic clock.
 
     ``why_lost`` says why the turn is not surely its runner's any more, and is None while it is.
+    ``lost_at`` is when another runner may be at work in its place, were no heartbeat confirmed from
+    now on; any instant in the past where one may be already.
     """
 
     now: Callable[[], int]
     deadline: Callable[[], int]
+    lost_at: Callable[[], int]
     why_lost: Callable[[], str | None]
     stop_requested: Callable[[], bool]
 
@@ -81,6 +84,16 @@ class Turn:
     def remaining(self) -> float:
         """Seconds until the slot ends, never negative. A turn may run longer; see the docs."""
         return max(0.0, (self._view.deadline() - self._view.now()) / SECOND)
+
+    def lost_in(self) -> float:
+        """Seconds until another runner may take over, were no heartbeat confirmed from now on.
+
+        It is 0 where one may have taken over already, and grows again with each heartbeat that is
+        confirmed. A turn that has passed its timeout is not lost by that: nobody takes over while
+        its function runs. It is for functions that end something of their own before it is too
+        late, as ``turnwise run`` ends its child.
+        """
+        return max(0.0, (self._view.lost_at() - self._view.now()) / SECOND)
 
     @property
     def stop_requested(self) -> bool:
