@@ -66,7 +66,7 @@ _SCRIPT = files("turnwise.storages").joinpath("redis.lua").read_text("utf-8")
 _SCRIPT_HASH = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 _SCHEMES = {"valkey": "redis", "valkeys": "rediss"}
 _EXACT = 2**53  # what the doubles of Lua, and of sorted sets, count without a gap
-_PAGE = 5000  # rows of a history in one step: a step keeps everybody else waiting
+_PAGE = 1000  # rows of a history in one step: a step keeps everybody else waiting
 _NOTHING_WAS_DONE = (
     *("READONLY", "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN"),
     *("UNBLOCKED", "NOREPLICAS"),
