@@ -18,7 +18,7 @@ _UP = "ORDER BY happened_at, id"
 _DOWN = "ORDER BY happened_at DESC, id DESC"
 
 _COLUMNS = "group_name, service, id, happened_at, kind, body"
-_ROW = "(:group, :service, :id_{0}, CAST(:at_{0} AS {{integer}}), :kind_{0}, :body_{0})"
+_ROW = "(:group, :service, :id_{0}, {{zero}} + :at_{0}, :kind_{0}, :body_{0})"
 _APPEND = f"INSERT INTO {{{{history}}}} ({_COLUMNS}) VALUES {{rows}} {{{{or_keep}}}}"
 _APPEND_AT_LEISURE = f"""
 INSERT INTO {{{{history}}}} ({_COLUMNS})

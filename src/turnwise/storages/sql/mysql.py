@@ -56,10 +56,12 @@ class MysqlSession:
         """Make it ready, and make sure that the server may write and that its clock goes on."""
         seconds = math.ceil(limits.ANSWER_SECONDS)
         # The default isolation also locks gaps between rows: inserts of different runners would
-        # wait for each other. And a lock is not waited for longer than we wait for the server.
+        # wait for each other. A lock is not waited for longer than we wait for the server, and
+        # a name that is too long is refused rather than cut.
         self.ask("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
         self.ask(
-            f"SET SESSION autocommit = 1, innodb_lock_wait_timeout = {seconds},"
+            "SET SESSION sql_mode = 'STRICT_ALL_TABLES', autocommit = 1,"
+            f" innodb_lock_wait_timeout = {seconds},"
             f" lock_wait_timeout = {seconds}"
         )
         [(began, _, now, reads_only, self._server)] = self.ask(

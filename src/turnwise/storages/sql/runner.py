@@ -41,8 +41,7 @@ _JOIN = """
 INSERT INTO {runners} (group_name, runner_id, boot_id, joined_at, heard_at, beat_count,
   heartbeat_timeout, runs, digest)
 SELECT :group, :runner_id, :boot_id, COALESCE(earliest.joined, {now}), {now},
-  CAST(:count AS {integer}), CAST(:heartbeat_timeout AS {integer}), :runs,
-  CAST(:digest AS {integer})
+  {zero} + :count, {zero} + :heartbeat_timeout, :runs, {zero} + :digest
 FROM (SELECT MIN(joined_at) AS joined FROM {runners}
   WHERE group_name = :group AND runner_id = :runner_id) earliest
 WHERE 1 = 1 {or_keep}
@@ -338,5 +337,6 @@ def _hash(offer: Offer) -> str:
 
 def sight_of(owner: Owner, count: int | None, runs: str | None, left_at: int | None) -> Sight:
     """An open run, and what the row of its owner's life says, which may not be there."""
-    named = runs is not None and owner.run_id in json.loads(runs)
-    return Sight(owner, count if named else None, left_at is not None)
+    if runs is None:
+        return Sight(owner, None, left_at is not None)
+    return Sight(owner, count if owner.run_id in json.loads(runs) else 0, left_at is not None)

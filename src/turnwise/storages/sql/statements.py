@@ -20,21 +20,21 @@ _PARAMETER = re.compile(r":([a-z_]+[0-9]*)")
 _COUNT = "ON CONFLICT (group_name) DO UPDATE SET revision = kept.revision + 1"
 WORDS = {
     "sqlite": {
-        "integer": "BIGINT",
+        "zero": "0",
         "told": "",
         "counted_from": "AS kept",
         "or_keep": "ON CONFLICT DO NOTHING",
         "or_count": _COUNT,
     },
     "postgresql": {
-        "integer": "BIGINT",
+        "zero": "BIGINT '0'",  # what is added to it is a BIGINT, too
         "told": "",
         "counted_from": "AS kept",
         "or_keep": "ON CONFLICT DO NOTHING",
         "or_count": f"{_COUNT} RETURNING revision",
     },
     "mysql": {
-        "integer": "SIGNED",
+        "zero": "0",
         "told": "LAST_INSERT_ID",  # a function whose value is told beside the answer
         "counted_from": "",
         "or_keep": "ON DUPLICATE KEY UPDATE group_name = VALUES(group_name)",

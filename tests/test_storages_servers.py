@@ -1,0 +1,791 @@
+"""What servers add to the SQL storage: clocks, locks, roles, poolers, encodings, and silence."""
+
+# ruff: noqa: S608 (what is put into a text is our own)
+
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from functools import cache
+from itertools import count
+from uuid import uuid4
+
+import pymysql
+import pytest
+import sqlalchemy as sa
+
+import servers
+from processes import eventually
+from turnwise.errors import SchemaError, StorageError
+from turnwise.storages import Beat, Entry, Kind, Offer, Owner, Record
+from turnwise.storages.sql import SqlStorage, connect, runner, schema_statements
+from turnwise.storages.sql.connect import Answer, Session
+from turnwise.storages.sql.mysql import MysqlSession
+from turnwise.storages.sql.postgresql import PostgresSession
+from turnwise.storages.sql.statements import Statement
+
+URLS: dict[str, Callable[[], str]] = {"postgresql": lambda: servers.postgres().url}
+if servers.mariadb_is_here():
+    URLS["mariadb"] = lambda: servers.mariadb().url
+each_server = pytest.mark.parametrize("server", URLS)
+needs_pgbouncer = pytest.mark.skipif(
+    servers.pgbouncer_executable() is None, reason=servers.WHY_NO_PGBOUNCER
+)
+
+SECOND = 1_000_000
+FOREVER = 2**60
+OWNER = Owner("run", "a", "boot", 5 * SECOND)
+NUMBERS = count(1)
+
+
+@pytest.fixture
+def group() -> str:
+    return uuid4().hex
+
+
+def with_query(url: str, query: str) -> str:
+    return url + (query and ("&" if "?" in url else "?") + query)
+
+
+@contextmanager
+def opened(server: str, query: str = "") -> Iterator[SqlStorage]:
+    with closing(SqlStorage(with_query(URLS[server](), query))) as storage:
+        yield storage
+
+
+@cache
+def engine(url: str) -> sa.Engine:
+    """Somebody else's connections to a server, as its administrator."""
+    parts = sa.make_url(url)
+    driver = "postgresql+psycopg" if parts.drivername == "postgresql" else "mysql+pymysql"
+    return sa.create_engine(parts.set(drivername=driver), poolclass=sa.NullPool)
+
+
+def told(server: str, *statements: str) -> None:
+    """Tell a server something behind the storage's back."""
+    with engine(URLS[server]()).connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+
+
+def asked(server: str, question: str) -> int:
+    """Ask a server behind the storage's back."""
+    with engine(URLS[server]()).connect() as connection:
+        return int(connection.exec_driver_sql(question).scalar_one())
+
+
+def sessions(storage: SqlStorage) -> list[Session]:
+    return [line.session() for line in (storage._work, storage._beats)]
+
+
+def new_record(owner: Owner | None = None) -> Record:
+    return Record(f"version {next(NUMBERS)}", "{}", owner)
+
+
+def put(storage: SqlStorage, group: str, owner: Owner | None = None) -> Record:
+    """The first record of a gate."""
+    new = new_record(owner)
+    assert storage.swap(group, "s", Kind.GATE, None, new).done
+    return new
+
+
+def host_now() -> int:
+    return time.time_ns() // 1000
+
+
+# The clock ----------------------------------------------------------------------------------
+
+HELD_SECONDS = 0.3
+WAITING = {
+    "postgresql": "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'",
+    "mariadb": "SELECT variable_value FROM information_schema.global_status"
+    " WHERE variable_name = 'innodb_row_lock_current_waits'",
+}
+
+
+@contextmanager
+def held(server: str, group: str, changed: bool) -> Iterator[Callable[[], None]]:
+    """Somebody holds a gate's row, and perhaps has written it; yields how to let it go."""
+    with engine(URLS[server]()).connect() as connection:
+        change = "body = 'changed'" if changed else "body = body"
+        connection.exec_driver_sql(
+            f"UPDATE turnwise_records SET {change} WHERE group_name = '{group}'"
+        )
+        yield connection.commit
+
+
+@each_server
+@pytest.mark.parametrize("changed", [True, False])
+def test_a_swap_reads_the_clock_once_it_has_the_lock(
+    server: str, group: str, changed: bool
+) -> None:
+    with opened(server) as storage, ThreadPoolExecutor() as pool:
+        before = put(storage, group)
+        with held(server, group, changed) as let_go:
+            swap = pool.submit(
+                storage.swap, group, "s", Kind.GATE, before.version, new_record(), FOREVER
+            )
+            eventually(lambda: asked(server, WAITING[server]), "the swap waits for the row")
+            time.sleep(HELD_SECONDS)
+            at = host_now()
+            let_go()
+        answer = swap.result()
+        assert answer.done
+        assert at <= answer.now <= host_now()
+
+
+@each_server
+@pytest.mark.parametrize("changed", [True, False])
+def test_a_swap_that_got_the_lock_too_late_is_refused(
+    server: str, group: str, changed: bool
+) -> None:
+    with opened(server) as storage, ThreadPoolExecutor() as pool:
+        before = put(storage, group)
+        with held(server, group, changed) as let_go:
+            not_after = host_now() + int(HELD_SECONDS / 2 * SECOND)
+            swap = pool.submit(
+                storage.swap, group, "s", Kind.GATE, before.version, new_record(), not_after
+            )
+            eventually(lambda: asked(server, WAITING[server]), "the swap waits for the row")
+            time.sleep(HELD_SECONDS)
+            let_go()
+        answer = swap.result()
+        assert not answer.done
+        assert answer.now > not_after
+        gate = storage.read(group, ["s"]).services["s"].gate
+        assert gate is not None
+        assert gate.version == before.version
+
+
+@each_server
+def test_of_two_swaps_that_wait_for_one_row_one_is_done(server: str, group: str) -> None:
+    with opened(server) as one, opened(server) as two, ThreadPoolExecutor() as pool:
+        before = put(one, group)
+        with held(server, group, changed=True) as let_go:
+            swaps = [
+                pool.submit(s.swap, group, "s", Kind.GATE, before.version, new_record())
+                for s in (one, two)
+            ]
+            eventually(lambda: asked(server, WAITING[server]) == 2, "both wait for the row")
+            let_go()
+        assert sorted(swap.result().done for swap in swaps) == [False, True]
+
+
+LOCKED = {
+    "postgresql": ["LOCK TABLE turnwise_records, turnwise_runners IN ACCESS EXCLUSIVE MODE"],
+    "mariadb": ["LOCK TABLES turnwise_records WRITE, turnwise_runners WRITE"],
+}
+LOCK_WAITS = {
+    "postgresql": WAITING["postgresql"],
+    "mariadb": "SELECT count(*) FROM information_schema.processlist"
+    " WHERE state LIKE 'Waiting for table%%'",
+}
+
+
+@contextmanager
+def locked_tables(server: str) -> Iterator[Callable[[], None]]:
+    with engine(URLS[server]()).connect() as connection:
+        for statement in LOCKED[server]:
+            connection.exec_driver_sql(statement)
+
+        def let_go() -> None:
+            connection.commit()
+            if server == "mariadb":
+                connection.exec_driver_sql("UNLOCK TABLES")
+
+        yield let_go
+
+
+@each_server
+@pytest.mark.parametrize("operation", ["read", "stable", "heartbeat"])
+def test_now_was_read_before_the_rows(server: str, group: str, operation: str) -> None:
+    """A reader that is stopped between the two must not take the living for silent."""
+    with opened(server) as storage, ThreadPoolExecutor() as pool:
+        storage.heartbeat(group, Beat("a", "boot", 1, SECOND))
+        operations: dict[str, Callable[[], int]] = {
+            "read": lambda: storage.read(group, ["s"]).now,
+            "stable": lambda: storage.stable(group, "s", rotation=0, limit=1).now,
+            # Only the read after the write, which sees the same row.
+            "heartbeat": lambda: read_after_write(storage, group),
+        }
+        operations[operation]()  # to prepare it is another statement, and waits as well
+        with locked_tables(server) as let_go:
+            reading = pool.submit(operations[operation])
+            eventually(lambda: asked(server, LOCK_WAITS[server]), "the reader waits")
+            at = host_now()
+            time.sleep(0.05)
+            let_go()
+        assert reading.result() <= at
+
+
+def read_after_write(storage: SqlStorage, group: str) -> int:
+    with storage._beats.taken() as line:
+        pulse = storage._pulse(line, group, Beat("a", "boot", 1, SECOND))
+    assert pulse is not None
+    return pulse.now
+
+
+@each_server
+def test_the_clock_is_the_servers_in_any_time_zone(server: str, group: str) -> None:
+    with opened(server) as storage:
+        for session in sessions(storage):
+            if isinstance(session, MysqlSession):
+                session.ask("SET SESSION time_zone = '+05:45'")
+            else:
+                assert isinstance(session, PostgresSession)
+                session.ask(b"SET TimeZone TO 'Asia/Kathmandu'")
+        before = host_now()
+        swapped = storage.swap(group, "s", Kind.GATE, None, new_record()).now
+        heard = storage.heartbeat(group, Beat("a", "boot", 1, SECOND)).now
+        [row] = storage.runners(group)
+        assert before <= swapped <= row.heard_at <= heard <= host_now()
+
+
+# The wire -----------------------------------------------------------------------------------
+
+
+@contextmanager
+def noted(storage: SqlStorage, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The statements that are sent."""
+    texts: list[str] = []
+    for kind in {type(session) for session in sessions(storage)}:
+        execute = kind.execute
+
+        def note(
+            self: Session,
+            statement: Statement,
+            values: list[str | int | None],
+            execute: Callable[..., Answer] = execute,
+        ) -> Answer:
+            texts.append(statement.text)
+            return execute(self, statement, values)
+
+        monkeypatch.setattr(kind, "execute", note)
+    yield texts
+    monkeypatch.undo()
+
+
+@each_server
+def test_an_operation_costs_the_statements_that_the_documentation_says(
+    server: str, group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = [f"s{number}" for number in range(100)]
+    beats = count(1)
+
+    def beat(*runs: str) -> object:
+        return storage.heartbeat(group, Beat("a", "boot", next(beats), SECOND, runs))
+
+    with opened(server) as storage:
+        beat()
+        storage.offer(group, Offer("a", "boot", "s", "{}", SECOND))
+        put(storage, group)
+        gate = [storage.read(group, ["s"]).services["s"].gate]
+
+        def swap() -> None:
+            assert gate[-1] is not None
+            gate.append(new_record(OWNER))
+            assert storage.swap(group, "s", Kind.GATE, gate[-2].version, gate[-1]).done  # type: ignore[union-attr]
+
+        operations: dict[str, tuple[Callable[[], object], int]] = {
+            "heartbeat": (beat, 2),
+            "heartbeat of a run": (lambda: beat("run"), 2),
+            "leave": (lambda: storage.leave(group, "b", "boot"), 1),
+            "read": (lambda: storage.read(group, ["s"]), 1),
+            "read of a hundred": (lambda: storage.read(group, many), 1),
+            "swap": (swap, 1),
+            "stable": (lambda: storage.stable(group, "s", rotation=1, limit=3), 1),
+            "append": (lambda: storage.append(group, "s", [Entry("1", 1, "turn", "")] * 2), 1),
+            "purge of nothing": (lambda: storage.purge(group, "s", before=0, keep=9), 1),
+        }
+        for name, (operation, statements) in operations.items():
+            with noted(storage, monkeypatch) as texts:
+                operation()
+            assert len(texts) == statements, (name, texts)
+
+
+def test_postgresql_waits_for_the_disk_but_for_heartbeats_without_a_run_and_rows_of_history(
+    group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened("postgresql") as storage:
+        beats = count(1)
+
+        def waits(operation: Callable[[], object]) -> bool:
+            with noted(storage, monkeypatch) as texts:
+                operation()
+            for session in sessions(storage):  # what is set for one transaction ends with it
+                assert isinstance(session, PostgresSession)
+                assert session.ask(b"SHOW synchronous_commit").rows == [("on",)]
+            return not any("synchronous_commit" in text for text in texts)
+
+        def beat(*runs: str) -> bool:
+            return waits(
+                lambda: storage.heartbeat(group, Beat("a", "boot", next(beats), SECOND, runs))
+            )
+
+        beat()
+        assert not beat()
+        assert beat("run")
+        assert waits(lambda: put(storage, group))
+        assert waits(lambda: storage.leave(group, "a", "boot"))
+        assert waits(lambda: storage.advance(group))
+        assert not waits(lambda: storage.append(group, "s", [Entry("1", 1, "turn", "")]))
+
+
+def test_a_heartbeat_on_postgresql_touches_no_index(group: str) -> None:
+    hot = "SELECT n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'turnwise_runners'"
+    with opened("postgresql") as storage:
+        storage.heartbeat(group, Beat("a", "boot", 1, SECOND))
+        told("postgresql", "VACUUM turnwise_runners")
+        before = asked("postgresql", hot)
+        for number in range(2, 22):
+            runs = ("run",) * (number % 2)
+            storage.heartbeat(group, Beat("a", "boot", number, SECOND, runs))
+        storage.leave(group, "a", "boot")
+        storage._beats.close()  # the server counts at the end of a session, at the latest
+        eventually(lambda: asked("postgresql", hot) - before == 21, "all of them were HOT")
+
+
+@each_server
+def test_what_stable_brings_does_not_grow_with_the_number_of_runners(
+    server: str, group: str
+) -> None:
+    with opened(server) as storage:
+        with storage._work.taken() as line:
+            for number in range(300):
+                who = Beat(f"r{number:03}", "boot", 1, SECOND)
+                storage._said(line, runner._JOIN, group, who)
+        for number in range(300):
+            storage.offer(group, Offer(f"r{number:03}", "boot", "s", "{}", 3600 * SECOND))
+        answer = storage._read(
+            runner._STABLE, group=group, service="s", rotation=7, limit=3, among=("r299", "x")
+        )
+        assert len(answer.rows) == 4
+        found = storage.stable(group, "s", rotation=7, limit=3, among=("r299", "x"))
+        assert (found.size, found.alive) == (300, frozenset({"r299"}))
+
+
+# The tables ---------------------------------------------------------------------------------
+
+
+@each_server
+def test_tables_made_by_hand_from_the_printed_statements_are_used_as_they_are(server: str) -> None:
+    url = with_query(URLS[server](), f"table_prefix=by_hand_{uuid4().hex[:8]}_")
+    with pytest.raises(SchemaError, match="holds no tables of turnwise"):
+        SqlStorage(url, create_tables=False)
+    told(server, *filter(str.strip, schema_statements(url).split(";\n")))
+    with closing(SqlStorage(url, create_tables=False)) as storage:
+        assert storage.advance("g") == 1
+
+
+@each_server
+def test_storages_under_two_prefixes_do_not_see_each_other(server: str) -> None:
+    mark = uuid4().hex[:8]
+    with (
+        opened(server, f"table_prefix=a{mark}_") as one,
+        opened(server, f"table_prefix=b{mark}_") as two,
+    ):
+        assert [one.advance("g"), one.advance("g"), two.advance("g")] == [1, 2, 1]
+
+
+def test_the_tables_may_be_in_a_schema_of_their_own() -> None:
+    name = f"ops_{uuid4().hex[:8]}"
+    told("postgresql", f"CREATE SCHEMA {name}")
+    with opened("postgresql", f"schema={name}") as storage:
+        assert storage.advance("g") == 1
+    assert asked("postgresql", f"SELECT revision FROM {name}.turnwise_revisions") == 1
+    with opened("postgresql", f"schema={name}") as storage:
+        assert storage.advance("g") == 2
+
+
+DRIFT = {
+    "ALTER TABLE {}records DROP COLUMN body": "{}records lacks body",
+    "DROP TABLE {}offers": "no table {}offers",
+    "keys": "{}records lacks its primary key (group_name, service, kind)",
+}
+NO_KEY = {
+    "postgresql": "ALTER TABLE {0}records DROP CONSTRAINT {0}records_pkey",
+    "mariadb": "ALTER TABLE {}records DROP PRIMARY KEY",
+}
+
+
+@each_server
+@pytest.mark.parametrize("drift", DRIFT)
+def test_what_is_missing_in_the_tables_is_refused_by_name(server: str, drift: str) -> None:
+    prefix = f"d{uuid4().hex[:8]}_"
+    url = with_query(URLS[server](), f"table_prefix={prefix}")
+    SqlStorage(url).close()
+    told(server, (NO_KEY[server] if drift == "keys" else drift).format(prefix))
+    with pytest.raises(SchemaError) as caught:
+        SqlStorage(url, create_tables=False)
+    assert DRIFT[drift].format(prefix) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@each_server
+def test_ten_that_make_the_tables_at_once_all_find_them(server: str) -> None:
+    url = with_query(URLS[server](), f"table_prefix=t{uuid4().hex[:8]}_")
+    with ThreadPoolExecutor(10) as pool:
+        storages = list(pool.map(lambda _: SqlStorage(url), range(10)))
+    revisions = [storage.advance("g") for storage in storages]
+    assert revisions == list(range(1, 11))
+    for storage in storages:
+        storage.close()
+
+
+# Encodings ----------------------------------------------------------------------------------
+
+NAMES = ["größer", "名前", "🦔", "e\u0301"]
+
+
+def in_database(encoding: str, *statements: str) -> str:
+    """The URL of a new database in an encoding."""
+    name = f"db_{uuid4().hex[:8]}"
+    told(
+        "postgresql",
+        f"CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'"
+        " TEMPLATE template0",
+        *(statement.format(name) for statement in statements),
+    )
+    return (
+        sa.make_url(URLS["postgresql"]()).set(database=name).render_as_string(hide_password=False)
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        lambda: in_database("SQL_ASCII"),
+        lambda: in_database("UTF8", "ALTER DATABASE {} SET client_encoding TO 'LATIN1'"),
+    ],
+    ids=["SQL_ASCII", "a role of LATIN1"],
+)
+def test_any_name_is_kept_whatever_encoding_a_session_begins_with(url: Callable[[], str]) -> None:
+    with closing(SqlStorage(url())) as storage:
+        for name in NAMES:
+            storage.heartbeat(name, Beat(name, name, 1, SECOND, (name,)))
+            storage.append(name, name, [Entry(name, 1, name, name)])
+            assert storage.history(name, name) == (Entry(name, 1, name, name),)
+            assert [row.runner_id for row in storage.runners(name)] == [name]
+        assert storage.groups() == tuple(sorted(NAMES))
+
+
+def test_a_database_that_cannot_hold_every_name_is_refused_in_one_line() -> None:
+    with pytest.raises(SchemaError, match="the database's encoding is LATIN1, which cannot hold"):
+        SqlStorage(in_database("LATIN1"))
+
+
+@each_server
+def test_text_that_cannot_be_sent_is_a_storage_error(server: str, group: str) -> None:
+    with opened(server) as storage:
+        with pytest.raises(StorageError, match="half of a surrogate pair"):
+            storage.advance("\udc00")
+        with pytest.raises(StorageError):
+            storage.append(group, "s", [Entry("1", 2**63, "turn", "")])
+        assert storage.advance(group) == 1
+
+
+def test_text_with_a_nul_is_a_storage_error_on_postgresql(group: str) -> None:
+    with opened("postgresql") as storage, pytest.raises(StorageError, match="with a NUL"):
+        storage.append(group, "s", [Entry("a\0b", 1, "turn", "")])
+
+
+# What goes wrong ----------------------------------------------------------------------------
+
+READ_ONLY = {
+    "postgresql": b"SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+    "mariadb": b"SET SESSION TRANSACTION READ ONLY",
+}
+
+
+@each_server
+def test_a_session_that_may_no_longer_write_is_left_for_a_new_one_at_once(
+    server: str, group: str
+) -> None:
+    with opened(server) as storage:
+        before = put(storage, group)
+        storage.heartbeat(group, Beat("a", "boot", 1, SECOND))
+        old = sessions(storage)
+        for session in old:
+            if isinstance(session, MysqlSession):
+                session.ask(READ_ONLY[server].decode())
+            else:
+                assert isinstance(session, PostgresSession)
+                session.ask(READ_ONLY[server])
+        assert storage.swap(group, "s", Kind.GATE, before.version, new_record()).done
+        assert storage.heartbeat(group, Beat("a", "boot", 2, SECOND)).found
+        assert all(now is not then for now, then in zip(sessions(storage), old, strict=True))
+        assert [row.count for row in storage.runners(group)] == [2]
+
+
+def test_a_postgresql_that_may_only_be_read_is_refused() -> None:
+    url = in_database("UTF8")
+    SqlStorage(url).close()
+    name = sa.make_url(url).database
+    told("postgresql", f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    for query in ("", "target_session_attrs=any", "target_session_attrs=prefer-standby"):
+        with pytest.raises(StorageError, match=r"read-only|may only be read") as caught:
+            SqlStorage(with_query(url, query))
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif("mariadb" not in URLS, reason=servers.WHY_NO_MARIADB)
+def test_a_mariadb_that_may_only_be_read_is_refused_and_left() -> None:
+    with opened("mariadb") as storage:
+        told("mariadb", "SET GLOBAL read_only = 1")
+        try:
+            with pytest.raises(StorageError, match="this server is a replica"):
+                SqlStorage(URLS["mariadb"]())
+            # A role with all privileges may write all the same; once it has to connect, no more.
+            for session in sessions(storage):
+                assert isinstance(session, MysqlSession)
+                session.close()
+            with pytest.raises(StorageError, match="this server is a replica"):
+                storage.advance("g")
+        finally:
+            told("mariadb", "SET GLOBAL read_only = 0")
+        storage.advance("g")
+
+
+@each_server
+def test_a_connection_that_the_server_ended_meanwhile_is_noticed_before_it_is_used(
+    server: str, group: str
+) -> None:
+    with opened(server) as storage:
+        before = put(storage, group)
+        for session in sessions(storage):
+            if isinstance(session, MysqlSession):
+                told(server, f"KILL {session.raw.thread_id()}")  # type: ignore[no-untyped-call]
+            else:
+                assert isinstance(session, PostgresSession)
+                told(server, f"SELECT pg_terminate_backend({session.raw.info.backend_pid})")
+        eventually(
+            lambda: not any(line._session.is_usable() for line in (storage._work, storage._beats)),  # type: ignore[union-attr]
+            "both have noticed",
+        )
+        assert storage.swap(group, "s", Kind.GATE, before.version, new_record()).done
+        assert not storage.heartbeat(group, Beat("a", "boot", 1, SECOND)).found
+
+
+CONNECTIONS = {
+    "postgresql": "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'",
+    "mariadb": "SELECT count(*) FROM information_schema.processlist WHERE command <> 'Daemon'",
+}
+
+
+@each_server
+def test_a_lock_on_our_tables_does_not_use_up_the_servers_connections(
+    server: str, group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connect, "ANSWER_SECONDS", 0.3)
+    with opened(server) as storage:
+        before = put(storage, group)
+        storage.heartbeat(group, Beat("a", "boot", 1, SECOND))
+        with locked_tables(server) as let_go:
+            usual = asked(server, CONNECTIONS[server])
+            for number in range(4):
+                with pytest.raises(StorageError, match=r"no answer within|timed out|timeout"):
+                    storage.swap(group, "s", Kind.GATE, before.version, new_record())
+                with pytest.raises(StorageError, match=r"no answer within|timed out|timeout"):
+                    storage.heartbeat(group, Beat("a", "boot", 2 + number, SECOND))
+            eventually(
+                lambda: asked(server, CONNECTIONS[server]) <= usual, "what was given up has ended"
+            )
+            eventually(lambda: asked(server, LOCK_WAITS[server]) == 0, "nothing waits any more")
+            let_go()
+        # None of those swaps was done afterwards, when nobody waited for it any more.
+        assert storage.swap(group, "s", Kind.GATE, before.version, new_record()).done
+        assert storage.heartbeat(group, Beat("a", "boot", 9, SECOND)).found
+
+
+@each_server
+def test_heartbeats_go_on_while_other_work_waits_for_a_lock(server: str, group: str) -> None:
+    with opened(server) as storage, ThreadPoolExecutor() as pool:
+        before = put(storage, group)
+        storage.heartbeat(group, Beat("a", "boot", 1, SECOND))
+        with held(server, group, changed=True) as let_go:
+            swap = pool.submit(storage.swap, group, "s", Kind.GATE, before.version, new_record())
+            eventually(lambda: asked(server, WAITING[server]), "the swap waits for the row")
+            for number in range(2, 12):
+                assert storage.heartbeat(group, Beat("a", "boot", number, SECOND, ("x",))).found
+            assert not swap.done()
+            let_go()
+        assert swap.result().done
+
+
+@contextmanager
+def swallowing() -> Iterator[int]:
+    """The port of a server that takes whatever comes, and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        taken: list[socket.socket] = []
+
+        def take() -> None:
+            while True:
+                try:
+                    taken.append(listener.accept()[0])
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=take, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        for connection in taken:
+            connection.close()
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql"])
+def test_a_server_that_says_nothing_is_given_up(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connect, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(connect, "ANSWER_SECONDS", 0.3)
+    with swallowing() as port, pytest.raises(StorageError) as caught:
+        SqlStorage(f"{scheme}://u:sesame@127.0.0.1:{port}/db")
+    assert "sesame" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@each_server
+def test_a_server_that_refuses_a_password_says_so_without_it(server: str) -> None:
+    url = {
+        "postgresql": "postgresql://u:sesame@127.0.0.1:1/db",
+        "mariadb": URLS[server]().replace("secret", "sesame"),
+    }[server]
+    with pytest.raises(StorageError) as caught:
+        SqlStorage(url)
+    assert "sesame" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_driver_lacks_to_connect_is_a_storage_error_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(StorageError, match=r"No such file or directory$"):
+        SqlStorage("mysql://u:sesame@127.0.0.1:1/db?ssl_ca=/no/such.pem")
+
+    def lacking(*_: object, **options: object) -> None:
+        raise RuntimeError(f"'cryptography' is required for {options['password']}")
+
+    monkeypatch.setattr(pymysql, "connect", lacking)
+    with pytest.raises(StorageError, match=r"db: 'cryptography' is required for \*\*\*$"):
+        SqlStorage("mysql://u:sesame@127.0.0.1:1/db")
+
+
+@each_server
+def test_what_the_database_undoes_to_end_a_deadlock_is_done_again(
+    server: str, group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undone: list[float] = []
+    monkeypatch.setattr(
+        "turnwise.storages.sql.connect.random.uniform", lambda *_: undone.append(0) or 0.0
+    )
+    with opened(server) as storage, ThreadPoolExecutor() as pool:
+        for entry in ("1", "2"):
+            storage.append(group, "s", [Entry(entry, int(entry), "turn", "")])
+        with engine(URLS[server]()).connect() as connection:
+            if server == "mariadb":  # it spares the one that wrote more
+                connection.exec_driver_sql(
+                    "INSERT INTO turnwise_history SELECT 'x', 'x', uuid(), 1, '', '' FROM"
+                    " information_schema.columns LIMIT 100"
+                )
+            row = "SELECT 1 FROM turnwise_history WHERE group_name = '{}' AND id = '{}' FOR UPDATE"
+            connection.exec_driver_sql(row.format(group, "2")).all()
+            purge = pool.submit(storage.purge, group, "s", before=9, keep=9)
+            eventually(lambda: asked(server, WAITING[server]), "the purge waits for a row")
+            connection.exec_driver_sql(row.format(group, "1")).all()
+            connection.rollback()
+            purge.result()
+        assert len(undone) == 1
+        assert storage.history(group, "s") == ()
+
+
+# Poolers, hosts, engines --------------------------------------------------------------------
+
+
+@needs_pgbouncer
+def test_behind_a_pooler_that_does_not_bear_prepared_statements_none_is_prepared(
+    group: str,
+) -> None:
+    url = servers.pgbouncer().url
+    with engine(url).connect() as first, engine(url).connect() as second:
+        # Two transactions at once, so that there are two sessions, which take turns from now on.
+        pids = {c.exec_driver_sql("SELECT pg_backend_pid()").scalar() for c in (first, second)}
+        assert len(pids) == servers.pgbouncer().connections
+    with closing(SqlStorage(url)) as one, closing(SqlStorage(url)) as two:
+        version: str | None = None
+        for number in range(20):
+            storage = (one, two)[number % 2]
+            new = new_record()
+            assert storage.swap(group, "s", Kind.GATE, version, new).done
+            version = new.version
+            storage.heartbeat(group, Beat("a", "boot", number + 1, SECOND))
+            storage.read(group, ["s"])
+        session = one._work.session()
+        assert isinstance(session, PostgresSession)
+        assert not session._may_prepare.yes
+    with opened("postgresql") as storage:
+        storage.read(group, ["s"])
+        session = storage._work.session()
+        assert isinstance(session, PostgresSession)
+        assert session._may_prepare.yes
+        prepared = session.ask(b"SELECT count(*) FROM pg_prepared_statements").rows
+        assert prepared > [(0,)]
+
+
+def test_statements_that_were_prepared_before_a_table_changed_are_answered(group: str) -> None:
+    prefix = f"c{uuid4().hex[:8]}_"
+    with opened("postgresql", f"table_prefix={prefix}") as storage:
+        storage.offer(group, Offer("a", "boot", "s", "{}", SECOND))
+        for _ in range(8):
+            storage.offers(group)
+        told("postgresql", f"ALTER TABLE {prefix}offers ALTER COLUMN may_run TYPE integer")
+        assert len(storage.offers(group)) == 1
+
+
+@pytest.mark.parametrize("in_one", [True, False])
+def test_of_several_hosts_the_first_that_answers_and_may_write_is_taken(in_one: bool) -> None:
+    url = sa.make_url(URLS["postgresql"]())
+    folder = str(url.query["host"])
+    if in_one:  # libpq's way
+        hosts = url.update_query_dict({"host": f"127.0.0.1,{folder}", "port": "1,5432"})
+    else:
+        hosts = url.update_query_dict({"host": ("127.0.0.1:1", folder)})
+    hosts = hosts.update_query_dict({"target_session_attrs": "primary"})
+    with closing(SqlStorage(hosts.render_as_string(hide_password=False))) as storage:
+        storage.groups()
+
+
+@each_server
+def test_an_engine_makes_the_connections_where_its_driver_is_ours(server: str, group: str) -> None:
+    made = Counter[str]()
+    own = sa.create_engine(engine(URLS[server]()).url, pool_size=1)
+
+    @sa.event.listens_for(own, "do_connect")
+    def note(*_: object) -> None:
+        made["connections"] += 1
+
+    with closing(SqlStorage(engine=own)) as storage:
+        assert storage.advance(group) == 1
+        assert storage.swap(group, "s", Kind.GATE, None, new_record(), FOREVER).done
+        assert storage.offer(group, Offer("a", "boot", "s", "{}", SECOND)) == 2
+        assert storage.offer(group, Offer("b", "boot", "s", "{}", SECOND)) == 2
+        assert storage.heartbeat(group, Beat("a", "boot", 1, SECOND)).revision == 2
+    assert made["connections"] == 2
+    own.dispose()
+
+
+def test_an_engine_of_another_driver_says_which_database() -> None:
+    url = engine(URLS["postgresql"]()).url
+
+    class Psycopg2(sa.Engine):  # stands for one that is not installed here
+        def __init__(self) -> None:
+            self.url, self.dialect = url.set(drivername="postgresql+psycopg2"), sa.Dialect()
+            self.dialect.driver = "psycopg2"
+
+    with closing(SqlStorage(engine=Psycopg2())) as storage:
+        storage.groups()
