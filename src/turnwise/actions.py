@@ -78,6 +78,11 @@ class Purge:
 
 
 @dataclass(frozen=True, slots=True)
+class Advance:
+    """Call the storage's ``advance``, so that everybody looks again; answer :class:`Done`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Serve:
     """Start the function for a run; answer :class:`Begun`, and :class:`FunctionEnded` later."""
 
@@ -100,7 +105,7 @@ class Finished:
     """The machine was stopped, and has nothing left to do."""
 
 
-Request = MakeOffer | Look | FindStable | ListOffers | Swap | Append | Purge
+Request = MakeOffer | Look | FindStable | ListOffers | Swap | Append | Purge | Advance
 """An action that asks the storage; where its answer is lost, tell :class:`Failed`."""
 
 Action = Request | Serve | Wait | Finished

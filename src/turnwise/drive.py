@@ -5,6 +5,7 @@ run the function that is served.
 """
 
 from turnwise.actions import (
+    Advance,
     Answer,
     Append,
     Done,
@@ -72,6 +73,8 @@ def _ask(storage: Storage, group: str, service: str, request: Request) -> Answer
             storage.append(group, service, request.entries)
         case Purge():
             storage.purge(group, service, before=request.before, keep=request.keep)
+        case Advance():
+            storage.advance(group)
         case ListOffers():
             return OffersListed(storage.offers(group))
     return Done()

@@ -70,6 +70,7 @@ from turnwise import gate as gates
 from turnwise import plan as plans
 from turnwise.actions import (
     Action,
+    Advance,
     Answer,
     Append,
     Begun,
@@ -280,6 +281,7 @@ class Machine:
         self._turns = 0
         self._purge_is_due = False
         self._owed: CyclePlan | None = None
+        self._tells_all = False
 
     def copy(self) -> "Machine":
         """Another machine in the same state, which goes its own way from here."""
@@ -385,6 +387,9 @@ class Machine:
         if self._then is not None:
             request, self._then = self._then, None
             return request
+        if self._tells_all:
+            self._tells_all = False
+            return Advance()
         if self.turn is not None:
             return self._next_of_turn(self.turn, at)
         if self._is_stopping and self._unsettled is None:
@@ -461,6 +466,8 @@ class Machine:
                 return purpose(self, at, answer)
             case ListOffers(), OffersListed():
                 return self._offers_listed(answer)
+            case Advance(), Done():
+                return []
             case Append(), Done():
                 return self._appended(asked, at)
             case Purge(), Done():
@@ -1109,6 +1116,7 @@ class Machine:
             self._look_now(at)
             return []
         self._owe(records, target)
+        self._tells_all = target.void  # whoever has a slot now may not look before it is over
         self._records = replace(records, plan=made, plan_version=version)
         self._look_if_in_slot(at, answer.now)
         self._say_settings(records.plan, target)
