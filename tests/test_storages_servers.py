@@ -680,9 +680,9 @@ def test_what_a_driver_lacks_to_connect_is_a_storage_error_in_one_line(
 def test_what_the_database_undoes_to_end_a_deadlock_is_done_again(
     server: str, group: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    undone: list[float] = []
+    undone = count()
     monkeypatch.setattr(
-        "turnwise.storages.sql.connect.random.uniform", lambda *_: undone.append(0) or 0.0
+        "turnwise.storages.sql.connect.random.uniform", lambda *_: next(undone) * 0.0
     )
     with opened(server) as storage, ThreadPoolExecutor() as pool:
         for entry in ("1", "2"):
@@ -693,14 +693,17 @@ def test_what_the_database_undoes_to_end_a_deadlock_is_done_again(
                     "INSERT INTO turnwise_history SELECT 'x', 'x', uuid(), 1, '', '' FROM"
                     " information_schema.columns LIMIT 100"
                 )
-            row = "SELECT 1 FROM turnwise_history WHERE group_name = '{}' AND id = '{}' FOR UPDATE"
+            row = (
+                "SELECT 1 FROM turnwise_history WHERE group_name = '{}' AND service = 's'"
+                " AND id = '{}' FOR UPDATE"
+            )
             connection.exec_driver_sql(row.format(group, "2")).all()
             purge = pool.submit(storage.purge, group, "s", before=9, keep=9)
             eventually(lambda: asked(server, WAITING[server]), "the purge waits for a row")
             connection.exec_driver_sql(row.format(group, "1")).all()
             connection.rollback()
             purge.result()
-        assert len(undone) == 1
+        assert next(undone) == 1
         assert storage.history(group, "s") == ()
 
 
