@@ -264,6 +264,12 @@ def _says_nothing(gate: Gate, run_id: str, **how: Any) -> Any:
     return replace(closed, unsaid=()) if isinstance(closed, Gate) else closed
 
 
+def _triggers_again(gate: Gate, run_id: str, **how: Any) -> Any:
+    closed = SHIPPED["finish"](gate, run_id, **how)
+    again = gates.Trigger("again", 0, "", "")
+    return replace(closed, trigger=again) if isinstance(closed, Gate) else closed
+
+
 def _keeps_it_open(gate: Gate, run_id: str, **how: Any) -> Any:
     closed = SHIPPED["finish"](gate, run_id, **how)
     return replace(closed, open=gate.open) if isinstance(closed, Gate) else closed
@@ -292,10 +298,8 @@ BROKEN: Final[dict[str, Rules]] = {
     "has no floor": {"_with_floor": lambda gate, _: gate},
     "drops what lies ahead": {"_within_horizon": _no_horizon},
     "counts a stopped run": {"NO_ATTEMPT": frozenset()},
-    "triggers again and again": {
-        "_after_trigger": lambda gate, run, *_: replace(gate, trigger=run)
-    },
-    "forgets its trigger": {"_after_trigger": lambda gate, *_: gate},
+    "triggers again and again": {"finish": _triggers_again},
+    "forgets its trigger": {"_triggered_again": lambda gate, *_: gate},
 }
 
 

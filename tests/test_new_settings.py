@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import pytest
@@ -243,6 +243,33 @@ def test_anybodys_schedule_will_do() -> None:
 
 
 @dataclass(frozen=True)
+class OneShort:
+    """Hours from the start of 2026, one of which is of 48 minutes."""
+
+    place: int
+
+    def edge(self, number: int) -> datetime:
+        short = 12 if number > self.place else 0
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=number, minutes=-short)
+
+    def period_at(self, now: datetime) -> Period:
+        assert now == self.edge(0)
+        return Period(self.edge(0), self.edge(1))
+
+    def dues(self, since: datetime, until: datetime) -> Iterator[datetime]:
+        edges = (self.edge(number) for number in range(100_000))
+        return (edge for edge in edges if since <= edge < until)
+
+
+@pytest.mark.parametrize(
+    ("place", "shortest"), [(0, 48), (1, 48), (2, 48), (31, 48), (32, 60), (50, 60)]
+)
+def test_the_first_32_periods_are_looked_at(place: int, shortest: int) -> None:
+    made = Settings(schedule=OneShort(place), cycle=timedelta(days=1))
+    assert made.shortest_cycle == shortest * MINUTE
+
+
+@dataclass(frozen=True)
 class NoDues:
     def period_at(self, now: datetime) -> Period:
         raise NotImplementedError
@@ -425,6 +452,12 @@ def test_the_defaults_of_a_second_are_those_of_the_documentation() -> None:
     assert made.min_run_margin == timedelta(milliseconds=10)
     assert made.heartbeat_timeout == timedelta(milliseconds=200)
     assert made.spread_margin == timedelta(microseconds=66_667)
+
+
+def test_the_defaults_of_long_cycles_are_those_of_five_minutes() -> None:
+    made = Settings(schedule=Every("1d"), cycle=timedelta(hours=8))
+    assert (made.spread_margin, made.heartbeat_timeout) == (20 * SECOND, 60 * SECOND)
+    assert made.min_run_margin == timedelta(milliseconds=50)
 
 
 def test_a_knob_that_is_given_wins_over_what_is_scaled() -> None:

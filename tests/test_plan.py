@@ -263,6 +263,7 @@ def test_a_trigger_changes_nothing_where_now_is_planned_and_stops_at_what_is_pla
     soon = Plan((cycle_plan(NOON + MINUTE, NOON + FIVE),))
     assert span(next_of(soon, FIVES, NOON + 7, triggered=True)) == (NOON + 7, NOON + MINUTE)
     alone = next_of(Plan((following,)), FIVES, NOON + 7, triggered=True)
+    assert alone.periods == following.periods + 1, "it is another period than the last planned"
     made = planned(alone, plans.in_force(Plan((following,)), FIVES, NOON + 7))
     assert [(cycle.start, cycle.end) for cycle in made.cycles] == [
         (NOON + 7, NOON + FIVE),
@@ -348,6 +349,14 @@ def test_a_plan_is_made_of_its_target_and_of_who_counts() -> None:
             settings="digest",
         ),
     )
+
+
+def test_of_what_was_planned_only_what_is_next_to_a_target_stays() -> None:
+    cycles = [cycle_plan(NOON + n * FIVE, NOON + (n + 1) * FIVE) for n in range(4)]
+    target = plans.replacement(cycles[2], NOON + 2 * FIVE)
+    assert planned(target, Plan(tuple(cycles[:2]))).cycles[:-1] == (cycles[1],)
+    target = plans.replacement(cycles[1], NOON + FIVE)
+    assert planned(target, Plan(tuple(cycles[2:]))).cycles[1:] == (cycles[2],)
 
 
 def test_an_empty_plan_is_never_made() -> None:

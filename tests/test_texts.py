@@ -86,6 +86,12 @@ def plan_records(draw: st.DrawFn) -> Plan:
     return Plan(tuple(cycles))
 
 
+@pytest.fixture(autouse=True)
+def _nothing_was_read_before() -> None:
+    for cached in (texts.plan_from_text, texts.gate_from_text, texts._types, texts._left_out):
+        cached.cache_clear()
+
+
 # There and back -----------------------------------------------------------------------------
 
 

@@ -389,14 +389,10 @@ def admit(gate: Gate, ask: Ask, *, now: int) -> Gate | Refusal:  # noqa: PLR0911
 
 
 def _opened(gate: Gate, run: Run, now: int) -> Gate:
+    """The gate, which is not paused at ``now``, with the run open; a pause that has ended goes."""
     token = gate.token + 1
-    ended = gate.pause is not None and not is_paused(gate, now)
-    return replace(
-        gate,
-        token=token,
-        open=replace(run, token=token, started_at=now),
-        pause=None if ended else gate.pause,
-    )
+    opened = replace(run, token=token, started_at=now)
+    return replace(gate, token=token, open=opened, pause=None)
 
 
 def finish(
@@ -409,9 +405,10 @@ def finish(
     closed = replace(gate, open=None, unsaid=(*gate.unsaid, closed_row(run, now, status, reason)))
     if status is Status.COMPLETED:
         closed = replace(closed, success=Success(run.due, now, run.run_id))
+    had_no_chance = status is not Status.COMPLETED and reason in NO_ATTEMPT
     if run.key is None:
-        return _after_trigger(closed, run, now, reason if status is not Status.COMPLETED else "")
-    if status is not Status.COMPLETED and reason in NO_ATTEMPT:
+        return _triggered_again(closed, run, now, reason) if had_no_chance else closed
+    if had_no_chance:
         return closed
     closed = _within_horizon(closed, run.key, now + horizon(run.due, run.until))
     change = _with_served if status is Status.COMPLETED else _with_attempt
@@ -462,15 +459,15 @@ def trigger(gate: Gate, *, id: str, now: int, by: str, reason: str) -> Gate:  # 
     return replace(gate, trigger=Trigger(id, now, by, reason), unsaid=(*gate.unsaid, row))
 
 
-def closed_row(run: Run, now: int, status: Status, reason: str) -> Execution:
-    """The history's row of a run that ends now."""
+def closed_row(run: Run, ended_at: int | None, status: Status, reason: str) -> Execution:
+    """The history's row of a run that ends at an instant; None for one that goes on."""
     return Execution(
         id=run.run_id,
         runner_id=run.runner_id,
         status=status,
         reason=reason,
         started_at=run.started_at,
-        ended_at=now,
+        ended_at=ended_at,
         token=run.token,
         due=run.due,
         cycle_start=run.cycle_start,
@@ -486,12 +483,12 @@ def closed_row(run: Run, now: int, status: Status, reason: str) -> Execution:
 
 def open_row(run: Run) -> Execution:
     """A run that is open, as the history would show it."""
-    return replace(closed_row(run, run.started_at, Status.RUNNING, ""), ended_at=None)
+    return closed_row(run, None, Status.RUNNING, "")
 
 
-def _after_trigger(gate: Gate, run: Run, now: int, reason: str) -> Gate:
-    """A triggered run has ended; one that did not count as an attempt is triggered again."""
-    if reason not in NO_ATTEMPT or gate.trigger is not None or run.trigger is None:
+def _triggered_again(gate: Gate, run: Run, now: int, reason: str) -> Gate:
+    """A triggered run that had no chance has ended: it is asked for again, unless another is."""
+    if gate.trigger is not None or run.trigger is None:
         return gate
     return replace(gate, trigger=Trigger(run.trigger, now, run.runner_id, reason))
 

@@ -324,12 +324,12 @@ def _scaled_defaults(shortest: timedelta) -> dict[str, timedelta]:
 def _shortest_cycle(schedule: Schedule, longest: int) -> int:
     """The shortest cycle among a schedule's next periods, in microseconds."""
     if isinstance(schedule, Every):
-        return max(1, shortest_cycle(microseconds(schedule.interval), longest))
+        return shortest_cycle(microseconds(schedule.interval), longest)
     first = schedule.period_at(_LOOK_FROM)
     ahead = schedule.dues(first.until, first.until + _LONGEST)
     dues = [first.due, first.until, *islice(ahead, 1, _PERIODS_LOOKED_AT)]
     lengths = (microseconds(later - earlier) for earlier, later in pairwise(dues))
-    return max(1, min(shortest_cycle(length, longest) for length in lengths))
+    return min(shortest_cycle(length, longest) for length in lengths)
 
 
 def _plain(value: object) -> object:

@@ -10,7 +10,7 @@ microseconds is the year 2255.
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from types import NoneType
 from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
@@ -98,7 +98,7 @@ def _read(what: str, text: str, reader: Callable[[Any], _T]) -> _T:
 
 
 def _plan(stored: Any) -> Plan:
-    cycles = _all_of(CyclePlan)(stored)
+    cycles = tuple(_made(CyclePlan, each) for each in stored)
     if not 1 <= len(cycles) <= _MOST_CYCLES:
         raise ValueError(f"it must have one cycle or two, and has {len(cycles)}")
     if any(before.end > after.start for before, after in pairwise(cycles)):
@@ -167,34 +167,26 @@ def _as_it_is(stored: Any) -> Any:
     return stored
 
 
-def _one(of: type[_T]) -> Callable[[Any], _T]:
-    return lambda stored: _made(of, stored)
-
-
-def _all_of(of: type[_T]) -> Callable[[Iterable[Any]], tuple[_T, ...]]:
-    return lambda stored: tuple(_made(of, each) for each in stored)
-
-
 def _numbers(stored: Iterable[Any]) -> tuple[int, ...]:
     return tuple(_checked("a number", each, (int,)) for each in stored)
 
 
-def _pairs(first: type, second: type) -> Callable[[Any], tuple[tuple[Any, Any], ...]]:
-    return lambda stored: tuple(
+def _pairs(first: type, second: type, stored: Any) -> tuple[tuple[Any, Any], ...]:
+    return tuple(
         (_checked("a pair's first", one, (first,)), _checked("a pair's second", other, (second,)))
         for one, other in stored
     )
 
 
 _READERS: Final[dict[tuple[type, str], Callable[[Any], Any]]] = {
-    (CyclePlan, "rules"): _one(PlanRules),
-    (CyclePlan, "runners"): _pairs(str, int),
-    (Gate, "open"): _one(Run),
+    (CyclePlan, "rules"): partial(_made, PlanRules),
+    (CyclePlan, "runners"): partial(_pairs, str, int),
+    (Gate, "open"): partial(_made, Run),
     (Gate, "served"): _numbers,
-    (Gate, "attempts"): _pairs(int, int),
-    (Gate, "success"): _one(Success),
-    (Gate, "pause"): _one(Pause),
-    (Gate, "trigger"): _one(Trigger),
+    (Gate, "attempts"): partial(_pairs, int, int),
+    (Gate, "success"): partial(_made, Success),
+    (Gate, "pause"): partial(_made, Pause),
+    (Gate, "trigger"): partial(_made, Trigger),
     (Gate, "unsaid"): lambda stored: tuple(map(_row, stored)),
     (Execution, "status"): AtomicServiceExecutionStatus,
     (Command, "name"): CommandName,
