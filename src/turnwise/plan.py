@@ -7,8 +7,10 @@ Rules
 2. **Plans do not overlap.** The next plan starts where the last one ends, or later.
 3. **An empty plan is never written.**
 4. **The set is rotated**, by how many periods were planned before and by the cycle's number in its
-   period, so that over N periods each of N steady runners is primary exactly once.
-5. **A plan is made ahead**: within the planner's margin before its cycle starts.
+   period, so that over N periods each of N steady runners is primary exactly once. With
+   ``every_slot`` it is not: there each runner has its slot in each cycle.
+5. **A plan is made ahead**: within the planner's margin before its cycle starts; where nobody has
+   made one by then, whoever looks within the cycle makes it.
 
 How it works
 ------------
@@ -32,8 +34,9 @@ Exceptions, which are safe because the gate stands behind:
 
 Not guaranteed
 --------------
-A plan decides who may ask, not who runs: clocks and sets may be wrong, and then two may ask. Only
-the gate (:mod:`turnwise.gate`) keeps them apart.
+A plan decides who may ask, not who runs: clocks and sets may be wrong, and then two may ask. Where
+the storage's clock steps back by more than a cycle, what was planned for an instant may be planned
+once more, for others. Only the gate (:mod:`turnwise.gate`) keeps them apart.
 """
 
 from collections.abc import Callable
