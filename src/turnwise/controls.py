@@ -10,9 +10,10 @@ import getpass
 import socket
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 
 from turnwise import gate as gates
-from turnwise.cycles import duration
+from turnwise.cycles import duration, instant, microseconds
 from turnwise.durations import format_duration
 from turnwise.errors import BusyError, StillAliveError
 from turnwise.gate import Execution, Gate
@@ -21,8 +22,10 @@ from turnwise.names import checked_name, checked_reason, random_name
 from turnwise.storages import Entry, Kind, Record, RunnerRow, Storage
 from turnwise.texts import gate_from_text, gate_to_text, row_from_text, row_to_text
 
+ALIVE_WITHIN = 3
+"""Heartbeat timeouts of silence after which nobody is taken for alive, who may merely be slow."""
+
 _TRIES = 100
-_ALIVE_WITHIN = 3  # heartbeat timeouts: to forget somebody who is merely slow would be a pity
 _SECONDS_BETWEEN_LOOKS = 0.2
 
 
@@ -52,37 +55,47 @@ class Controls:
         self.group = checked_name("group", group)
         self.by = checked_reason(operator() if by is None else by)
 
-    def pause(self, service: str, *, reason: str = "", until: int | None = None) -> None:
+    def pause(
+        self, service: str, *, reason: str = "", until: datetime | timedelta | None = None
+    ) -> Gate:
         """Let no turn of the service start any more; one that is at work goes on.
+
+        A pause of a service that is paused takes the place of the earlier one.
 
         Args:
             service: the service's name.
             reason: why, for the history.
-            until: when the pause ends by itself, in microseconds on the storage's clock; None for
-                until it is resumed.
+            until: when the pause ends by itself: an instant, aware of its zone, or how long from
+                now, by the storage's clock; None for until it is resumed.
+
+        Returns:
+            The gate as it is now: ``pause`` says until when, ``open`` which run is at work.
 
         Raises:
+            ValueError: ``until`` is not in the future, or has no zone.
             BusyError: others changed the gate again and again; try again.
         """
         said = checked_reason(reason)
-        self._change(
+        _, gate = self._change(
             service,
             lambda gate, now, name: gates.pause(
-                gate, id=name, now=now, by=self.by, reason=said, until=until
+                gate, id=name, now=now, by=self.by, reason=said, until=_end(until, now)
             ),
         )
+        return gate
 
-    def resume(self, service: str, *, reason: str = "") -> None:
-        """End a pause. A service that is not paused stays as it is.
+    def resume(self, service: str, *, reason: str = "") -> bool:
+        """End a pause; whether there was one. A service that is not paused stays as it is.
 
         Raises:
             BusyError: others changed the gate again and again; try again.
         """
         said = checked_reason(reason)
-        self._change(
+        before, _ = self._change(
             service,
             lambda gate, now, name: gates.resume(gate, id=name, now=now, by=self.by, reason=said),
         )
+        return before.pause is not None
 
     def trigger(self, service: str, *, reason: str = "") -> str:
         """Have the service run once, as soon as somebody has a slot; answer the trigger's id.
@@ -94,7 +107,7 @@ class Controls:
             BusyError: others changed the gate again and again; try again.
         """
         said = checked_reason(reason)
-        changed = self._change(
+        _, changed = self._change(
             service,
             lambda gate, now, name: gates.trigger(gate, id=name, now=now, by=self.by, reason=said),
         )
@@ -109,19 +122,28 @@ class Controls:
         timeout: float | None = None,
         sleep: Callable[[float], object] = time.sleep,
     ) -> Execution | None:
-        """Wait for the run of a trigger to end, and answer how; None where the time is up.
+        """Wait for the run of a trigger to end, and answer how.
+
+        A run that was stopped, was not started or had no margin is none: the trigger waits on.
 
         Args:
             service: the service's name.
             trigger: the trigger's id.
             timeout: seconds to wait; None for as long as it takes.
             sleep: waits so many seconds between two looks.
+
+        Returns:
+            How the run ended; None where the time is up, or the service was forgotten meanwhile.
         """
         end = None if timeout is None else time.monotonic() + timeout
         while True:
-            ended = self._run_of(service, trigger)
-            if ended is not None:
-                return ended
+            gate = self._gate(service)
+            if gate is None:
+                return None
+            if not _is_ahead(gate, trigger):
+                ended = self._run_of(service, gate, trigger)
+                if ended is not None:
+                    return ended
             if end is not None and time.monotonic() >= end:
                 return None
             sleep(_SECONDS_BETWEEN_LOOKS)
@@ -176,15 +198,15 @@ class Controls:
         now = self._storage.read(self.group, ()).now
         for row in self._storage.runners(self.group):
             silent = now - row.heard_at
-            alive = row.left_at is None and silent < _ALIVE_WITHIN * row.heartbeat_timeout
+            alive = row.left_at is None and silent < ALIVE_WITHIN * row.heartbeat_timeout
             if alive and concerned(row):
                 raise StillAliveError(
                     f"{what} is not forgotten: runner {row.runner_id!r} was heard of "
                     f"{format_duration(duration(max(0, silent)))} ago; stop it first, or force it"
                 )
 
-    def _change(self, service: str, change: Callable[[Gate, int, str], Gate]) -> Gate:
-        """Change a gate in one step, however many others change it at the same time."""
+    def _change(self, service: str, change: Callable[[Gate, int, str], Gate]) -> tuple[Gate, Gate]:
+        """Change a gate in one step, however many others do; what it was, and what it is."""
         checked_name("service", service)
         name = random_name()
         for _ in range(_TRIES):
@@ -193,28 +215,29 @@ class Controls:
             gate = gates.new_gate(reading.now) if kept is None else gate_from_text(kept.body)
             changed = change(gate, reading.now, name)
             if changed == gate and kept is not None:
-                return gate
+                return gate, gate
             new = Record(random_name(), gate_to_text(changed), owner_of(changed))
             expected = None if kept is None else kept.version
             if self._storage.swap(self.group, service, Kind.GATE, expected, new).done:
                 self._storage.advance(self.group)
                 self._keep(service, changed)
-                return changed
+                return gate, changed
         raise BusyError(f"service {service!r}: its gate was changed by others {_TRIES} times")
 
     def _keep(self, service: str, gate: Gate) -> None:
         entries = [Entry(row.id, row.at, row.kind, row_to_text(row)) for row in gate.unsaid]
         self._storage.append(self.group, service, entries)
 
-    def _run_of(self, service: str, trigger: str) -> Execution | None:
+    def _gate(self, service: str) -> Gate | None:
+        kept = self._storage.read(self.group, (service,)).services.get(service)
+        return None if kept is None or kept.gate is None else gate_from_text(kept.gate.body)
+
+    def _run_of(self, service: str, gate: Gate, trigger: str) -> Execution | None:
         """The run that a trigger started, once it has ended."""
-        kept = self._storage.read(self.group, (service,)).services[service].gate
-        rows = () if kept is None else gate_from_text(kept.body).unsaid
-        found = [*rows, *self._history(service)]
         return next(
             (
                 row
-                for row in reversed(found)
+                for row in reversed([*self._history(service), *gate.unsaid])
                 if isinstance(row, Execution)
                 and row.trigger == trigger
                 and row.reason not in gates.NO_ATTEMPT
@@ -225,3 +248,23 @@ class Controls:
     def _history(self, service: str) -> list[gates.Row]:
         entries = self._storage.history(self.group, service, last=_TRIES)
         return [row_from_text(entry.body) for entry in entries]
+
+
+def _is_ahead(gate: Gate, trigger: str) -> bool:
+    """Whether a trigger waits yet, or its run is open."""
+    waits = gate.trigger is not None and gate.trigger.id == trigger
+    return waits or (gate.open is not None and gate.open.trigger == trigger)
+
+
+def _end(until: datetime | timedelta | None, now: int) -> int | None:
+    """When a pause ends, in microseconds on the storage's clock."""
+    if until is None:
+        return None
+    if isinstance(until, datetime) and until.utcoffset() is None:
+        raise ValueError(f"until must be aware of its time zone, got {until.isoformat()}")
+    end = microseconds(until) if isinstance(until, datetime) else now + microseconds(until)
+    if end <= now:
+        raise ValueError(
+            f"until must be in the future, and the storage's now is {instant(now).isoformat()}"
+        )
+    return end

@@ -1,4 +1,4 @@
-"""The command line: ``turnwise run``, ``plan``, ``explain``, ``status`` and ``demo``.
+"""The command line: ``turnwise run``, ``status``, ``pause`` and the others.
 
 Needs the extra ``cli``. Results go to stdout, logs and errors to stderr. Exit status 0 is well,
 1 a bad result (each command says which), 2 bad input, in one line and without a traceback.

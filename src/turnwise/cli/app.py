@@ -4,24 +4,78 @@ import io
 import os
 import sys
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from turnwise.backends import MissingExtraError, StorageError
-from turnwise.cli import chart, demo, explain, plan, run, schema, simulate, status
 from turnwise.cli.errors import BadInput
-from turnwise.cli.output import make_room
+from turnwise.cli.help import CONTEXT, Commands, Entry
+from turnwise.errors import MissingExtraError, StorageError, TurnwiseError
+from turnwise.names import printable
 
 # typer's own errors, under whichever name its version brings them (ClickException).
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
+_RUN, _LOOK, _CONTROL, _MORE = "Run", "Look", "Control", "More"
+_CLI = "turnwise.cli"
+_ENTRIES = {
+    "run": Entry(
+        _RUN,
+        "Run a command whenever it is due, on one of many machines.",
+        f"{_CLI}.run",
+        "run",
+        takes_command=True,
+    ),
+    "demo": Entry(
+        _RUN,
+        "Watch three processes take turns, and one take over from another.",
+        f"{_CLI}.demo",
+        "demo",
+    ),
+    "status": Entry(_LOOK, "Who is alive, who runs, what ran last.", f"{_CLI}.status", "status"),
+    "explain": Entry(_LOOK, "Why a runner starts now, or does not.", f"{_CLI}.explain", "explain"),
+    "chart": Entry(_LOOK, "Draw what has run, over time.", f"{_CLI}.chart", "chart"),
+    "pause": Entry(_CONTROL, "Let a service start no run any more.", f"{_CLI}.controls", "pause"),
+    "resume": Entry(_CONTROL, "End a pause.", f"{_CLI}.controls", "resume"),
+    "trigger": Entry(_CONTROL, "Run a service once, now.", f"{_CLI}.controls", "trigger"),
+    "drain": Entry(_CONTROL, "Let a runner take no new run.", f"{_CLI}.controls", "drain"),
+    "undrain": Entry(_CONTROL, "Let a runner take runs again.", f"{_CLI}.controls", "undrain"),
+    "forget": Entry(
+        _CONTROL, "Forget a service or a runner that is gone.", f"{_CLI}.controls", "forget"
+    ),
+    "plan": Entry(
+        _MORE, "Who would have which slot, and what settings promise.", f"{_CLI}.plan", "plan"
+    ),
+    "simulate": Entry(
+        _MORE, "Try settings and failures in simulated time.", f"{_CLI}.simulate", "simulate"
+    ),
+    "schema": Entry(
+        _MORE, "Print or upgrade the tables of a database.", f"{_CLI}.schema", "schema"
+    ),
+}
+_EXAMPLES = """\
+turnwise demo
+turnwise run --storage sqlite:///turns.db --service hello --every 10s -- echo hello
+turnwise status --storage sqlite:///turns.db
+
+Each command says more with --help.
+"""
+
+
+class _Turnwise(Commands):
+    entries = _ENTRIES
+
+
 _app = typer.Typer(
     name="turnwise",
-    help="N runners take turns at one service by the clock: one at a time, no leader.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="markdown",  # paragraphs, rather than the lines of a docstring
+    cls=_Turnwise,
+    help="Run each job once, on one of many machines, whenever it is due.\n\n"
+    "Start the same jobs on every machine. They share a storage (SQLite, PostgreSQL, MariaDB, "
+    "Redis) and take turns by the clock: no leader, one run at a time, and the next in line takes "
+    "over when one dies.",
+    epilog=_EXAMPLES,
+    rich_markup_mode=None,
+    context_settings=CONTEXT,
     pretty_exceptions_enable=False,
 )
 
@@ -30,7 +84,8 @@ _app = typer.Typer(
 def _turnwise(
     *,
     show_version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.")
+        bool,
+        typer.Option("--version", help="Print the version and exit.", show_default=False),
     ] = False,
 ) -> None:
     if show_version:
@@ -38,40 +93,17 @@ def _turnwise(
         raise typer.Exit
 
 
-# After the first word of the command to run, nothing is turnwise's own option.
-_app.command(
-    "run",
-    options_metavar="[OPTIONS] --",
-    context_settings={"allow_interspersed_args": False},
-)(run.run)
-_app.command("plan")(plan.plan)
-_app.command("explain")(explain.explain)
-_app.command("status")(status.status)
-_app.command("chart")(chart.chart)
-_app.command("schema")(schema.schema)
-_app.command("demo")(demo.demo)
-_app.command("simulate")(simulate.simulate)
-
-
 def run_app(arguments: list[str]) -> int:
     """Run a command; the exit status."""
-    for stream in ("stdout", "stderr"):
-        if getattr(sys, stream) is None:  # closed by whoever started us
-            setattr(sys, stream, open(os.devnull, "w"))  # noqa: PTH123, SIM115 (for as long as we run)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A name that the terminal cannot show is shown by its numbers.
-        sys.stdout.reconfigure(errors="backslashreplace")
-    make_room()
+    _prepare_streams()
     try:
-        result = _app(args=arguments, prog_name="turnwise", standalone_mode=False)
+        result = _app(args=arguments or ["--help"], prog_name="turnwise", standalone_mode=False)
         sys.stdout.flush()  # where it is full, that is known here
     except _UsageError as error:
-        # Some of typer's hints come on lines of their own.
-        message = " ".join(str(error.format_message()).split())  # type: ignore[attr-defined] # ClickException has it
-        return _complain(message, 2) if message else 2  # none: the help was printed
+        return _complain_of_usage(error)
     except BadInput as error:
         return _complain(str(error), 2)
-    except (StorageError, MissingExtraError) as error:
+    except (StorageError, MissingExtraError, TurnwiseError) as error:
         return _complain(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
         return _complain("interrupted", 130)
@@ -79,7 +111,29 @@ def run_app(arguments: list[str]) -> int:
         _forget_what_cannot_be_written()
         # Where the pipe is broken, whoever read our output has gone.
         return 1 if isinstance(error, BrokenPipeError) else _complain(str(error), 1)
+    if not arguments:
+        return 2  # nothing was asked for
     return result if isinstance(result, int) else 0
+
+
+def _prepare_streams() -> None:
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # closed by whoever started us
+            setattr(sys, stream, open(os.devnull, "w"))  # noqa: PTH123, SIM115 (for as long as we run)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that the terminal cannot show is shown by its numbers.
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _complain_of_usage(error: Any) -> int:
+    # Some of typer's hints come on lines of their own.
+    message = " ".join(str(error.format_message()).split())
+    context = getattr(error, "ctx", None)
+    if not message:  # the help was printed
+        return 2
+    if context is not None:
+        message = f"{message.rstrip('.')} (see {context.command_path} --help)"
+    return _complain(message, 2)
 
 
 def _forget_what_cannot_be_written() -> None:
@@ -91,5 +145,5 @@ def _forget_what_cannot_be_written() -> None:
 
 
 def _complain(message: str, status: int) -> int:
-    print(f"turnwise: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+    print(f"turnwise: {printable(' '.join(message.split()))}", file=sys.stderr)  # noqa: T201
     return status

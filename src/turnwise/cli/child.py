@@ -5,6 +5,10 @@ group; so is the end of its time. What a child leaves behind in its group when i
 too. Should turnwise itself be killed, a guard process, which waits for that on a pipe, kills the
 group, so that no child outlives its turn unnoticed. The guard is there before the child: where the
 system has no room for both, neither starts.
+
+A turn is lost where its heartbeats are not confirmed for the heartbeat timeout: another runner may
+start then. So the child has to be gone *before*: it is asked to end a while ahead of that instant,
+and killed just ahead of it. :class:`_Successor` reckons when.
 """
 
 import contextlib
@@ -19,11 +23,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
-from turnwise.old_turn import NOT_STARTED, Turn, TurnFailed, TurnLost
+from turnwise.cli.processes import Processes
+from turnwise.errors import TurnFailedError, TurnLostError
+from turnwise.gate import LOST, NOT_STARTED, STOPPED, TIMEOUT
+from turnwise.names import printable
+from turnwise.turn import Turn
 
-_log = logging.getLogger("turnwise")
+_log = logging.getLogger("turnwise.child")
 _POLL_SECONDS = 0.1
-_TURN_LOST = "turn_lost"
 # Of the heartbeat timeout, where heartbeats do not arrive: what a child has to end in at most, and
 # what is kept for the death of one that has not ended.
 _NOTICE = 1 / 4
@@ -31,7 +38,8 @@ _TO_DIE = 1 / 20
 _POLLS_IN_NOTICE = 4
 # For what ends by itself right after the child, such as one that wrote down its output.
 _LEFT_BEHIND_SECONDS = 1.0
-# It is told the group, and shows it among the processes; then that all is well, or it kills.
+# The guard reads the child's process group from its pipe, and shows it among its arguments. A
+# second line says that the child has ended. When the pipe closes without it, the guard kills.
 _GUARD = 'read -r group && exec /bin/sh -c "$1" turnwise-guard "$group"'
 _KILL = 'read -r _ || kill -s KILL -- "-$1"'
 
@@ -41,24 +49,26 @@ class Child:
 
     Args:
         command: the program and its arguments.
-        service: the service's name, for the child's environment.
         timeout: how long a child may run; None for as long as it likes.
         grace: how long a child may take to end after a signal, before it is killed.
         heartbeat_timeout: the service's. Where no heartbeat is confirmed for that long, the child
             is gone. It is asked to end before that, and has ``grace`` for it, or a quarter of
             this where that is shorter; as long as from when the turn is known to be lost.
+
+    Attributes:
+        last_status: the exit status of the last child, as a shell gives it.
     """
 
     def __init__(
         self,
         command: list[str],
-        service: str,
+        *,
         timeout: timedelta | None,
         grace: timedelta,
         heartbeat_timeout: timedelta,
     ) -> None:
         self._command = command
-        self._service = service
+        self._processes = Processes()
         self._timeout = timeout
         self._grace = grace.total_seconds()
         self._heartbeat_timeout = heartbeat_timeout.total_seconds()
@@ -67,39 +77,46 @@ class Child:
         self._signal: int | None = None
         self._kill_at: float | None = None
         self.last_status = 0
-        """The exit status of the last child, as a shell gives it."""
 
     def __call__(self, turn: Turn) -> None:
         """Run the command in this turn.
 
         Raises:
-            TurnFailed: it ended with ``exit:<code>`` or ``signal:<name>``, was ended for its
-                ``timeout``, or was not started (``not_started``, ``stopped``).
+            TurnFailedError: it ended with ``exit:<code>`` or ``signal:<name>``, was ended for its
+                ``timeout`` or because the turn was ``lost``, or was not started
+                (``not_started``). After a signal that was passed on to it, and where one had come
+                before it could be started, the reason is ``stopped``.
         """
         if self._signal is not None:
-            raise TurnFailed("stopped")
+            raise TurnFailedError(STOPPED)
         with contextlib.ExitStack() as stack:
             with self._starting():
-                guard = stack.enter_context(_Guard())
+                guard = stack.enter_context(_Guard(self._processes))
                 # In a session of its own: the terminal's signals come through turnwise alone.
-                process = subprocess.Popen(  # noqa: S603 (running a command is what we are for)
-                    self._command,
-                    env=os.environ | self._environment(turn),
-                    stdin=subprocess.DEVNULL,
-                    start_new_session=True,
-                )
+                process = self._processes.start(self._command, env=os.environ | _environment(turn))
             guard.watch(process.pid)
             self._process = process
             cause = self._wait(process, turn)
         self._process = None
+        self._processes.ended(process)
+        self.bury_orphans()
         code = process.returncode
         self.last_status = code if code >= 0 else 128 - code
-        if cause is not None:
-            raise TurnFailed(cause)
-        if code < 0:
-            raise TurnFailed(f"signal:{_signal_name(-code)}")
-        if code > 0:
-            raise TurnFailed(f"exit:{code}")
+        self._judge(cause, code)
+
+    def _judge(self, cause: str | None, code: int) -> None:
+        """Raise where the child did not end well, or was not left to end."""
+        if cause is None and code == 0:
+            return
+        how = f"exit:{code}" if code >= 0 else f"signal:{_signal_name(-code)}"
+        if cause is None and self._signal is not None:
+            _log.warning("after %s the child ended with %s", _signal_name(self._signal), how)
+            cause = STOPPED
+        raise TurnFailedError(cause or how)
+
+    def bury_orphans(self) -> None:
+        """Leave no zombies of processes that were inherited. Safe in a signal handler."""
+        self._processes.bury_orphans()
 
     def pass_on(self, signum: int) -> None:
         """Pass a signal on to the child's group. Safe in a signal handler."""
@@ -112,20 +129,9 @@ class Child:
         try:
             yield
         except OSError as error:
-            _log.error("cannot start %s: %s", self._command[0], error)
+            _log.error("cannot start %s: %s", printable(self._command[0]), error)
             self.last_status = 127
-            raise TurnFailed(NOT_STARTED) from error
-
-    def _environment(self, turn: Turn) -> dict[str, str]:
-        run = turn.run
-        return {
-            "TURNWISE_SERVICE": self._service,
-            "TURNWISE_RUNNER_ID": run.atomic_service_id.runner_id,
-            "TURNWISE_RUN_ID": run.atomic_service_id.atomic_service_run_id,
-            "TURNWISE_FENCING_TOKEN": str(turn.fencing_token),
-            "TURNWISE_SLOT_START": _iso(run.slot_start),
-            "TURNWISE_SLOT_END": _iso(run.slot_end),
-        }
+            raise TurnFailedError(NOT_STARTED) from error
 
     def _wait(self, process: subprocess.Popen[bytes], turn: Turn) -> str | None:
         """Wait for the child's end; why we ended it, where we did for a reason of ours."""
@@ -144,7 +150,7 @@ class Child:
                 times_out_at = math.inf  # the child itself was in time
                 left_behind_until = min(left_behind_until, now + _LEFT_BEHIND_SECONDS)
             if self._kill_at is None and (now >= times_out_at or gone_by < math.inf):
-                cause = "timeout" if now >= times_out_at else _TURN_LOST
+                cause = TIMEOUT if now >= times_out_at else LOST
                 _log.warning("ending the child: %s", cause)
                 self._end(process, signal.SIGTERM)
             if self._kill_at is None and now >= left_behind_until:
@@ -153,7 +159,7 @@ class Child:
             left = min(math.inf if self._kill_at is None else self._kill_at, gone_by) - now
             if left <= 0:
                 # Whoever had asked it to end by a signal would have given it longer.
-                cause = cause or (_TURN_LOST if gone_by <= now else None)
+                cause = cause or (LOST if gone_by <= now else None)
                 _signal_group(process.pid, signal.SIGKILL)
                 process.wait()
                 break
@@ -178,46 +184,41 @@ class _Successor:
 
     def __init__(self, turn: Turn, heartbeat_timeout: float, notice: float) -> None:
         self._turn, self._notice = turn, notice
-        self._most_silence = heartbeat_timeout * (1 - _TO_DIE)
+        self._to_die = heartbeat_timeout * _TO_DIE
         self._gone_by = math.inf
 
     def child_must_be_gone_by(self, now: float) -> float:
         """By which instant, on the clock that ``now`` is of; infinite while it is far."""
-        silence = self._turn.silence()
-        left = self._most_silence - silence
-        loss = self._loss()
-        if not loss and left > self._notice:
+        lost_in = self._turn.lost_in()
+        left = lost_in - self._to_die
+        if left > self._notice:
             self._gone_by = math.inf
             return math.inf
         if self._gone_by == math.inf:
-            danger = loss or f"no heartbeat was confirmed for {silence:.1f} s"
-            _log.error("%s: another may start, and so the child must end", danger)
+            _log.error("%s: another may start, and so the child must end", self._danger(lost_in))
             self._gone_by = now + self._notice
-        if 0 < left <= self._notice:
-            # A turn that is lost is so for good; of one that is not, a heartbeat may have arrived.
-            self._gone_by = min(now + left, self._gone_by if loss else math.inf)
+        if left > 0:
+            # Heartbeats may be confirmed yet, which gives the child time again.
+            self._gone_by = now + left
         return self._gone_by
 
-    def _loss(self) -> str:
+    def _danger(self, lost_in: float) -> str:
         try:
             self._turn.check()
-        except TurnLost as lost:
+        except TurnLostError as lost:
             return str(lost)
-        return ""
+        return f"the turn is lost in {lost_in:.1f} s unless a heartbeat is confirmed"
 
 
 class _Guard:
     """A process that kills the child's group should this process die while the child runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, processes: Processes) -> None:
         reader, self._writer = os.pipe()
+        self._processes = processes
         try:
-            self._process = subprocess.Popen(  # noqa: S603 (fixed scripts)
-                ["/bin/sh", "-c", _GUARD, "turnwise-guard", _KILL],
-                stdin=reader,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
+            self._process = processes.start(
+                ["/bin/sh", "-c", _GUARD, "turnwise-guard", _KILL], stdin=reader, is_silent=True
             )
         except OSError:
             os.close(self._writer)
@@ -237,10 +238,28 @@ class _Guard:
             self._tell("the child has ended: nothing to kill")
         os.close(self._writer)
         self._process.wait()
+        self._processes.ended(self._process)
 
     def _tell(self, line: str) -> None:
         with contextlib.suppress(BrokenPipeError):  # somebody has killed it, and not the child
             os.write(self._writer, f"{line}\n".encode())
+
+
+def _environment(turn: Turn) -> dict[str, str]:
+    """What a child is told about its turn."""
+    run = turn.run
+    return {
+        "TURNWISE_GROUP": turn.group,
+        "TURNWISE_SERVICE": turn.service,
+        "TURNWISE_RUNNER_ID": turn.runner_id,
+        "TURNWISE_RUN_ID": turn.run_id,
+        "TURNWISE_FENCING_TOKEN": str(turn.fencing_token),
+        "TURNWISE_DUE": _iso(turn.due),
+        "TURNWISE_ATTEMPT": str(turn.attempt),
+        "TURNWISE_LAST_SERVED": _iso(turn.last_served),
+        "TURNWISE_SLOT_START": _iso(run.slot_start),
+        "TURNWISE_SLOT_END": _iso(run.slot_end),
+    }
 
 
 def _wait_for(process: subprocess.Popen[bytes], seconds: float) -> None:

@@ -1,27 +1,32 @@
 """``turnwise demo``: three processes take turns, one is killed in its turn, the next takes over."""
 
+import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 
-from turnwise.atomic_service import AtomicServiceExecutionStatus
-from turnwise.backends import Backend, ExecutionRecord, open_backend
+from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.cli.errors import storage_as_input
 from turnwise.cli.output import clock, console, literal, rounded
+from turnwise.cycles import duration, microseconds
 from turnwise.durations import format_duration
-from turnwise.old_settings import Settings
+from turnwise.gate import Execution, open_row
+from turnwise.storages import Storage
+from turnwise.storages.opening import URL_VARIABLE, open_storage
+from turnwise.texts import gate_from_text, row_from_text
 
+_GROUP = "demo"
 _SERVICE = "demo"
 _RUNNERS = 3
-_CYCLE = timedelta(seconds=6)
+_PERIOD = timedelta(seconds=6)
 _MARGIN = timedelta(milliseconds=200)
 _HEARTBEAT_TIMEOUT = timedelta(milliseconds=1500)
 _WORK_SECONDS = 1
@@ -30,30 +35,28 @@ _TURNS_IN_ALL = 4
 _LONGEST_SECONDS = 36.0
 _POLL_SECONDS = 0.05
 
-_COMPLETED = AtomicServiceExecutionStatus.COMPLETED
-_BLOCKED = AtomicServiceExecutionStatus.BLOCKED
-
 
 def demo() -> int:
-    """Watch three processes take turns on an SQLite file, and one die in its turn.
+    """Watch three processes take turns on an SQLite file, and one die in its run.
 
-    Takes at most 40 seconds. Exit status 1 if any two executions overlapped, or none was served.
+    Takes at most 40 seconds, and writes to a new folder under the system's temporary one. Exit
+    status 1 if any two runs overlapped, or none was completed.
     """
     folder = Path(tempfile.mkdtemp(prefix="turnwise-demo-"))
     url = f"sqlite:///{folder / 'turns.db'}"
     with storage_as_input():
-        storage = open_backend(url)
+        storage = open_storage(url)
     console.print(
-        f"{_RUNNERS} runners, one run in each cycle of {format_duration(_CYCLE)}; each run takes "
-        f"{_WORK_SECONDS}s.\nIn the third turn its runner is killed with SIGKILL. "
+        f"{_RUNNERS} runners, one run every {format_duration(_PERIOD)}; each run takes "
+        f"{_WORK_SECONDS}s.\nIn the third run its runner is killed with SIGKILL. "
         f"At most 40 seconds.\n"
     )
     try:
         with _runner_processes(url, folder) as processes:
             _Show(storage, processes).watch()
-        return _summarise(storage.executions(_SERVICE))
+        return _summarise(executions(storage, _GROUP, _SERVICE))
     finally:
-        console.print(literal(f"database and logs:      {folder}"), soft_wrap=True)
+        console.print(literal(f"database and logs:        {folder}"), soft_wrap=True)
         storage.close()
 
 
@@ -61,12 +64,20 @@ def demo() -> int:
 def _runner_processes(url: str, folder: Path) -> Iterator[dict[str, "subprocess.Popen[bytes]"]]:
     """Three ``turnwise run`` processes; their logs go to files beside the database."""
     processes = {}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("TURNWISE_")
+    }
+    environment[URL_VARIABLE] = url
     try:
         for number in range(1, _RUNNERS + 1):
             name = f"runner-{number}"
             with (folder / f"{name}.log").open("wb") as log:
                 processes[name] = subprocess.Popen(  # noqa: S603 (our own command line)
-                    _command(url, name), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                    _command(name),
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
                 )
         yield processes
     finally:
@@ -76,15 +87,16 @@ def _runner_processes(url: str, folder: Path) -> Iterator[dict[str, "subprocess.
             process.wait()
 
 
-def _command(url: str, name: str) -> list[str]:
+def _command(name: str) -> list[str]:
     options = {
-        "--backend": url,
+        "--group": _GROUP,
         "--service": _SERVICE,
         "--runner-id": name,
-        "--interval": format_duration(_CYCLE),
+        "--every": format_duration(_PERIOD),
         "--margin": format_duration(_MARGIN),
         "--heartbeat-timeout": format_duration(_HEARTBEAT_TIMEOUT),
         "--grace": "2s",
+        "--log-format": "text",
     }
     flags = [part for option in options.items() for part in option]
     work = ["sleep", str(_WORK_SECONDS)]
@@ -95,88 +107,109 @@ def _command(url: str, name: str) -> list[str]:
 class _Show:
     """Tells what happens as it happens, and does the killing."""
 
-    storage: Backend
+    storage: Storage
     processes: dict[str, "subprocess.Popen[bytes]"]
-    told: dict[str, str] = field(default_factory=dict)
-    killed: ExecutionRecord | None = None
+    told: dict[str, Status] = field(default_factory=dict)
+    killed: Execution | None = None
     taken_over: bool = False
 
     def watch(self) -> None:
         """Until enough turns are served, or the time is up."""
         give_up = time.monotonic() + _LONGEST_SECONDS
         while time.monotonic() < give_up:
-            records = self.storage.executions(_SERVICE)
-            for record in records:
-                self._tell(record)
-            served = sum(record.status is _COMPLETED for record in records)
+            runs = executions(self.storage, _GROUP, _SERVICE)
+            for run in runs:
+                self._tell(run)
+            served = sum(run.status is Status.COMPLETED for run in runs)
             if served >= _TURNS_IN_ALL:
                 return
             if self.killed is None and served == _TURNS_BEFORE_THE_KILL:
-                self._kill_holder(records)
+                self._kill_holder(runs)
             time.sleep(_POLL_SECONDS)
 
-    def _tell(self, record: ExecutionRecord) -> None:
-        if record.status is _BLOCKED or self.told.get(record.run_id) == record.status:
+    def _tell(self, run: Execution) -> None:
+        if self.told.get(run.id) is run.status:
             return
-        if record.run_id not in self.told:
-            self._tell_start(record)
-        if record.end_time is not None:
-            took = rounded(record.end_time - record.start_time)
-            how = f"ends: {record.status} {record.reason}".rstrip()
-            _say(record, clock(record.end_time, record.start_time), f"{how} (after {took})")
-        self.told[record.run_id] = record.status
+        if run.id not in self.told:
+            self._tell_start(run)
+        if run.ended_at is not None:
+            took = rounded(duration(run.ended_at - run.started_at))
+            how = f"ends: {run.status} {run.reason}".rstrip()
+            _say(run, run.ended_at, f"{how} (after {took})")
+        self.told[run.id] = run.status
 
-    def _tell_start(self, record: ExecutionRecord) -> None:
-        what = f"starts a turn, fencing token {record.fencing_token}"
+    def _tell_start(self, run: Execution) -> None:
+        what = f"starts a run, fencing token {run.token}"
         if self.killed is not None and not self.taken_over:
             self.taken_over = True
             what += f": takes over from {self.killed.runner_id}"
-        _say(record, clock(record.start_time, record.start_time), what)
+        _say(run, run.started_at, what)
 
-    def _kill_holder(self, records: tuple[ExecutionRecord, ...]) -> None:
-        for record in records:
-            if record.execution.is_active and record.runner_id in self.processes:
-                self.processes[record.runner_id].send_signal(signal.SIGKILL)
-                self.killed = record
-                now = self.storage.peek(_SERVICE, Settings()).now
-                _say(record, clock(now, record.start_time), "is killed in its turn (SIGKILL)")
+    def _kill_holder(self, runs: Sequence[Execution]) -> None:
+        for run in runs:
+            if run.ended_at is None and run.runner_id in self.processes:
+                self.processes[run.runner_id].send_signal(signal.SIGKILL)
+                self.killed = run
+                now = self.storage.read(_GROUP, ()).now
+                _say(run, now, "is killed in its run (SIGKILL)")
 
 
-def _say(record: ExecutionRecord, when: str, what: str) -> None:
+def executions(storage: Storage, group: str, service: str) -> list[Execution]:
+    """The runs that were admitted, oldest first: those of the history, and what the gate has."""
+    kept = storage.read(group, (service,)).services[service].gate
+    gate = None if kept is None else gate_from_text(kept.body)
+    rows = [row_from_text(entry.body) for entry in storage.history(group, service)]
+    if gate is not None:
+        rows += gate.unsaid
+        rows += [] if gate.open is None else [open_row(gate.open)]
+    runs = {row.id: row for row in rows if isinstance(row, Execution) and row.token is not None}
+    # A run that is open in the gate, and ended in the history that was read after it, has ended.
+    for row in rows:
+        if isinstance(row, Execution) and row.id in runs and row.ended_at is not None:
+            runs[row.id] = row
+    return sorted(runs.values(), key=_order)
+
+
+def _order(run: Execution) -> tuple[int, int]:
+    return run.started_at, run.token or 0
+
+
+def _say(run: Execution, at: int, what: str) -> None:
     style = "red" if "kill" in what else ("bold" if "takes over" in what else "")
-    console.print(literal(f"{when}  {record.runner_id}  {what}"), style=style)
+    when = clock(at, run.started_at)
+    console.print(literal(f"{when}  {run.runner_id}  {what}"), style=style)
 
 
-def _summarise(records: tuple[ExecutionRecord, ...]) -> int:
-    runs = [record for record in records if record.status is not _BLOCKED]
-    served = [record for record in runs if record.status is _COMPLETED]
+def _summarise(runs: Sequence[Execution]) -> int:
+    served = [run for run in runs if run.status is Status.COMPLETED]
     overlaps = count_overlaps(runs)
-    gaps = [later.start_time - earlier.start_time for earlier, later in pairwise(served)]
+    gaps = [later.started_at - earlier.started_at for earlier, later in pairwise(served)]
+    longest = rounded(duration(max(gaps))) if gaps else "none"
     console.print(
-        f"\nturns served:           {len(served)}\n"
-        f"cycles missed:          {_count_missed(served)}\n"
-        f"longest gap:            {rounded(max(gaps)) if gaps else 'none'} from start to start\n"
-        f"overlapping executions: {overlaps}"
+        f"\nruns that were completed: {len(served)}\n"
+        f"due instants missed:      {_count_missed(served)}\n"
+        f"longest gap:              {longest} from start to start\n"
+        f"overlapping runs:         {overlaps}"
     )
     if not served:
-        console.print("no turn was served: the logs say why", style="bold red")
+        console.print("no run was completed: the logs say why", style="bold red")
     return 1 if overlaps or not served else 0
 
 
-def count_overlaps(runs: list[ExecutionRecord]) -> int:
+def count_overlaps(runs: Sequence[Execution]) -> int:
     """How many executions began before an earlier one had ended, by the history."""
     overlaps = 0
-    ordered = sorted(runs, key=lambda record: (record.start_time, record.fencing_token or 0))
-    for index, record in enumerate(ordered):
+    ordered = sorted(runs, key=_order)
+    for index, run in enumerate(ordered):
         overlaps += any(
-            earlier.end_time is None or record.start_time < earlier.end_time
+            earlier.ended_at is None or run.started_at < earlier.ended_at
             for earlier in ordered[:index]
         )
     return overlaps
 
 
-def _count_missed(served: list[ExecutionRecord]) -> int:
-    cycles = {record.cycle_start for record in served}
-    if not cycles:
+def _count_missed(served: Sequence[Execution]) -> int:
+    dues = {run.due for run in served}
+    if not dues:
         return 0
-    return (max(cycles) - min(cycles)) // _CYCLE + 1 - len(cycles)
+    return (max(dues) - min(dues)) // microseconds(_PERIOD) + 1 - len(dues)

@@ -11,22 +11,30 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from turnwise.cycles import instant as instant_of
 from turnwise.durations import format_duration
+from turnwise.names import printable
 
-console = Console(highlight=False, soft_wrap=False)
 _WIDE = 1000
+_LONGEST_REASON = 60
+
+
+def _console() -> Console:
+    """One that folds nothing that goes to a pipe or a file: people search it for whole names."""
+    made = Console(highlight=False, soft_wrap=False)
+    if not made.is_terminal:
+        columns = os.environ.get("COLUMNS", "")
+        made.width = (int(columns) if columns.isdigit() else 0) or _WIDE
+    return made
+
+
+console = _console()
+"""Where results are printed."""
 
 _SHOWN_UNIT = (
     (timedelta(seconds=10), timedelta(seconds=1)),
     (timedelta(milliseconds=10), timedelta(milliseconds=1)),
 )
-
-
-def make_room() -> None:
-    """Fold nothing that goes to a pipe or a file: who searches it looks for whole names."""
-    if not console.is_terminal:
-        columns = os.environ.get("COLUMNS", "")
-        console.width = (int(columns) if columns.isdigit() else 0) or _WIDE
 
 
 def table(*columns: str, title: str | None = None) -> Table:
@@ -38,14 +46,27 @@ def table(*columns: str, title: str | None = None) -> Table:
 
 
 def literal(text: str) -> Text:
-    """Text from outside, in which no bracket is markup."""
-    return Text(text)
+    """Text from outside: no bracket in it is markup, and nothing in it moves the cursor."""
+    return Text(printable(text))
 
 
-def clock(instant: datetime | None, beside: datetime | None = None) -> str:
-    """An instant in UTC; without its date where it is on the day of ``beside``."""
+def cut(text: str, longest: int = _LONGEST_REASON) -> str:
+    """A text from outside as a table has room for it: printable, and cut with ``...``."""
+    shown = printable(text)
+    return shown if len(shown) <= longest else f"{shown[: longest - 3]}..."
+
+
+def clock(instant: datetime | int | None, beside: datetime | int | None = None) -> str:
+    """An instant in UTC; without its date where it is on the day of ``beside``.
+
+    A whole number is microseconds since the Unix epoch.
+    """
     if instant is None:
         return ""
+    if isinstance(instant, int):
+        instant = instant_of(instant)
+    if isinstance(beside, int):
+        beside = instant_of(beside)
     shown = instant.astimezone(UTC)
     if beside is not None and shown.date() == beside.astimezone(UTC).date():
         return shown.strftime("%H:%M:%S.%f")[:-3]

@@ -1,140 +1,253 @@
 """``turnwise run``: a command in this runner's turns."""
 
+import dataclasses
 import logging
 import os
+import queue
 import shutil
 import signal
-import sys
-import time
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
 
-from turnwise.backends import open_backend
 from turnwise.cli.child import Child
 from turnwise.cli.errors import BadInput, storage_as_input
+from turnwise.cli.logs import FORMATS, LEVELS, log_to_stderr
 from turnwise.cli.options import (
-    DEFAULTS,
-    BackendUrl,
-    EverySlot,
-    HeartbeatTimeout,
-    Interval,
-    Margin,
-    MaxStartFraction,
-    NoRetry,
+    DEFAULT_GROUP,
+    Group,
     Service,
-    Stabilization,
-    Standbys,
+    StorageUrl,
     duration,
     name,
-    settings_from_options,
+    option,
+    takes_settings,
 )
-from turnwise.cli.storage import is_private
-from turnwise.old_turn import Turn
-from turnwise.runner import Runner
+from turnwise.cli.storage import is_private, url_in_force
+from turnwise.errors import TurnFailedError
+from turnwise.gate import STOPPED
+from turnwise.names import printable
+from turnwise.scheduler import Scheduler
+from turnwise.settings import Settings
+from turnwise.storages.opening import open_storage
+from turnwise.storages.urls import without_password
+from turnwise.turn import Turn
 
-_log = logging.getLogger("turnwise")
+_log = logging.getLogger("turnwise.run")
 _LONGEST_FIRST_LINE = 256
 
+NO_TURN: Final = 75
+"""The exit status of ``--once --no-wait`` where there is no turn now (EX_TEMPFAIL)."""
 
+EXAMPLES: Final = {
+    "run": """\
+Every five minutes, by one of all the machines that run this line:
+  turnwise run --storage postgresql://app@db/app --service tidy-up \\
+      --every 5m --timeout 2m -- ./tidy-up.sh
+
+At three in the morning in Vienna, with the storage from the environment:
+  export TURNWISE_STORAGE=redis://cache:6379/0
+  turnwise run --service report --cron '0 3 * * *' \\
+      --timezone Europe/Vienna -- ./report.sh --yesterday
+
+From a crontab of several machines, by one of them:
+  * * * * * turnwise run --service mail --every 1m --once --no-wait -- ./mail.sh
+"""
+}
+
+
+def _one_of(words: tuple[str, ...]) -> Any:
+    def read(text: str) -> str:
+        if text not in words:
+            raise typer.BadParameter(f"{text!r} is none of {', '.join(words)}")
+        return text
+
+    return read
+
+
+@takes_settings
 def run(
     command: Annotated[
-        list[str], typer.Argument(metavar="COMMAND", help="What to run in each turn.")
+        list[str],
+        typer.Argument(metavar="COMMAND [ARG]...", help="What to run."),
     ],
     *,
-    backend: BackendUrl,
+    storage: StorageUrl = None,
+    group: Group = DEFAULT_GROUP,
     service: Service,
-    interval: Interval = DEFAULTS.interval,
-    margin: Margin = None,
-    heartbeat_timeout: HeartbeatTimeout = None,
-    max_start_fraction: MaxStartFraction = DEFAULTS.max_start_slot_fraction,
-    stabilization: Stabilization = DEFAULTS.membership_stabilization,
-    every_slot: EverySlot = False,
-    standbys: Standbys = DEFAULTS.standbys,
-    no_retry: NoRetry = False,
-    timeout: Annotated[
-        timedelta | None,
-        typer.Option(
-            "--timeout", parser=duration, metavar="DURATION", help="End a child that runs longer."
-        ),
-    ] = None,
-    grace: Annotated[
-        timedelta,
-        typer.Option(
-            "--grace",
-            parser=duration,
-            metavar="DURATION",
-            show_default="10s",
-            help="Time between asking a child to end and killing it.",
-        ),
-    ] = timedelta(seconds=10),
     runner_id: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--runner-id",
             parser=name,
             metavar="ID",
-            show_default="unique to the process",
-            help="Who this is.",
+            envvar="TURNWISE_RUNNER_ID",
+            default="$TURNWISE_RUNNER_ID, or one that is unique to the process",
+            help="Who this is. Give it where a restarted process shall keep its place.",
         ),
     ] = None,
     once: Annotated[
-        bool, typer.Option("--once", help="Serve one turn, then exit with its status.")
+        bool, option("--once", help="Wait for one turn, run, and exit with the command's status.")
     ] = False,
+    no_wait: Annotated[
+        bool,
+        option(
+            "--no-wait",
+            help=f"With --once: run if it is this runner's turn now, else exit with {NO_TURN}.",
+        ),
+    ] = False,
+    grace: Annotated[
+        timedelta,
+        option(
+            "--grace",
+            parser=duration,
+            metavar="DURATION",
+            default="10s",
+            help="Time between asking the command to end, by SIGTERM, and killing it.",
+        ),
+    ] = timedelta(seconds=10),
+    log_format: Annotated[
+        str,
+        option(
+            "--log-format",
+            parser=_one_of(FORMATS),
+            metavar="|".join(FORMATS),
+            envvar="TURNWISE_LOG_FORMAT",
+            default="$TURNWISE_LOG_FORMAT, or text",
+            help="Log lines on stderr for people, or one JSON object a line.",
+        ),
+    ] = "text",
+    log_level: Annotated[
+        str,
+        option(
+            "--log-level",
+            parser=_one_of(LEVELS),
+            metavar="|".join(LEVELS),
+            default="info",
+            help="Log what is at least so important.",
+        ),
+    ] = "info",
+    settings: Settings,
 ) -> int:
     """Run a command in this runner's turns, until SIGTERM, SIGINT or SIGHUP.
 
-    The command finds its turn in TURNWISE_SERVICE, TURNWISE_RUNNER_ID, TURNWISE_RUN_ID,
-    TURNWISE_FENCING_TOKEN, TURNWISE_SLOT_START and TURNWISE_SLOT_END. All runners of a service
-    must be started with the same backend, service and settings.
+    Start the same line on every machine. Each time the service is due, one of them runs the
+    command; when that one dies, the next in line does. A new service is due for the first time at
+    the first due instant after its first start.
+
+    The command finds its turn in TURNWISE_SERVICE, TURNWISE_GROUP, TURNWISE_RUNNER_ID,
+    TURNWISE_RUN_ID, TURNWISE_FENCING_TOKEN, TURNWISE_ATTEMPT, and, as instants in UTC, in
+    TURNWISE_DUE, TURNWISE_LAST_SERVED (empty where nothing was served before),
+    TURNWISE_SLOT_START and TURNWISE_SLOT_END. Where it exits with another status than 0, the run
+    has failed, and the next attempt follows.
     """
-    settings = settings_from_options(
-        interval=interval,
-        margin=margin,
-        heartbeat_timeout=heartbeat_timeout,
-        max_start_fraction=max_start_fraction,
-        stabilization=stabilization,
-        every_slot=every_slot,
-        standbys=standbys,
-        no_retry=no_retry,
-    )
+    if no_wait and not once:
+        raise BadInput("--no-wait goes with --once: without it, turnwise run waits for each turn")
+    if grace < timedelta(0):
+        raise BadInput("--grace must be 0 or more")
     _check_command(command[0])
-    if timeout is not None and timeout <= timedelta(0):
-        raise BadInput("--timeout must be positive, got 0s")
-    _log_to_stderr()
-    child = Child(command, service, timeout, grace, settings.heartbeat_timeout)
+    url = url_in_force(storage)
+    log_to_stderr(form=log_format, level=log_level)
+    child = Child(
+        command,
+        timeout=settings.timeout,
+        grace=grace,
+        heartbeat_timeout=settings.heartbeat_timeout,
+    )
     with storage_as_input():
-        storage = open_backend(backend)
-    if is_private(backend):
-        _log.warning("%s is this process's own: no other runner takes turns with it", backend)
-    try:
+        _try_file(url)
+    if is_private(url):
+        shown = without_password(url)
+        _log.warning("%s is this process's own: no other runner takes turns with it", shown)
+    scheduler = Scheduler(
+        url, group=group, runner_id=runner_id, wait_for_storage=not no_wait, grace=grace
+    )
+    knobs: dict[str, Any] = {
+        field.name: getattr(settings, field.name)
+        for field in dataclasses.fields(settings)
+        if field.name != "schedule"
+    }
+    turns = _Turns(scheduler, child, is_once=once)
+    function = None if no_wait else turns.take
+    scheduler.add(function, settings.schedule, name=service, **knobs)
+    turns.mind_signals()
+    return turns.take_one_now(service) if no_wait else turns.serve()
 
-        def take_turn(turn: Turn) -> None:
-            try:
-                child(turn)
-            finally:
-                if once:
-                    runner.request_stop()
 
-        runner = Runner(storage, service, take_turn, settings=settings, runner_id=runner_id)
+class _Turns:
+    """The turns of one command: all that come, or one."""
+
+    def __init__(self, scheduler: Scheduler, child: Child, *, is_once: bool) -> None:
+        self._scheduler, self._child, self._is_once = scheduler, child, is_once
+        self._has_served = False
+        # A SimpleQueue, because its put() is safe in a signal handler that interrupts its get().
+        self._stops: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def take(self, turn: Turn) -> None:
+        """Run the command in a turn; with ``--once`` in the first one alone."""
+        if self._is_once and self._has_served:
+            raise TurnFailedError(STOPPED)
+        self._has_served = True
+        try:
+            self._child(turn)
+        finally:
+            if self._is_once:
+                self._stops.put(None)
+
+    def serve(self) -> int:
+        """Serve until a signal comes, or one turn was served; the exit status."""
+        self._start()
+        try:
+            self._stops.get()
+        finally:
+            self._scheduler.stop()  # the child has its own grace
+        return self._child.last_status if self._is_once else 0
+
+    def take_one_now(self, service: str) -> int:
+        """Run the command if it is this runner's turn; the exit status."""
+        self._start()
+        try:
+            with self._scheduler.turn(service) as turn:
+                if turn is None:
+                    _log.info("%s: it is not this runner's turn", printable(service))
+                    return NO_TURN
+                self._child(turn)
+        except TurnFailedError:
+            return self._child.last_status or 1
+        finally:
+            self._scheduler.stop()
+        return self._child.last_status
+
+    def mind_signals(self) -> None:
+        """From now on a signal that ends a program ends the child, and then the runner."""
 
         def stop(signum: int, frame: FrameType | None) -> None:
             del frame
-            runner.request_stop()
-            child.pass_on(signum)
+            self._stops.put(None)
+            self._child.pass_on(signum)
+
+        def child_ended(signum: int, frame: FrameType | None) -> None:
+            del signum, frame
+            self._child.bury_orphans()
 
         # Where whoever started us ignores it, so do we, and how a child ended would not be known.
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGCHLD, child_ended)
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:  # nohup
                 signal.signal(signum, stop)
-        runner.run()
-    finally:
-        storage.close()
-    return child.last_status if once else 0
+
+    def _start(self) -> None:
+        with storage_as_input():
+            self._scheduler.start()
+
+
+def _try_file(url: str) -> None:
+    """Open a file once: one that cannot be opened is a mistake, and no server to wait for."""
+    if url.startswith("sqlite"):
+        open_storage(url).close()
 
 
 def _check_command(program: str) -> None:
@@ -165,13 +278,3 @@ def _interpreter_of(file: Path) -> str:
         return ""
     # As the system takes it, to which a carriage return is a part of the name.
     return os.fsdecode(first_line[2:].strip(b" \t\n").replace(b"\t", b" ").partition(b" ")[0])
-
-
-def _log_to_stderr() -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
-    logger = logging.getLogger("turnwise")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)

@@ -1,22 +1,84 @@
-"""``turnwise schema``: the tables of an SQL storage, for people who create them by hand."""
+"""``turnwise schema``: the tables of an SQL storage, printed for review, or brought up to date."""
 
 import sys
+from typing import Annotated
 
-from turnwise.backends import is_sql, without_password
 from turnwise.cli.errors import BadInput, storage_as_input
-from turnwise.cli.options import BackendUrl
+from turnwise.cli.options import StorageUrl, option
+from turnwise.cli.storage import url_in_force
+from turnwise.errors import SchemaError
+from turnwise.storages.opening import open_storage
+from turnwise.storages.urls import without_password
+
+EXAMPLES = {
+    "schema": """\
+turnwise schema --storage postgresql://app@db/app > tables.sql
+turnwise schema --storage postgresql://app@db/app --upgrade
+"""
+}
+_DATABASES = ("sqlite", "postgresql", "postgres", "mysql", "mariadb")
 
 
-def schema(*, backend: BackendUrl) -> int:
-    """Print the statements that create the tables. Connects to nothing."""
-    if not is_sql(backend):
+def schema(
+    *,
+    storage: StorageUrl = None,
+    upgrade: Annotated[
+        bool,
+        option(
+            "--upgrade",
+            help="Bring the tables that an older turnwise has made to this version, instead.",
+        ),
+    ] = False,
+) -> int:
+    """Print the statements that create the tables of a database.
+
+    Nothing is connected to, unless --upgrade is given. Runners create the tables themselves where
+    they may; print them where only an administrator may.
+    """
+    url = url_in_force(storage)
+    scheme = url.partition(":")[0].partition("+")[0]
+    if scheme not in _DATABASES:
         raise BadInput(
-            f"--backend {without_password(backend)!r} has no tables: it must be an SQL database, "
-            "such as postgresql://host/database"
+            f"--storage {without_password(url)!r} has no tables: it must be an SQL database, such "
+            "as postgresql://host/database"
         )
     with storage_as_input():
-        from turnwise.backends.sql import schema_statements  # noqa: PLC0415 (needs an extra)
+        if upgrade:
+            return _upgrade(url)
+        from turnwise.storages.sql import schema_statements  # noqa: PLC0415 (needs an extra)
 
-        statements = schema_statements(backend)
+        statements = schema_statements(url)
     sys.stdout.write(statements)
     return 0
+
+
+def _upgrade(url: str) -> int:
+    from turnwise.storages.sql.tables import VERSION  # noqa: PLC0415 (needs an extra)
+
+    shown = without_password(url)
+    try:
+        open_storage(url, create_tables=False).close()
+    except SchemaError as error:
+        before, now = _upgraded(url, error)
+        print(f"{shown}: the tables were of version {before}, and now are of {now}")  # noqa: T201
+    else:
+        print(f"{shown}: the tables are of version {VERSION} already")  # noqa: T201
+    return 0
+
+
+def _upgraded(url: str, why: SchemaError) -> tuple[int, int]:
+    """Upgrade tables that cannot be used as they are, for the reason that is given."""
+    import sqlalchemy as sa  # noqa: PLC0415 (needs an extra)
+
+    from turnwise.storages.sql.address import Address  # noqa: PLC0415 (needs an extra)
+    from turnwise.storages.sql.schema import upgrade  # noqa: PLC0415 (needs an extra)
+
+    address = Address.read(url)
+    engine = sa.create_engine(address.url, hide_parameters=True)
+    try:
+        with engine.begin() as connection:
+            return upgrade(connection, address)
+    except sa.exc.SQLAlchemyError:
+        raise why from None  # it says better what is missing
+    finally:
+        engine.dispose()

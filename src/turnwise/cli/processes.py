@@ -1,0 +1,76 @@
+"""The processes that turnwise starts, and the orphans that it inherits.
+
+The first process of a container inherits every process whose parent has ended, and has to ask how
+each of them ended, or they stay as zombies for ever. What turnwise itself has started must not be
+asked about here: whoever started it waits for it, and would never learn how it ended.
+"""
+
+import contextlib
+import os
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from typing import IO
+
+
+class Processes:
+    """Starts processes, and tells them from orphans."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ours: set[int] = set()
+
+    def start(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        stdin: int | IO[bytes] | None = subprocess.DEVNULL,
+        is_silent: bool = False,
+    ) -> "subprocess.Popen[bytes]":
+        """Start a process in a session of its own.
+
+        Args:
+            command: the program and its arguments.
+            env: its environment; None for our own.
+            stdin: what it reads.
+            is_silent: whether what it writes goes nowhere.
+
+        Raises:
+            OSError: there is no such program, or no room for it.
+        """
+        output = subprocess.DEVNULL if is_silent else None
+        with self._lock:
+            process = subprocess.Popen(  # noqa: S603 (running commands is what we are for)
+                command, env=env, stdin=stdin, stdout=output, stderr=output, start_new_session=True
+            )
+            self._ours.add(process.pid)
+        return process
+
+    def ended(self, process: "subprocess.Popen[bytes]") -> None:
+        """How a process ended is known: its number may be an orphan's from now on."""
+        with self._lock:
+            self._ours.discard(process.pid)
+
+    def bury_orphans(self) -> None:
+        """Ask how each orphan ended that has. Safe in a signal handler; at times it does nothing.
+
+        It does nothing while a process is being started, so call it after that, too.
+        """
+        # In a handler, the thread that it interrupts may hold the lock.
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            with contextlib.suppress(ChildProcessError):
+                while self._bury_one():
+                    pass
+        finally:
+            self._lock.release()
+
+    def _bury_one(self) -> bool:
+        """Bury the first process that has ended; False where it is ours, or there is none."""
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if ended is None or ended.si_pid in self._ours:
+            return False
+        os.waitpid(ended.si_pid, os.WNOHANG)
+        return True
