@@ -157,6 +157,24 @@ BROKEN = {
             })
         """,
     ),
+    "takes a row that names no run for a row that is lost": (
+        "the_word_is_the_count_of_the_owners_newest_heartbeat_while_it_names_the_run",
+        """
+        def heartbeat(self, group, beat):
+            pulse = super().heartbeat(group, beat)
+            return replace(pulse, sights={
+                name: replace(one, word=one.word or None) for name, one in pulse.sights.items()
+            })
+
+        def read(self, group, services):
+            reading = super().read(group, services)
+            return replace(reading, services={
+                name: replace(kept, sight=kept.sight and replace(
+                    kept.sight, word=kept.sight.word or None))
+                for name, kept in reading.services.items()
+            })
+        """,
+    ),
     "takes the word of another life": (
         "the_word_is_the_count_of_the_owners_newest_heartbeat_while_it_names_the_run",
         """
@@ -369,15 +387,32 @@ BROKEN = {
     "purges what is exactly as old": (
         "rows_before_an_instant_are_purged",
         """
-        def purge(self, group, service, *, before, keep):
-            super().purge(group, service, before=before + 1, keep=keep)
+        def purge(self, group, service, *, before, keep, spare=()):
+            super().purge(group, service, before=before + 1, keep=keep, spare=spare)
         """,
     ),
     "purges by age alone": (
         "all_but_the_newest_rows_are_purged",
         """
-        def purge(self, group, service, *, before, keep):
-            super().purge(group, service, before=before, keep=10**9)
+        def purge(self, group, service, *, before, keep, spare=()):
+            super().purge(group, service, before=before, keep=10**9, spare=spare)
+        """,
+    ),
+    "purges the kinds to spare, too": (
+        "rows_of_kinds_to_spare_stay_and_do_not_count_among_the_newest",
+        """
+        def purge(self, group, service, *, before, keep, spare=()):
+            super().purge(group, service, before=before, keep=keep)
+        """,
+    ),
+    "counts the rows to spare among the newest": (
+        "rows_of_kinds_to_spare_stay_and_do_not_count_among_the_newest",
+        """
+        def purge(self, group, service, *, before, keep, spare=()):
+            kept = self.history(group, service)
+            too_many = max(0, len(kept) - keep)
+            newest = sum(row.kind not in spare for row in kept[too_many:])
+            super().purge(group, service, before=before, keep=newest, spare=spare)
         """,
     ),
     # Names, groups, processes

@@ -32,7 +32,7 @@ def sight(kept: Kept, service: str) -> ts.Sight | None:
     if gate is None or gate.owner is None:
         return None
     life = kept.get(("life", gate.owner.runner_id, gate.owner.boot_id))
-    word = life.count if life and gate.owner.run_id in life.runs else None
+    word = life and (life.count if gate.owner.run_id in life.runs else 0)
     return ts.Sight(gate.owner, word, left=bool(life and life.left_at is not None))
 
 
@@ -153,9 +153,11 @@ class ShelfStorage:
                        and (kinds is None or row.kind in kinds)), key=lambda row: (row.at, row.id))
         return tuple(rows if last is None else rows[max(0, len(rows) - last):])
 
-    def purge(self, group: str, service: str, *, before: int, keep: int) -> None:
+    def purge(self, group: str, service: str, *, before: int, keep: int,
+              spare: Sequence[str] = ()) -> None:
         def change(kept: Kept, _: int) -> None:
-            rows = sorted(of(kept, "row", service), key=lambda row: (row.at, row.id))
+            rows = sorted((row for row in of(kept, "row", service) if row.kind not in spare),
+                          key=lambda row: (row.at, row.id))
             for row in rows[:max(0, len(rows) - keep)] + [row for row in rows if row.at < before]:
                 kept.pop(("row", service, row.id), None)
         self._change(group, change)

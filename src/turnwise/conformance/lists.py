@@ -176,4 +176,4 @@ class ListConformance(StorageUnderTest):
         assert pulse.open_runs == {name}
         assert desk.kept().sight == Sight(owner, 1000, left=False)
         desk.open_run(name, "r", "a")
-        assert desk.kept().sight == Sight(Owner(name, "r", "a", TIMEOUT), None, left=False)
+        assert desk.kept().sight == Sight(Owner(name, "r", "a", TIMEOUT), 0, left=False)

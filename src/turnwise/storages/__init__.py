@@ -109,9 +109,10 @@ class Record:
 class Sight:
     """An open run, and what its owner last said of it.
 
-    ``word`` is the count of the owner's heartbeats, where the owner's row names the run now; None
-    where it does not, or where there is no such row. ``left`` says that the owner's row is marked
-    as left.
+    ``word`` is the count of the owner's heartbeats, where the owner's row names the run now; 0
+    where the row is there and does not name it; None where there is no such row. A row that did
+    not name the run yet and one that was lost must differ: between the two the owner may have
+    been heard. ``left`` says that the owner's row is marked as left.
     """
 
     owner: Owner
@@ -365,8 +366,20 @@ class Storage(Protocol):
         many of what is left; ``kinds`` leaves out all rows of other kinds.
         """
 
-    def purge(self, group: str, service: str, *, before: int, keep: int) -> None:
-        """Forget the rows of a service's history before an instant, and all but the newest."""
+    def purge(
+        self, group: str, service: str, *, before: int, keep: int, spare: Sequence[str] = ()
+    ) -> None:
+        """Forget the rows of a service's history before an instant, and all but the newest.
+
+        Rows of a kind in ``spare`` stay, and do not count among the newest.
+
+        Args:
+            group: the group's name.
+            service: the service's name.
+            before: rows whose ``at`` is earlier are forgotten.
+            keep: how many of the newest rows stay at most.
+            spare: kinds of which every row stays.
+        """
 
     def purge_runners(self, group: str, *, before: int) -> None:
         """Forget the lives that were last heard of before an instant, and their offers."""

@@ -61,11 +61,13 @@ class History:
         """Where the first row at or after an instant stands."""
         return bisect_left(self.keys, (at,))
 
-    def forget_first(self, number: int) -> None:
-        """Forget the oldest so many rows."""
-        for _, entry_id in self.keys[:number]:
+    def forget(self, before: int, keep: int, spare: frozenset[str]) -> None:
+        """Forget what is too old or too much, but for the kinds to spare."""
+        keys = [key for key in self.keys if self.rows[key[1]].kind not in spare]
+        doomed = set(keys[: max(bisect_left(keys, (before,)), len(keys) - keep)])
+        for _, entry_id in doomed:
             del self.rows[entry_id]
-        del self.keys[:number]
+        self.keys = [key for key in self.keys if key not in doomed]
 
 
 class Group:
@@ -160,7 +162,7 @@ class Group:
         life = self.lives.get((owner.runner_id, owner.boot_id))
         if life is None:
             return Sight(owner, None, left=False)
-        word = life.beat_count if owner.run_id in life.runs else None
+        word = life.beat_count if owner.run_id in life.runs else 0
         return Sight(owner, word, left=life.left_at is not None)
 
     def stable(self, service: str, now: int) -> list[tuple[int, str]]:

@@ -113,12 +113,12 @@ local function owner_of(service)
   return unpacked(call("HGET", key("record", service), "gate.owner"))
 end
 
--- The owner, and its word: false where its row does not name the run.
+-- The owner, and its word: 0 where its row does not name the run, false where there is no row.
 local function sight(service)
   local owner = owner_of(service)
   if not owner then return false end
   local row = lives_of(owner[2])[owner[3]]
-  local word = row and set_of(row.runs)[owner[1]] and row.count
+  local word = row and (set_of(row.runs)[owner[1]] and row.count or 0)
   return { owner, word or false, row and row.left and 1 or 0 }
 end
 
@@ -334,21 +334,32 @@ function operations.history()
   return { #ids, found }
 end
 
--- Forgets at most so many rows, the oldest; answers how many are left to forget.
+-- Forgets at most so many rows, the oldest, but none of some kinds; answers how many are left to
+-- forget.
 function operations.purge()
   local service, before, keep, most = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
   local ids, entries = key("history", service), key("entries", service)
-  local doomed = math.max(call("ZCOUNT", ids, "-inf", "(" .. before), call("ZCARD", ids) - keep)
+  local too_old, all = call("ZCOUNT", ids, "-inf", "(" .. before), call("ZCARD", ids)
+  local spared, to_spare = 0, set_of(rest(7))
+  for kind in pairs(to_spare) do
+    too_old = too_old - call("ZCOUNT", list_of(service, kind), "-inf", "(" .. before)
+    spared = spared + call("ZCARD", list_of(service, kind))
+  end
+  local doomed = math.max(too_old, all - spared - keep)
   local gone = math.min(doomed, most)
-  for _, id in ipairs(gone > 0 and call("ZRANGE", ids, 0, gone - 1) or {}) do
+  local left = gone
+  for _, id in ipairs(gone > 0 and call("ZRANGE", ids, 0, gone + spared - 1) or {}) do
     local row = unpacked(call("HGET", entries, id))
-    if row and call("ZREM", list_of(service, row[3]), id) == 1 then
-      if call("EXISTS", list_of(service, row[3])) == 0 then
-        call("SREM", key("kinds", service), row[3])
+    if left > 0 and not (row and to_spare[row[3]]) then
+      left = left - 1
+      if row and call("ZREM", list_of(service, row[3]), id) == 1 then
+        if call("EXISTS", list_of(service, row[3])) == 0 then
+          call("SREM", key("kinds", service), row[3])
+        end
       end
+      call("HDEL", entries, id)
+      call("ZREM", ids, id)
     end
-    call("HDEL", entries, id)
-    call("ZREM", ids, id)
   end
   return doomed - gone
 end
