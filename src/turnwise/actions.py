@@ -75,6 +75,7 @@ class Purge:
 
     before: int
     keep: int
+    spare: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,9 @@ def _ask(storage: Storage, group: str, service: str, request: Request) -> Answer
         case Append():
             storage.append(group, service, request.entries)
         case Purge():
-            storage.purge(group, service, before=request.before, keep=request.keep)
+            storage.purge(
+                group, service, before=request.before, keep=request.keep, spare=request.spare
+            )
         case Advance():
             storage.advance(group)
         case ListOffers():

@@ -407,7 +407,8 @@ class Machine:
                 now = self.storage_now(at)
                 assert now is not None  # noqa: S101 (a turn was admitted)
                 before = now - microseconds(self.settings.retention_age)
-                return Purge(before, self.settings.retention_count)
+                # Changes of settings and pauses stay, so that what is old can be judged by them.
+                return Purge(before, self.settings.retention_count, spare=("command",))
             return Wait(None)
         if turn.outcome is None and turn.began_at is None:
             if not turn.is_lost(at) and at < turn.deadline:

@@ -268,10 +268,20 @@ class Agreement(RuleBasedStateMachine):
             )
         )
 
-    @rule(group=groups, service=services, before=ages, keep=st.integers(0, 10))
-    def purge(self, group: str, service: str, before: int, keep: int) -> None:
+    @rule(
+        group=groups,
+        service=services,
+        before=ages,
+        keep=st.integers(0, 10),
+        spare=st.lists(st.sampled_from(["turn", "refusal", "Turn"]), max_size=2),
+    )
+    def purge(self, group: str, service: str, before: int, keep: int, spare: list[str]) -> None:
         """Forget rows."""
-        self.all(lambda storage: storage.purge(group, service, before=START + before, keep=keep))
+        self.all(
+            lambda storage: storage.purge(
+                group, service, before=START + before, keep=keep, spare=spare
+            )
+        )
 
     @rule(group=groups, age=st.integers(0, 2 * TIMEOUT) | st.sampled_from([0, SECOND, TIMEOUT]))
     def purge_runners(self, group: str, age: int) -> None:

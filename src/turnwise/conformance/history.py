@@ -137,6 +137,26 @@ class HistoryConformance(StorageUnderTest):
         desk.storage.purge(desk.group, desk.service, before=START, keep=3)
         assert [row.id for row in desk.history()] == ["c", "d", "e"]
 
+    @pytest.mark.parametrize(
+        ("spare", "before", "keep", "left"),
+        [
+            (["refusal"], START + 20, 9, "ad"),
+            (["refusal"], START, 1, "aed"),
+            (["turn"], START + 6, 9, "bcd"),
+            (["turn", "Turn", "turn"], START + 2, 0, "bce"),
+            (["unknown"], START + 2, 9, "ed"),
+        ],
+    )
+    def test_rows_of_kinds_to_spare_stay_and_do_not_count_among_the_newest(
+        self, desk: Desk, spare: list[str], before: int, keep: int, left: str
+    ) -> None:
+        desk.append(*SOME)
+        desk.storage.purge(desk.group, desk.service, before=before, keep=keep, spare=spare)
+        assert "".join(row.id for row in desk.history()) == left
+        # What is left is still listed by its kind.
+        kept = [row for row in SOME if row.kind in spare]
+        assert list(desk.history(kinds=spare)) == kept
+
     def test_a_row_that_was_purged_may_be_appended_again(self, desk: Desk) -> None:
         desk.append(entry("a", body="first"))
         desk.storage.purge(desk.group, desk.service, before=START + 1, keep=100)
@@ -150,5 +170,8 @@ class HistoryConformance(StorageUnderTest):
         desk.append(*rows)
         assert desk.history() == rows
         assert desk.history(last=10) == rows[-10:]
-        desk.storage.purge(desk.group, desk.service, before=START, keep=600)
-        assert desk.history() == rows[400:]
+        rare = tuple(entry(f"rare {number}", START + 2 * number, "rare") for number in range(100))
+        desk.append(*rare)
+        desk.storage.purge(desk.group, desk.service, before=START, keep=600, spare=["rare"])
+        assert desk.history(kinds=["turn"]) == rows[400:]
+        assert desk.history(kinds=["rare"]) == rare

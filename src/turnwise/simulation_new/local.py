@@ -107,6 +107,8 @@ class OwnClockNoGate:
         """See :class:`turnwise.storages.Storage`."""
         self._storage.append(group, service, entries)
 
-    def purge(self, group: str, service: str, *, before: int, keep: int) -> None:
+    def purge(
+        self, group: str, service: str, *, before: int, keep: int, spare: Sequence[str] = ()
+    ) -> None:
         """See :class:`turnwise.storages.Storage`."""
-        self._storage.purge(group, service, before=before, keep=keep)
+        self._storage.purge(group, service, before=before, keep=keep, spare=spare)

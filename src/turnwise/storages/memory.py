@@ -248,14 +248,16 @@ class MemoryStorage:
             rows = [entry for entry in rows if entry.kind in kinds]
         return tuple(rows if last is None else rows[max(0, len(rows) - last) :])
 
-    def purge(self, group: str, service: str, *, before: int, keep: int) -> None:
-        """Forget the rows before an instant, and all but the newest."""
+    def purge(
+        self, group: str, service: str, *, before: int, keep: int, spare: Sequence[str] = ()
+    ) -> None:
+        """Forget the rows before an instant, and all but the newest, but for those to spare."""
         with self._lock:
             history = self._read(group).history
             kept = history.get(service)
             if kept is None:
                 return
-            kept.forget_first(max(kept.position(before), len(kept.keys) - keep))
+            kept.forget(before, keep, frozenset(spare))
             if not kept.keys:
                 del history[service]
 

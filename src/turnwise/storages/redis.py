@@ -261,9 +261,11 @@ class RedisStorage:
             done += most
             full = gone_through == most
 
-    def purge(self, group: str, service: str, *, before: int, keep: int) -> None:
+    def purge(
+        self, group: str, service: str, *, before: int, keep: int, spare: Sequence[str] = ()
+    ) -> None:
         """See :meth:`turnwise.storages.Storage.purge`; many rows go in several steps."""
-        while self._do("purge", group, _quoted(service), before, keep, _PAGE) > 0:
+        while self._do("purge", group, _quoted(service), before, keep, _PAGE, *spare) > 0:
             pass
 
     def purge_runners(self, group: str, *, before: int) -> None:

@@ -7,7 +7,7 @@ record waits for the disk, and takes all earlier writes along.
 
 # ruff: noqa: S608 (what is put into a text is our own; values are parameters)
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from turnwise.storages import Entry
 from turnwise.storages.sql.database import Database
@@ -30,11 +30,13 @@ WHERE leisure.setting = 'off' {{{{or_keep}}}}
 # The newest row that is too old, and the newest one that is too many.
 _OVER = f"""
 SELECT * FROM (
-  SELECT happened_at, id {_OF_SERVICE} AND happened_at < :before {_DOWN} LIMIT 1) AS too_old
+  SELECT happened_at, id {_OF_SERVICE} {{spared}} AND happened_at < :before {_DOWN} LIMIT 1
+) AS too_old
 UNION ALL
-SELECT * FROM (SELECT happened_at, id {_OF_SERVICE} {_DOWN} LIMIT 1 OFFSET :keep) AS too_many
+SELECT * FROM (
+  SELECT happened_at, id {_OF_SERVICE} {{spared}} {_DOWN} LIMIT 1 OFFSET :keep) AS too_many
 """
-_UP_TO = f"{_OF_SERVICE} AND happened_at <= :at AND (happened_at < :at OR id <= :id)"
+_UP_TO = f"{_OF_SERVICE} {{spared}} AND happened_at <= :at AND (happened_at < :at OR id <= :id)"
 _PORTION_ENDS = f"SELECT happened_at, id {_UP_TO} {_UP} LIMIT 1 OFFSET :portion"
 _DELETE = f"DELETE {_UP_TO}"
 
@@ -102,21 +104,33 @@ class Histories(Database):
         rows = self._read(f"SELECT * FROM ({newest}) AS newest {_DOWN} LIMIT :last", **values).rows
         return tuple(Entry(*row) for row in reversed(rows))
 
-    def purge(self, group: str, service: str, *, before: int, keep: int) -> None:
+    def purge(
+        self, group: str, service: str, *, before: int, keep: int, spare: Sequence[str] = ()
+    ) -> None:
         """See :meth:`turnwise.storages.Storage.purge`."""
-        over = self._read(_OVER, group=group, service=service, before=before, keep=keep).rows
+        kinds = {f"kind_{number}": kind for number, kind in enumerate(dict.fromkeys(spare))}
+        this: dict[str, Value] = {"group": group, "service": service, **kinds}
+        over = self._read(_without(kinds, _OVER), **this, before=before, keep=keep).rows
         if over:
-            self._forget_up_to(group, service, *max(over))
+            at, entry_id = max(over)
+            self._forget_up_to(at, entry_id, kinds, this)
 
     def _forget_history(self, group: str, service: str) -> None:
-        self._forget_up_to(group, service, _ALL, "")
+        self._forget_up_to(_ALL, "", {}, {"group": group, "service": service})
 
-    def _forget_up_to(self, group: str, service: str, at: int, entry_id: str) -> None:
+    def _forget_up_to(
+        self, at: int, entry_id: str, spared: Iterable[str], this: Mapping[str, Value]
+    ) -> None:
         """Forget a row and all before it, in portions: others must get between, and soon."""
-        this: dict[str, Value] = {"group": group, "service": service}
+        portion_ends, delete = _without(spared, _PORTION_ENDS), _without(spared, _DELETE)
         while True:
-            ends = self._read(_PORTION_ENDS, **this, at=at, id=entry_id, portion=_PORTION).rows
+            ends = self._read(portion_ends, **this, at=at, id=entry_id, portion=_PORTION).rows
             upper = ends[0] if ends else (at, entry_id)
-            self._write(_DELETE, **this, at=upper[0], id=upper[1])
+            self._write(delete, **this, at=upper[0], id=upper[1])
             if not ends:
                 return
+
+
+def _without(spared: Iterable[str], template: str) -> str:
+    """A statement that leaves rows of some kinds alone; ``spared`` names their parameters."""
+    return template.replace("{spared}", " ".join(f"AND kind <> :{name}" for name in spared))
