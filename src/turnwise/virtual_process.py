@@ -130,12 +130,15 @@ class VirtualProcess:
 
     def kill(self) -> None:
         """End it as SIGKILL does: nothing more of it reaches the storage."""
+        self._end()
+
+    # Inside -----------------------------------------------------------------------------------
+
+    def _end(self) -> None:
         self.is_gone = True
         for sleeper in self._sleepers:
             sleeper.tear_off()
         self._loops.close()
-
-    # Inside -----------------------------------------------------------------------------------
 
     def _changed(self) -> None:
         self._due = self._clock.at
@@ -171,7 +174,7 @@ class VirtualProcess:
                 self._leave()
             instants += [wait.until for wait in waits if wait is not None]
         elif self.services.is_stopping:
-            self.is_gone = True
+            self._end()
         return min((each for each in instants if each is not None), default=None)
 
     def _interrupted(self, heart: Heartbeat) -> int | None:
@@ -234,7 +237,7 @@ class VirtualProcess:
         return too_late or all(wait is None for wait in waits)
 
     def _leave(self) -> None:
-        self.is_gone = True
+        self._end()
         at = self._clock.at
         gap = any(each.machine.leaves_a_gap(at) for each in self.services)
         try:

@@ -90,6 +90,7 @@ class VirtualLoops(Loops):
                 task.cancel()
             self.made.run_until_idle()
             self.made.close()
+            self.made = None
 
 
 class TornOffError(BaseException):
