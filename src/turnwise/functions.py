@@ -65,12 +65,16 @@ def check_result(result: object) -> None:
     Raises:
         TypeError: it is a generator, or a list or tuple of coroutines.
     """
-    unrun = result if isinstance(result, list | tuple) else (result,)
+    results = result if isinstance(result, list | tuple) else (result,)
+    unrun = [each for each in results if any(is_one(each) for is_one in _MUST_BE_RUN)]
     for each in unrun:
-        if inspect.isgenerator(each) or inspect.isasyncgen(each) or inspect.iscoroutine(each):
-            if inspect.iscoroutine(each):
-                each.close()  # nobody will await it, and Python would warn of it
-            raise TypeError(f"the function gave back {type(each).__name__}s that nobody has run")
+        if inspect.iscoroutine(each):
+            each.close()  # nobody will await it, and Python would warn of it
+    if unrun:
+        raise TypeError(f"the function gave back {type(unrun[0]).__name__}s that nobody has run")
+
+
+_MUST_BE_RUN = (inspect.isgenerator, inspect.isasyncgen, inspect.iscoroutine)
 
 
 def outcome_of(error: BaseException | None) -> tuple[Status, str]:

@@ -1,0 +1,160 @@
+"""Log lines: one for each event, with its service and with fields for structured logs."""
+
+import logging
+from typing import Any
+
+import pytest
+
+from turnwise import events
+from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
+from turnwise.events import Event, ServiceEvent
+from turnwise.observers.log import log_event
+
+DUE = 1_767_225_600_000_000  # 2026-01-01T00:00:00Z
+RUNNER: dict[str, Any] = {"group": "g", "runner_id": "a"}
+SERVICE: dict[str, Any] = {**RUNNER, "service": "job"}
+TURN: dict[str, Any] = {**SERVICE, "run_id": "run", "token": 7, "due": DUE}
+ENDED: dict[str, Any] = {**TURN, "attempt": 1, "took": 1_500_000, "recorded": True}
+DEBUG, INFO, WARNING, ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
+
+LINES: list[tuple[Event, int, str]] = [
+    (events.RunnerJoined(**RUNNER, boot_id="b"), INFO, "runner a has joined"),
+    (
+        events.RunnerJoined(**RUNNER, boot_id="b", again=True),
+        INFO,
+        "runner a has joined again: its row was gone",
+    ),
+    (events.RunnerLeft(**RUNNER), INFO, "runner a has left"),
+    (
+        events.DuplicateRunner(**RUNNER, boot_id="b"),
+        ERROR,
+        "another process lives under the runner id a: give each process an id of its own",
+    ),
+    (
+        events.StorageLost(**RUNNER, error="refused\x1b"),
+        WARNING,
+        "the storage does not answer: refused\\x1b",
+    ),
+    (
+        events.StorageBack(**RUNNER, after=61_000_000),
+        WARNING,
+        "the storage answers again, after 1m1s",
+    ),
+    (events.Looked(**SERVICE, now=DUE), DEBUG, "job: looked at 2026-01-01T00:00:00Z"),
+    (
+        events.CyclePlanned(
+            **SERVICE, start=DUE, end=DUE + 1, due=DUE, runners=("a", "b"), size=2, void=False
+        ),
+        DEBUG,
+        "job: planned the cycle of 2026-01-01T00:00:00Z: a, b",
+    ),
+    (
+        events.CyclePlanned(
+            **SERVICE, start=DUE, end=DUE + 1, due=DUE, runners=("a",), size=1, void=True
+        ),
+        DEBUG,
+        "job: planned again, as nobody of the plan was left: the cycle of 2026-01-01T00:00:00Z: a",
+    ),
+    (
+        events.NoTurn(**SERVICE, reason="late_start", message="75 %", due=DUE, slot_start=DUE),
+        INFO,
+        "job: no turn: late_start (75 %)",
+    ),
+    (
+        events.NoTurn(**SERVICE, reason="paused", message="", due=DUE, slot_start=DUE),
+        INFO,
+        "job: no turn: paused",
+    ),
+    (
+        events.TurnStarted(**TURN, attempt=1, started_at=DUE),
+        INFO,
+        "job: turn 7 starts, due 2026-01-01T00:00:00Z",
+    ),
+    (
+        events.TurnStarted(**TURN, attempt=2, started_at=DUE),
+        INFO,
+        "job: turn 7 starts, attempt 2, due 2026-01-01T00:00:00Z",
+    ),
+    (
+        events.TurnEnded(**ENDED, status=Status.COMPLETED, reason=""),
+        INFO,
+        "job: turn 7 ends after 1.5s: completed",
+    ),
+    (
+        events.TurnEnded(**ENDED, status=Status.ABANDONED, reason="exit:1"),
+        WARNING,
+        "job: turn 7 ends after 1.5s: abandoned exit:1",
+    ),
+    (
+        events.TurnEnded(**{**ENDED, "recorded": False}, status=Status.COMPLETED, reason=""),
+        ERROR,
+        "job: turn 7 ends after 1.5s: completed; somebody else had closed its run before",
+    ),
+    (events.TurnLost(**TURN, why="silent"), ERROR, "job: turn 7 is lost: silent"),
+    (
+        events.TurnOverdue(**TURN, timeout=10_000_000),
+        ERROR,
+        "job: turn 7 has passed its timeout of 10s",
+    ),
+    (
+        events.RunBuried(**TURN, owner="b"),
+        WARNING,
+        "job: closed turn 7 of runner b, which is silent or has left",
+    ),
+    (
+        events.PeriodMissed(**SERVICE, due=DUE, until=DUE + 1, why="paused"),
+        ERROR,
+        "job: the period due 2026-01-01T00:00:00Z was missed: paused",
+    ),
+    (
+        events.SettingsDiffer(**SERVICE, due=DUE),
+        WARNING,
+        "job: the plan in force was made by other settings than this runner's",
+    ),
+    (
+        events.RecordUnreadable(**SERVICE, error="no plan"),
+        ERROR,
+        "job: a record cannot be read: no plan",
+    ),
+]
+
+
+@pytest.mark.parametrize(("event", "level", "text"), LINES)
+def test_each_event_has_a_line_with_its_service_and_fields(
+    event: Event, level: int, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(DEBUG)
+    log_event(event)
+    [record] = caplog.records
+    assert (record.levelno, record.message) == (level, text)
+    of_service = isinstance(event, ServiceEvent)
+    assert record.name == ("turnwise.service" if of_service else "turnwise.runner")
+    fields = record.__dict__
+    assert (fields["group"], fields["runner"]) == ("g", "a")
+    assert fields.get("service") == ("job" if of_service else None)
+    if isinstance(event, events.TurnEvent):
+        assert (fields["run_id"], fields["token"]) == ("run", 7)
+
+
+def test_every_kind_of_event_has_its_line() -> None:
+    kinds = {
+        kind for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, Event)
+    } - {Event, ServiceEvent, events.TurnEvent}
+    assert kinds == {type(event) for event, _, _ in LINES}
+
+
+def test_an_event_of_another_package_is_shown_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    class OfMine(Event):
+        pass
+
+    caplog.set_level(DEBUG)
+    log_event(OfMine(**RUNNER))
+    [record] = caplog.records
+    assert record.levelno == DEBUG
+    assert "OfMine(group='g', runner_id='a')" in record.message
+
+
+def test_what_is_not_listened_to_is_not_written(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(WARNING)
+    log_event(events.RunnerLeft(**RUNNER))
+    assert caplog.records == []
