@@ -246,6 +246,25 @@ def test_a_long_history_is_read_appended_and_purged_in_several_steps(
     assert storage.services("g") == ()
 
 
+def test_spared_rows_stay_and_the_others_go_in_order_however_many_steps_that_takes(
+    storage: RedisStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kind may have any name, and rows of several kinds may have one instant."""
+    monkeypatch.setattr(room, "_PAGE", 7)
+    rows = [Entry(f"{n:03}", n // 4, ("x", "y:z", "é", "w")[n % 3], "") for n in range(90)]
+    storage.append("g", "s", rows)
+    storage.purge("g", "s", before=0, keep=10, spare=["y:z"])
+    others = [row for row in rows if row.kind != "y:z"]
+    kept = [row for row in rows if row.kind == "y:z" or row in others[-10:]]
+    assert storage.history("g", "s") == tuple(kept)
+    storage.purge("g", "s", before=100, keep=10, spare=["y:z", "none"])
+    assert {row.kind for row in storage.history("g", "s")} == {"y:z"}
+    storage.append("g", "s", [Entry("new", 200, "x", "")])
+    assert len(storage.history("g", "s")) == 90 - len(others) + 1
+    storage.purge("g", "s", before=1000, keep=10)
+    assert storage.services("g") == ()
+
+
 def test_what_the_set_s_answer_brings_does_not_grow_with_the_number_of_runners(
     storage: RedisStorage, url: str
 ) -> None:
@@ -370,6 +389,21 @@ def test_a_unix_socket_is_served(kind: str) -> None:
             assert "sesame" not in str(caught.value)
 
 
+def test_a_user_needs_no_more_rights_than_the_documentation_says(kind: str) -> None:
+    rights = (
+        "~{turnwise:*",
+        *("+eval", "+evalsha", "+time", "+info", "+scan", "+del", "+unlink", "+exists"),
+        *("+@hash", "+@set", "+@sortedset", "+@string"),
+    )
+    with own_server(kind) as server:
+        with client_of(server.url) as client:
+            client.execute_command("ACL", "SETUSER", "turns", "on", ">sesame", *rights)  # type: ignore[no-untyped-call] # as it is
+        with closing(RedisStorage(server.url.replace(":secret", "turns:sesame"))) as storage:
+            use_everything(storage)
+        with pytest.raises(StorageError, match="permission"):
+            RedisStorage(server.url.replace(":secret", "turns:sesame") + "?key_prefix=other")
+
+
 @pytest.mark.parametrize("scheme", ["rediss", "valkeys"])
 def test_a_url_of_tls_is_never_spoken_to_without(scheme: str, server: servers.Redis) -> None:
     url = server.url.replace(server.scheme, scheme, 1)
@@ -474,8 +508,9 @@ def test_nothing_is_asked_twice_where_it_may_have_been_done(answer: bytes | None
         assert storage.advance("g") == 7
 
 
-def test_a_server_that_repeats_the_login_in_an_error_does_not_make_it_show() -> None:
-    login = b"-ERR unknown command, with args beginning with: LOGIN\r\n"
+@pytest.mark.parametrize("words", [b"unknown command, with args beginning with:", b"what is"])
+def test_a_server_that_repeats_the_login_in_an_error_does_not_make_it_show(words: bytes) -> None:
+    login = b"-ERR " + words + b" LOGIN\r\n"
     with closing(Pretender(login=login)) as server, pytest.raises(StorageError) as caught:
         RedisStorage(server.url)
     assert "sesame" not in str(caught.value)
@@ -619,13 +654,17 @@ def take_part(storage: Storage, count: int) -> bool:
     return not found
 
 
+def history_of(now: int) -> list[Entry]:
+    return [Entry("1", now, "x", ""), Entry("2", now, "y", "")]
+
+
 def filled(storage: Storage) -> int:
     """A group with two services, an open run and a history; the storage's now."""
     take_part(storage, 1)
     now = storage.heartbeat("g", beat(2, "run")).now
     for service in ("s", "t"):
         storage.swap("g", service, Kind.PLAN, None, Record("1", "plan"))
-        storage.append("g", service, [Entry("1", now, "x", ""), Entry("2", now, "y", "")])
+        storage.append("g", service, history_of(now))
     storage.swap("g", "s", Kind.GATE, None, open_gate("1"))
     storage.swap("g", "t", Kind.GATE, None, Record("1", "gate"))
     storage.mark("g", "b", drained=True)
@@ -656,6 +695,13 @@ def test_whatever_key_is_lost_the_group_goes_on_within_two_heartbeats(
     with client_of(url) as client:
         prefix = url.rpartition("=")[2]
         assert client.delete(f"{{{prefix}:g}}:{lost}") == 1
+    for service in ("s", "t"):  # at once, before anything has healed
+        assert set(storage.history("g", service)) <= set(history_of(now))
+        assert set(storage.history("g", service, kinds=["x", "y"])) <= set(history_of(now))
+        storage.stable("g", service, rotation=0, limit=None)
+    storage.runners("g"), storage.offers("g"), storage.read("g", ["s", "t"])
+    if lost == "services":
+        assert storage.services("g") == ("s", "t")
     joins = [take_part(storage, count) for count in (3, 4, 5)]
     assert joins == [lost in {"runners", "offers:s"}, False, False]
     assert storage.stable("g", "s", rotation=0, limit=None, among=["a"]).alive == {"a"}

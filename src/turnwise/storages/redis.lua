@@ -302,12 +302,20 @@ local function forget_history(service)
   call("UNLINK", key("history", service), key("entries", service), key("kinds", service))
 end
 
+-- Whether no key of a history was lost; what is left then is of no use without it.
+local function is_whole(service)
+  local kinds = key("kinds", service)
+  local there = call("EXISTS", key("history", service), key("entries", service), kinds)
+  for _, kind in ipairs(call("SMEMBERS", kinds)) do
+    if call("EXISTS", list_of(service, kind)) == 0 then return false end
+  end
+  return there == 0 or there == 3
+end
+
 function operations.append()
   local service = ARGV[3]
   local ids, entries = key("history", service), key("entries", service)
-  if call("EXISTS", ids, entries) == 1 then
-    forget_history(service) -- one of the two was lost, and the other is of no use without it
-  end
+  if not is_whole(service) then forget_history(service) end
   for i = 4, #ARGV, 4 do
     local id, at, kind = ARGV[i], ARGV[i + 1], ARGV[i + 2]
     local row = cmsgpack.pack({ id, tonumber(at), kind, ARGV[i + 3] })
@@ -329,37 +337,40 @@ function operations.history()
   local stop = math.min(first + most, call("ZCARD", list) - older)
   local found, ids = {}, stop > first and call("ZREVRANGE", list, first, stop - 1) or {}
   for _, id in ipairs(ids) do
-    found[#found + 1] = unpacked(call("HGET", key("entries", service), id))
+    local row = call("HGET", key("entries", service), id)
+    if row then found[#found + 1] = cmsgpack.unpack(row) end -- it may have been lost
   end
   return { #ids, found }
 end
 
--- Forgets at most so many rows, the oldest, but none of some kinds; answers how many are left to
--- forget.
+-- Forgets at most so many rows of the kinds that are not spared, the oldest; answers how many are
+-- left to forget. It goes by the lists of the kinds, so that spared rows cost nothing.
 function operations.purge()
   local service, before, keep, most = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
-  local ids, entries = key("history", service), key("entries", service)
-  local too_old, all = call("ZCOUNT", ids, "-inf", "(" .. before), call("ZCARD", ids)
-  local spared, to_spare = 0, set_of(rest(7))
-  for kind in pairs(to_spare) do
-    too_old = too_old - call("ZCOUNT", list_of(service, kind), "-inf", "(" .. before)
-    spared = spared + call("ZCARD", list_of(service, kind))
-  end
-  local doomed = math.max(too_old, all - spared - keep)
-  local gone = math.min(doomed, most)
-  local left = gone
-  for _, id in ipairs(gone > 0 and call("ZRANGE", ids, 0, gone + spared - 1) or {}) do
-    local row = unpacked(call("HGET", entries, id))
-    if left > 0 and not (row and to_spare[row[3]]) then
-      left = left - 1
-      if row and call("ZREM", list_of(service, row[3]), id) == 1 then
-        if call("EXISTS", list_of(service, row[3])) == 0 then
-          call("SREM", key("kinds", service), row[3])
-        end
-      end
-      call("HDEL", entries, id)
-      call("ZREM", ids, id)
+  local spared, lists, rows, too_old, all = set_of(rest(7)), {}, {}, 0, 0
+  for _, kind in ipairs(call("SMEMBERS", key("kinds", service))) do
+    local list = not spared[kind] and list_of(service, kind)
+    if list then
+      lists[kind] = list
+      too_old = too_old + call("ZCOUNT", list, "-inf", "(" .. before)
+      all = all + call("ZCARD", list)
     end
+  end
+  local doomed = math.max(too_old, all - keep, 0)
+  local gone = math.min(doomed, most)
+  for _, list in pairs(gone > 0 and lists or {}) do
+    local oldest = call("ZRANGE", list, 0, gone - 1, "WITHSCORES")
+    for i = 1, #oldest, 2 do rows[#rows + 1] = { oldest[i], tonumber(oldest[i + 1]), list } end
+  end
+  table.sort(rows, comes_before)
+  for i = 1, gone do
+    local id, list = rows[i][1], rows[i][3]
+    call("ZREM", list, id)
+    call("ZREM", key("history", service), id)
+    call("HDEL", key("entries", service), id)
+  end
+  for kind, list in pairs(lists) do
+    if call("EXISTS", list) == 0 then call("SREM", key("kinds", service), kind) end
   end
   return doomed - gone
 end

@@ -265,7 +265,8 @@ class RedisStorage:
         self, group: str, service: str, *, before: int, keep: int, spare: Sequence[str] = ()
     ) -> None:
         """See :meth:`turnwise.storages.Storage.purge`; many rows go in several steps."""
-        while self._do("purge", group, _quoted(service), before, keep, _PAGE, *spare) > 0:
+        name, spared = _quoted(service), [_quoted(kind) for kind in spare]
+        while self._do("purge", group, name, before, keep, _PAGE, *spared) > 0:
             pass
 
     def purge_runners(self, group: str, *, before: int) -> None:
@@ -355,11 +356,12 @@ class RedisStorage:
         try:
             return link.ask(command)
         except (RedisError, OSError, UnicodeError) as error:
-            lines = str(error).splitlines() or [type(error).__name__]
-            if any(secret in str(error) for secret in self._secrets):
-                # Some servers repeat the login that they do not understand.
-                raise StorageError(f"{self._name}: it refuses the login") from None
-            raise StorageError(f"{self._name}: {lines[0]}") from error
+            # A server repeats what it does not understand, such as a login.
+            said = (str(error) or type(error).__name__).partition(", with args beginning")[0]
+            for secret in self._secrets:
+                said = said.replace(secret, "***")
+            cause = error if said == str(error) else None
+            raise StorageError(f"{self._name}: {said.splitlines()[0]}") from cause
 
 
 class _Connection:
