@@ -88,7 +88,7 @@ def plan_records(draw: st.DrawFn) -> Plan:
 
 @pytest.fixture(autouse=True)
 def _nothing_was_read_before() -> None:
-    for cached in (texts.plan_from_text, texts.gate_from_text, texts._types, texts._left_out):
+    for cached in (texts.plan_from_text, texts.gate_from_text, texts._shape):
         cached.cache_clear()
 
 

@@ -9,9 +9,10 @@ microseconds is the year 2255.
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, fields, is_dataclass
-from functools import lru_cache, partial
+from dataclasses import MISSING, dataclass, fields
+from functools import cache, lru_cache, partial
 from itertools import pairwise
+from operator import attrgetter
 from types import NoneType
 from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
@@ -71,20 +72,20 @@ def row_from_text(text: str) -> Row:
 # Writing ------------------------------------------------------------------------------------------
 
 
-def _dumps(value: object) -> str:
-    return json.dumps(_plain(value), separators=(",", ":"))
-
-
-def _plain(value: Any) -> object:
-    if isinstance(value, tuple):
-        return [_plain(each) for each in value]
-    if not is_dataclass(value):
-        return value
+def _written(value: object) -> dict[str, object]:
+    """A dataclass as the encoder shall have it: what differs from the defaults."""
+    shape: _Shape = _shape(type(value))
     return {
-        field.name: _plain(each)
-        for field in fields(value)
-        if (each := getattr(value, field.name)) is not None and each != field.default
+        name: each
+        for name, each, default in zip(
+            shape.names, shape.values(value), shape.defaults, strict=True
+        )
+        if each is not None and each != default
     }
+
+
+# One for all: json.dumps makes an encoder for each text, which costs as much as a gate.
+_dumps = json.JSONEncoder(separators=(",", ":"), default=_written).encode
 
 
 # Reading ------------------------------------------------------------------------------------------
@@ -125,27 +126,60 @@ def _row(stored: Any) -> Row:
 
 def _made(of: type[_T], stored: Mapping[str, Any]) -> _T:
     """The dataclass that was written so, each field of which has a value of its type."""
-    shape: Any = of  # mypy does not take a type variable for hashable
-    given = _left_out(shape) | {
-        name: _READERS.get((of, name), _as_it_is)(value) for name, value in stored.items()
-    }
+    shape: _Shape = _shape(of)
+    given: dict[str, Any] = dict(shape.left_out)
+    for name, value in stored.items():
+        reader = shape.readers.get(name)
+        given[name] = value if reader is None else reader(value)
     made = of(**given)
-    for name, allowed in _types(shape):
-        _checked(name, getattr(made, name), allowed)
+    for name, value, allowed in zip(shape.names, shape.values(made), shape.types, strict=True):
+        _checked(name, value, allowed)
     return made
 
 
 def _checked(name: str, value: Any, allowed: tuple[type, ...]) -> Any:
     # type() and not isinstance(): a bool is no number here.
-    if type(value) not in allowed or (type(value) is int and abs(value) >= _TOO_LARGE):
+    kind = type(value)
+    if kind not in allowed or (kind is int and not -_TOO_LARGE < value < _TOO_LARGE):
         raise ValueError(f"{name} cannot be {value!r:.80}")
     return value
 
 
-@lru_cache(maxsize=16)
-def _types(of: Any) -> tuple[tuple[str, tuple[type, ...]], ...]:
-    """The types that each field of a dataclass may have."""
-    return tuple((name, _allowed(hint)) for name, hint in get_type_hints(of).items())
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What there is to know of a dataclass, worked out once.
+
+    ``values`` gives the values of all fields of an instance. ``types`` are the types that each may
+    have. ``left_out`` are the fields that have no default and are left out where they are None.
+    """
+
+    names: tuple[str, ...]
+    values: Callable[[object], tuple[Any, ...]]
+    defaults: tuple[object, ...]
+    types: tuple[tuple[type, ...], ...]
+    left_out: dict[str, None]
+    readers: dict[str, Callable[[Any], Any]]
+
+
+@cache
+def _shape(of: Any) -> _Shape:  # mypy does not take a type variable for hashable
+    names = tuple(field.name for field in fields(of))
+    defaults = tuple(field.default for field in fields(of))
+    hints = get_type_hints(of)
+    types = tuple(_allowed(hints[name]) for name in names)
+    may_be_none = zip(names, defaults, types, strict=True)
+    return _Shape(
+        names,
+        attrgetter(*names),
+        defaults,
+        types,
+        {
+            name: None
+            for name, default, each in may_be_none
+            if default is MISSING and NoneType in each
+        },
+        {name: reader for (owner, name), reader in _READERS.items() if owner is of},
+    )
 
 
 def _allowed(hint: Any) -> tuple[type, ...]:
@@ -154,17 +188,6 @@ def _allowed(hint: Any) -> tuple[type, ...]:
     if hint is float:
         return (float, int)
     return get_args(hint) or (hint,)
-
-
-@lru_cache(maxsize=16)
-def _left_out(of: Any) -> dict[str, None]:
-    """The fields of a dataclass that are left out where they are None, and have no default."""
-    without = {field.name for field in fields(of) if field.default is MISSING}
-    return {name: None for name, types in _types(of) if NoneType in types and name in without}
-
-
-def _as_it_is(stored: Any) -> Any:
-    return stored
 
 
 def _numbers(stored: Iterable[Any]) -> tuple[int, ...]:
