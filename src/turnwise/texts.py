@@ -74,7 +74,8 @@ def row_from_text(text: str) -> Row:
 
 def _written(value: object) -> dict[str, object]:
     """A dataclass as the encoder shall have it: what differs from the defaults."""
-    shape: _Shape = _shape(type(value))
+    of: Any = type(value)  # mypy does not take every type for hashable
+    shape = _shape(of)
     return {
         name: each
         for name, each, default in zip(
@@ -126,7 +127,8 @@ def _row(stored: Any) -> Row:
 
 def _made(of: type[_T], stored: Mapping[str, Any]) -> _T:
     """The dataclass that was written so, each field of which has a value of its type."""
-    shape: _Shape = _shape(of)
+    hashable: Any = of  # mypy does not take a type variable for hashable
+    shape = _shape(hashable)
     given: dict[str, Any] = dict(shape.left_out)
     for name, value in stored.items():
         reader = shape.readers.get(name)
@@ -162,7 +164,7 @@ class _Shape:
 
 
 @cache
-def _shape(of: Any) -> _Shape:  # mypy does not take a type variable for hashable
+def _shape(of: type) -> _Shape:
     names = tuple(field.name for field in fields(of))
     defaults = tuple(field.default for field in fields(of))
     hints = get_type_hints(of)
