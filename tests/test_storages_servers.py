@@ -107,25 +107,31 @@ WAITING = {
 }
 
 
+HOLDS = {
+    "changed": ("UPDATE turnwise_records SET body = 'x' WHERE group_name = '{}'", "commit"),
+    "written": ("UPDATE turnwise_records SET body = body WHERE group_name = '{}'", "commit"),
+    "locked": ("SELECT 1 FROM turnwise_records WHERE group_name = '{}' FOR UPDATE", "commit"),
+    "undone": ("UPDATE turnwise_records SET body = 'x' WHERE group_name = '{}'", "rollback"),
+}
+"""What somebody does to a row, and how they end it."""
+each_hold = pytest.mark.parametrize("hold", HOLDS)
+
+
 @contextmanager
-def held(server: str, group: str, changed: bool) -> Iterator[Callable[[], None]]:
-    """Somebody holds a gate's row, and perhaps has written it; yields how to let it go."""
+def held(server: str, group: str, hold: str = "changed") -> Iterator[Callable[[], None]]:
+    """Somebody holds a gate's row; yields how to let it go."""
+    statement, end = HOLDS[hold]
     with engine(URLS[server]()).connect() as connection:
-        change = "body = 'changed'" if changed else "body = body"
-        connection.exec_driver_sql(
-            f"UPDATE turnwise_records SET {change} WHERE group_name = '{group}'"
-        )
-        yield connection.commit
+        connection.exec_driver_sql(statement.format(group))
+        yield getattr(connection, end)
 
 
 @each_server
-@pytest.mark.parametrize("changed", [True, False])
-def test_a_swap_reads_the_clock_once_it_has_the_lock(
-    server: str, group: str, changed: bool
-) -> None:
+@each_hold
+def test_a_swap_reads_the_clock_once_it_has_the_lock(server: str, group: str, hold: str) -> None:
     with opened(server) as storage, ThreadPoolExecutor() as pool:
         before = put(storage, group)
-        with held(server, group, changed) as let_go:
+        with held(server, group, hold) as let_go:
             swap = pool.submit(
                 storage.swap, group, "s", Kind.GATE, before.version, new_record(), FOREVER
             )
@@ -139,13 +145,11 @@ def test_a_swap_reads_the_clock_once_it_has_the_lock(
 
 
 @each_server
-@pytest.mark.parametrize("changed", [True, False])
-def test_a_swap_that_got_the_lock_too_late_is_refused(
-    server: str, group: str, changed: bool
-) -> None:
+@each_hold
+def test_a_swap_that_got_the_lock_too_late_is_refused(server: str, group: str, hold: str) -> None:
     with opened(server) as storage, ThreadPoolExecutor() as pool:
         before = put(storage, group)
-        with held(server, group, changed) as let_go:
+        with held(server, group, hold) as let_go:
             not_after = host_now() + int(HELD_SECONDS / 2 * SECOND)
             swap = pool.submit(
                 storage.swap, group, "s", Kind.GATE, before.version, new_record(), not_after
@@ -165,7 +169,7 @@ def test_a_swap_that_got_the_lock_too_late_is_refused(
 def test_of_two_swaps_that_wait_for_one_row_one_is_done(server: str, group: str) -> None:
     with opened(server) as one, opened(server) as two, ThreadPoolExecutor() as pool:
         before = put(one, group)
-        with held(server, group, changed=True) as let_go:
+        with held(server, group) as let_go:
             swaps = [
                 pool.submit(s.swap, group, "s", Kind.GATE, before.version, new_record())
                 for s in (one, two)
@@ -606,7 +610,7 @@ def test_heartbeats_go_on_while_other_work_waits_for_a_lock(server: str, group: 
     with opened(server) as storage, ThreadPoolExecutor() as pool:
         before = put(storage, group)
         storage.heartbeat(group, Beat("a", "boot", 1, SECOND))
-        with held(server, group, changed=True) as let_go:
+        with held(server, group) as let_go:
             swap = pool.submit(storage.swap, group, "s", Kind.GATE, before.version, new_record())
             eventually(lambda: asked(server, WAITING[server]), "the swap waits for the row")
             for number in range(2, 12):

@@ -314,6 +314,7 @@ def test_a_lock_that_is_let_go_in_time_is_waited_for(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with desk_on(path) as desk, closing(sqlite3.connect(path, isolation_level=None)) as other:
+        before = desk.put(desk.record())
         other.execute("BEGIN IMMEDIATE")
         waits: list[float] = []
 
@@ -324,7 +325,7 @@ def test_a_lock_that_is_let_go_in_time_is_waited_for(
                 other.execute("ROLLBACK")
 
         monkeypatch.setattr("turnwise.storages.sql.sqlite.time.sleep", let_go_at_the_third_wait)
-        answer = desk.swap(None, desk.record())
+        answer = desk.swap(before.version, desk.record())
         assert answer.done
         assert answer.now == START + 3, "the clock is read once the lock is there"
         assert len(waits) == 3
@@ -334,6 +335,7 @@ def test_a_swap_that_got_the_lock_too_late_is_refused(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with desk_on(path) as desk, closing(sqlite3.connect(path, isolation_level=None)) as other:
+        before = desk.put(desk.record())
         other.execute("BEGIN IMMEDIATE")
 
         def let_go(_: float) -> None:
@@ -341,8 +343,8 @@ def test_a_swap_that_got_the_lock_too_late_is_refused(
             other.execute("ROLLBACK")
 
         monkeypatch.setattr("turnwise.storages.sql.sqlite.time.sleep", let_go)
-        assert not desk.swap(None, desk.record(), not_after=START).done
-        assert desk.kept().gate is None
+        assert not desk.swap(before.version, desk.record(), not_after=START).done
+        assert desk.kept().gate == before
 
 
 def test_an_operation_of_several_writes_is_kept_whole_or_not_at_all(path: Path) -> None:
