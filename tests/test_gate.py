@@ -275,6 +275,7 @@ def test_a_trigger_asks_for_one_run_whether_the_period_is_served_or_not() -> Non
     assert gate.trigger is None
     assert gate.open is not None
     assert (gate.open.trigger, gate.open.attempt, gate.open.token) == ("t", 1, 2)
+    assert gate.open.started_at == NOON + 3
 
 
 def test_a_run_for_a_trigger_that_somebody_else_has_taken_is_refused() -> None:

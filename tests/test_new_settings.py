@@ -421,6 +421,11 @@ def _interval(made: Settings) -> timedelta:
 # What follows from them ---------------------------------------------------------------------
 
 
+def test_a_primary_and_its_standbys_have_a_slot_or_everybody() -> None:
+    assert [DEFAULT.slots(runners) for runners in (1, 2, 3, 4, 100)] == [1, 2, 3, 3, 3]
+    assert replace(DEFAULT, runs="every_slot").slots(100) == 100
+
+
 @given(settings(), st.integers(1, 10**6))
 def test_a_cycle_has_a_slot_for_each_that_may_start(made: Settings, runners: int) -> None:
     if made.runs == "every_slot":
