@@ -240,7 +240,7 @@ def test_a_long_history_is_read_appended_and_purged_in_several_steps(
     assert storage.history("g", "s", since=10, until=40, kinds=["y", "z"]) == odd
     asked.clear()
     storage.purge("g", "s", before=20, keep=30)
-    assert len(asked) == 7
+    assert len(asked) == 33  # 65 rows, a quarter of a page each time
     assert storage.history("g", "s") == tuple(rows[65:])
     storage.purge("g", "s", before=100, keep=30)
     assert storage.services("g") == ()
@@ -303,6 +303,41 @@ def test_only_two_connections_are_opened_and_they_are_kept_open(kind: str) -> No
         while int(client.info("clients")["connected_clients"]) > 1:
             assert time.monotonic() < give_up, "a connection is left behind"
             time.sleep(0.005)
+
+
+# What a life offers ---------------------------------------------------------------------------
+
+
+def test_a_service_that_was_forgotten_on_purpose_is_not_taken_for_one_that_was_lost(
+    storage: RedisStorage,
+) -> None:
+    storage.heartbeat("g", beat(1))
+    for service in ("s", "t"):
+        storage.offer("g", offer(service))
+    storage.forget_service("g", "s")
+    storage.withdraw("g", "a", "boot", "t")
+    assert storage.heartbeat("g", beat(2)).found
+
+
+def test_an_offer_that_is_made_again_as_it_was_is_as_old_as_before(url: str) -> None:
+    clock = iter(range(1, 100))
+    with closing(RedisStorage(url, clock=lambda: next(clock))) as storage:
+        storage.offer("g", offer())
+        (made,) = storage.offers("g")
+        storage.offer("g", offer())
+        assert storage.offers("g") == (made,)
+        storage.offer("g", offer(settings="other"))
+        assert storage.offers("g")[0].at > made.at
+
+
+def test_any_whole_number_rotates_the_set_as_in_python(storage: RedisStorage) -> None:
+    names = [f"runner {n}" for n in range(7)]
+    for name in names:
+        storage.heartbeat("g", beat(1, runner=name))
+        storage.offer("g", offer(runner=name))
+    for rotation in (0, 1, 7, -1, -8, 10**40 + 3, -(10**40)):
+        (first, _), *_ = storage.stable("g", "s", rotation=rotation, limit=1).runners
+        assert first == names[rotation % 7]
 
 
 # Clock and numbers ----------------------------------------------------------------------------

@@ -266,7 +266,7 @@ class RedisStorage:
     ) -> None:
         """See :meth:`turnwise.storages.Storage.purge`; many rows go in several steps."""
         name, spared = _quoted(service), [_quoted(kind) for kind in spare]
-        while self._do("purge", group, name, before, keep, _PAGE, *spared) > 0:
+        while self._do("purge", group, name, before, keep, _PAGE // 4, *spared) > 0:
             pass
 
     def purge_runners(self, group: str, *, before: int) -> None:
