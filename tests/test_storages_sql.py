@@ -19,7 +19,7 @@ from turnwise.conformance import START, Desk, ManualClock
 from turnwise.errors import SchemaError, StorageError
 from turnwise.own_process import OwnProcess
 from turnwise.storages import Entry, Kind, Storage
-from turnwise.storages.sql import SqlStorage, schema_statements, sqlite
+from turnwise.storages.sql import SqlStorage, schema_statements, sqlite, upgrade
 from turnwise.storages.sql.address import Address
 from turnwise.storages.sql.connect import Answer, Failure, Line, Outcome, Session
 from turnwise.storages.sql.sqlite import SqliteSession
@@ -265,6 +265,29 @@ def test_what_is_missing_in_the_tables_is_refused_by_name(path: Path, drift: str
     assert DRIFT[drift] in refusal(url, create_tables=False)
     with pytest.raises(SchemaError):
         SqlStorage(url, create_tables=False)
+
+
+def test_tables_of_an_older_version_are_brought_to_this_one_whole_or_not_at_all(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    SqlStorage(f"sqlite:///{path}").close()
+    sql(path, "UPDATE turnwise_schema SET version = -1")
+    statements = {-1: ["ALTER TABLE {prefix}drained ADD COLUMN reason TEXT"], 0: ["nonsense"]}
+    monkeypatch.setattr("turnwise.storages.sql.schema.UPGRADES", statements)
+    with pytest.raises(StorageError, match="syntax error"):
+        upgrade(f"sqlite:///{path}")
+    statements[0] = ["UPDATE {prefix}schema SET identity = 'moved'"]
+    assert upgrade(f"sqlite:///{path}") == (-1, 1)
+    assert upgrade(f"sqlite:///{path}") == (1, 1)
+    SqlStorage(f"sqlite:///{path}").close()
+    sql(path, "UPDATE turnwise_schema SET version = 7")
+    with pytest.raises(SchemaError, match="version 7, not 1: a newer turnwise has made them"):
+        upgrade(f"sqlite:///{path}")
+    sql(path, "DROP TABLE turnwise_schema")
+    with pytest.raises(StorageError, match="no such table: turnwise_schema"):
+        upgrade(f"sqlite:///{path}")
+    with pytest.raises(StorageError, match="does it exist"):
+        upgrade(f"sqlite:///{path}.missing")
 
 
 def test_a_unique_index_does_as_well_as_a_primary_key(path: Path) -> None:

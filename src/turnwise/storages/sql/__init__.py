@@ -34,12 +34,13 @@ except ImportError as error:
         "SQL storages need the extra 'sql': pip install 'turnwise[sql]'"
     ) from error
 
+from turnwise.storages.sql.database import upgrade
 from turnwise.storages.sql.lists import Lists
 from turnwise.storages.sql.record import Records
 from turnwise.storages.sql.runner import Runners
 from turnwise.storages.sql.schema import schema_statements
 
-__all__ = ["SqlStorage", "schema_statements"]
+__all__ = ["SqlStorage", "schema_statements", "upgrade"]
 
 
 class SqlStorage(Runners, Records, Lists):

@@ -145,6 +145,35 @@ class Database:
         return self._work.is_open
 
 
+def upgrade(url: str) -> tuple[int, int]:
+    """Bring the tables of an older turnwise to this version, with nobody else at work on them.
+
+    Returns:
+        The version that they had, and the one that they have now.
+
+    Raises:
+        ValueError: the URL is no URL of a database that is supported.
+        SchemaError: there are no tables of turnwise, or newer ones.
+        StorageError: the database does not answer.
+    """
+    address, driver = _address_and_driver(url, None, may_create=False)
+    line = Line(
+        driver.connect,
+        shown=address.shown,
+        secret=address.url.password,
+        process=OwnProcess(f"the storage {address.shown}"),
+        host_clock=None,
+    )
+    try:
+        with (
+            line.taken(writes=False) as taken,
+            _as_sqlalchemy(taken.session(), address.kind) as connection,
+        ):
+            return schema.upgrade(connection, address)
+    finally:
+        line.close()
+
+
 @contextmanager
 def _as_sqlalchemy(session: Session, kind: str) -> Iterator[sa.Connection]:
     """SQLAlchemy's connection over ours, for a while, at the end of which it is interrupted."""

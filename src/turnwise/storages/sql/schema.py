@@ -72,15 +72,20 @@ def upgrade(connection: sa.Connection, address: Address) -> tuple[int, int]:
     Raises:
         SchemaError: there are none, or they are newer than this version of turnwise.
     """
-    before = version = _version(connection, address)
-    if version is None or version > VERSION:
-        raise SchemaError(_of_another_version(address, version))
-    while version < VERSION:
-        for text in UPGRADES[version]:
-            connection.exec_driver_sql(text.format(prefix=table_name(address, "")))
-        version += 1
-        connection.exec_driver_sql(f"UPDATE {table_name(address, 'schema')} SET version={version}")
-    return before or version, version
+    before = _version(connection, address)
+    if before is None or before > VERSION:
+        raise SchemaError(_of_another_version(address, before))
+    connection.exec_driver_sql("BEGIN")  # on MySQL each change of a table is kept by itself
+    try:
+        for version in range(before, VERSION):
+            for text in UPGRADES[version]:
+                connection.exec_driver_sql(text.format(prefix=table_name(address, "")))
+        connection.exec_driver_sql(f"UPDATE {table_name(address, 'schema')} SET version={VERSION}")
+    except BaseException:
+        connection.exec_driver_sql("ROLLBACK")
+        raise
+    connection.exec_driver_sql("COMMIT")
+    return before, VERSION
 
 
 def table_name(address: Address, name: str) -> str:

@@ -36,7 +36,7 @@ class SqliteSession:
             self.raw = sqlite3.connect(
                 uri,
                 uri=True,
-                timeout=0,  # we wait ourselves
+                timeout=BUSY_SECONDS,
                 isolation_level=None,  # transactions begin where we say
                 check_same_thread=False,
                 cached_statements=256,
@@ -45,11 +45,13 @@ class SqliteSession:
             raise _failure(error) from None
         self.identity = _identity(path)
         self._waits_for_disk: bool | None = None
+        self._waits_itself = True
 
     def execute(self, statement: Statement, values: list[str | int | None]) -> Answer:
         """See :class:`turnwise.storages.sql.connect.Session`."""
         was_busy, self.busy = self.busy, True
         try:
+            self._wait_ourselves()
             cursor = self._when_unlocked(statement.text, values)
             return Answer(cursor.fetchall(), cursor.rowcount)
         except (sqlite3.Error, OverflowError, UnicodeError) as error:
@@ -65,6 +67,7 @@ class SqliteSession:
                 # A durable write waits for the disk, and takes along what was written before it.
                 self.raw.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
                 self._waits_for_disk = durable
+            self._wait_ourselves()
             self._when_unlocked("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
             self.busy = False
@@ -85,11 +88,7 @@ class SqliteSession:
     def _when_unlocked(
         self, text: str, values: list[str | int | None] | tuple[()] = ()
     ) -> sqlite3.Cursor:
-        """Execute a statement, again and again while somebody else has locked the database.
-
-        SQLite's own wait sleeps for up to 100 ms: of many that come at once, the last would wait
-        for seconds.
-        """
+        """Execute a statement, again and again while somebody else has locked the database."""
         give_up = time.monotonic() + BUSY_SECONDS
         while True:
             try:
@@ -98,6 +97,15 @@ class SqliteSession:
                 if "locked" not in str(error) or time.monotonic() > give_up:
                     raise
                 time.sleep(_POLL_SECONDS)
+
+    def _wait_ourselves(self) -> None:
+        """Do without SQLite's own wait, once the storage is open.
+
+        It sleeps for up to 100 ms: of many that come at once, the last would wait for seconds.
+        """
+        if self._waits_itself:
+            self.raw.execute("PRAGMA busy_timeout=0")
+            self._waits_itself = False
 
     def enter_wal_mode(self) -> None:
         """Have the file written in WAL mode, which it then stays in."""
