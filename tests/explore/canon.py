@@ -1,0 +1,95 @@
+"""A state as one hashable value, in which names have no meaning but which of them are equal.
+
+Two states that differ only in the names of runs and versions have the same future. So each value
+is taken apart into its *shape*, with every name cut out, and the names in the order in which they
+stand. Two states are one where their shapes are equal and their names repeat in the same places.
+
+Values that never change (records, frozen dataclasses, texts) are taken apart once and remembered.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from functools import lru_cache, partial
+from typing import Any
+
+from explore.names import NAME, Names
+
+Shape = Hashable
+Parts = tuple[Shape, tuple[str, ...]]
+"""The shape of a value, and the names in it."""
+
+_ATOMS = (int, type(None), bool, float)
+_known: dict[int, tuple[object, Parts]] = {}
+_MOST_KNOWN = 400_000
+
+
+def canonical(parts: Sequence[Parts | None]) -> int:
+    """The state that is made of these parts, as a number of 64 bits."""
+    order: dict[str, int] = {}
+    rename = order.setdefault
+    shapes = tuple([None if part is None else part[0] for part in parts])
+    renamed = [rename(n, len(order)) for part in parts if part is not None for n in part[1]]
+    return hash((shapes, tuple(renamed)))
+
+
+def parts_of(value: Any) -> Parts:
+    """A value's shape and its names."""
+    if isinstance(value, _ATOMS):
+        return value, ()
+    if isinstance(value, str):
+        return _text(value)
+    known = _known.get(id(value))
+    if known is not None and known[0] is value:
+        return known[1]
+    parts, is_frozen = _take_apart(value)
+    if is_frozen:
+        if len(_known) > _MOST_KNOWN:
+            _known.clear()
+        _known[id(value)] = (value, parts)
+    return parts
+
+
+@lru_cache(maxsize=200_000)
+def _text(text: str) -> Parts:
+    names = NAME.findall(text)
+    return (NAME.sub("<>", text) if names else text), tuple(names)
+
+
+def _take_apart(value: Any) -> tuple[Parts, bool]:
+    """A value's parts, and whether it never changes."""
+    if isinstance(value, Enum):
+        return (value, ()), False
+    if isinstance(value, tuple):
+        return joined([type(value).__name__, *value]), False
+    if isinstance(value, frozenset | set):
+        # Sets are of names or of tuples of atoms: their order must not depend on names' numbers.
+        return joined(sorted(value, key=lambda each: (str(parts_of(each)[0]), str(each)))), False
+    if isinstance(value, dict):
+        return joined([part for key in sorted(value) for part in (key, value[key])]), False
+    if isinstance(value, partial):
+        keywords = dict(value.keywords)
+        return joined([value.func.__qualname__, keywords]), True
+    if isinstance(value, Names):
+        return (value.life, ()), False
+    if is_dataclass(value) and not isinstance(value, type):
+        frozen = value.__dataclass_params__.frozen  # type: ignore[attr-defined]
+        each = [getattr(value, field.name) for field in fields(value)]
+        return joined([type(value).__name__, *each]), frozen
+    if callable(value):
+        return (value.__qualname__, ()), False
+    raise TypeError(f"{value!r} has no shape")
+
+
+def joined(values: Sequence[Any]) -> Parts:
+    """The parts of several values, one after the other."""
+    shapes: list[Shape] = []
+    names: list[str] = []
+    for value in values:
+        if isinstance(value, _ATOMS):
+            shapes.append(value)
+            continue
+        shape, its = parts_of(value)
+        shapes.append(shape)
+        names += its
+    return tuple(shapes), tuple(names)

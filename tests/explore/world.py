@@ -1,0 +1,452 @@
+"""A world: processes that drive the shipped machines, a storage in memory, and what is on its way.
+
+Rules
+-----
+1. A process holds a :class:`~turnwise.machine.Machine` and a
+   :class:`~turnwise.heartbeat.Heartbeat` as they ship. Only ``next``, ``receive`` and ``beat`` are
+   called; no field of theirs is set.
+2. A request is *sent* (the machine has given it), *applied* (the storage has carried it out) and
+   *answered* (the machine was told). Each may be a step of its own. One that was given up is told
+   as :class:`~turnwise.actions.Failed`, and may be applied later, or never.
+3. ``time`` is the clock that does not step, in microseconds; all processes share it. The storage's
+   clock stands ``skew`` beside it.
+4. A world can be copied, and the copy goes its own way.
+"""
+
+import copy
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+from turnwise.actions import (
+    Action,
+    Answer,
+    Begun,
+    Elapsed,
+    Failed,
+    Finished,
+    FindStable,
+    FunctionEnded,
+    Heard,
+    ListOffers,
+    Look,
+    Request,
+    Serve,
+    StopRequested,
+    Swap,
+    Wait,
+)
+from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
+from turnwise.cycles import microseconds
+from turnwise.drive import carry_out
+from turnwise.events import Event
+from turnwise.gate import Gate
+from turnwise.heartbeat import Heartbeat
+from turnwise.machine import Machine
+from turnwise.plan import Plan
+from turnwise.settings import Settings
+from turnwise.storages import Beat, Kind, Pulse, Swapped
+from turnwise.storages.memory import MemoryStorage
+from turnwise.storages.memory_group import GroupState
+from turnwise.texts import gate_from_text, plan_from_text
+
+from explore.canon import Parts, canonical, joined
+from explore.invariants import Ledger, Violation
+from explore.names import Names
+
+GROUP: Final = "group"
+SERVICE: Final = "service"
+SECOND: Final = 1_000_000
+ORIGIN: Final = 1_772_323_200 * SECOND
+"""The storage's now at time 0: a multiple of every period that is used here."""
+
+_MOST_MOVES = 100
+_MANY: Final = 300
+_LONG: Final = 900 * SECOND
+_CONSTANT = frozenset({"settings", "planner", "_settings_text", "_timeout", "_interval", "_names"})
+_ONLY_READS = (Look, FindStable, ListOffers)
+
+
+class Lossy(MemoryStorage):
+    """The shipped storage, and one that can forget what it acknowledged."""
+
+    def lose(self, service: str, kind: Kind) -> None:
+        """Forget a record."""
+        self._write(GROUP).put(service, kind, None)
+
+
+@dataclass(slots=True)
+class Clock:
+    """The storage's clock; the worlds of one search share it, and set it before each operation."""
+
+    now: int = ORIGIN
+
+    def __call__(self) -> int:
+        """The storage's now."""
+        return self.now
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A request of a process that is on its way: sent, or applied with its answer held back."""
+
+    request: Request | Beat
+    answer: Answer | Pulse | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """A request that its process gave up at ``since``, and that may still be carried out."""
+
+    runner_id: str
+    boot_id: str
+    request: Request | Beat
+    since: int
+
+
+@dataclass(slots=True)
+class Process:
+    """One life of a runner.
+
+    ``ill`` says that it was suspended, or that its messages failed. ``ends_at`` is when its
+    function ends where all goes well. Whoever changes a process says so: :meth:`touch`.
+    """
+
+    runner_id: str
+    boot: int
+    settings: Settings
+    machine: Machine
+    heartbeat: Heartbeat
+    flights: dict[str, Flight] = field(default_factory=dict)
+    suspended: bool = False
+    ill: bool = False
+    finished: bool = False
+    left: bool = False
+    ends_at: int | None = None
+    _parts: Parts | None = None
+    _ready: tuple[int, tuple[str, ...]] | None = None
+
+    @classmethod
+    def start(cls, runner_id: str, boot: int, settings: Settings) -> Self:
+        """A process that has said nothing yet."""
+        timeout = microseconds(settings.heartbeat_timeout)
+        machine = Machine(
+            group=GROUP,
+            service=SERVICE,
+            runner_id=runner_id,
+            boot_id=str(boot),
+            settings=settings,
+            names=Names(f"{runner_id}.{boot}"),
+        )
+        heart = Heartbeat(group=GROUP, runner_id=runner_id, boot_id=str(boot), timeout=timeout)
+        return cls(runner_id, boot, settings, machine, heart)
+
+    def copy(self) -> "Process":
+        """The same process, which goes its own way from here."""
+        other = copy.copy(self)
+        other.machine, other.heartbeat = self.machine.copy(), self.heartbeat.copy()
+        other.flights = dict(self.flights)
+        return other
+
+    def touch(self) -> None:
+        """It has changed, or is about to: what was worked out of it does not count any more."""
+        self._parts = self._ready = None
+
+    def parts(self) -> Parts:
+        """Its part of a state: the shape and the names."""
+        if self._parts is None:
+            who = (self.runner_id, self.boot, self.suspended, self.finished, self.left)
+            fields = [v for k, v in vars(self.machine).items() if k not in _CONSTANT]
+            fields += vars(self.heartbeat).values()
+            self._parts = joined([who, self.ends_at, self.ill, *fields, self.flights])
+        return self._parts
+
+    def serves(self) -> bool:
+        """Whether its function runs."""
+        turn = self.machine.turn
+        return turn is not None and turn.is_at_work and turn.began_at is not None
+
+    def believes(self, at: int) -> bool:
+        """Whether it takes a run for its own."""
+        turn = self.machine.turn
+        return turn is not None and turn.is_at_work and not turn.is_lost(at)
+
+    def action(self, at: int) -> Action:
+        """What the machine would do at ``at``; nothing comes of the question."""
+        return self.machine.copy().next(at)
+
+    def ready(self, at: int) -> tuple[str, ...]:
+        """The channels on which the process has something to send, or to start, at ``at``."""
+        if self._ready is None or self._ready[0] != at:
+            self._ready = (at, tuple(self._find_ready(at)))
+        return self._ready[1]
+
+    def _find_ready(self, at: int) -> list[str]:
+        channels: list[str] = []
+        if self.left:
+            return channels
+        if "beat" not in self.flights and not self.finished and self.heartbeat.next(at) is None:
+            channels.append("beat")
+        if "ask" not in self.flights:
+            action = self.action(at)
+            waits = isinstance(action, Wait) and (action.until is None or action.until > at)
+            if self.finished or not waits:
+                channels.append("ask")
+        return channels
+
+    def wakes_at(self, at: int) -> int | None:
+        """The next time at which the process does something by itself."""
+        if self.left:
+            return None
+        waits = [self.heartbeat.next(at), self.action(at)]
+        instants = [w.until for w in waits if isinstance(w, Wait) and w.until is not None]
+        if self.serves() and self.ends_at is not None:
+            instants.append(self.ends_at)
+        return min((instant for instant in instants if instant > at), default=None)
+
+
+class World:
+    """All that there is at one instant. See the module.
+
+    Args:
+        runners: the settings of each runner, by its id.
+    """
+
+    def __init__(self, runners: dict[str, Settings]) -> None:
+        self.clock = Clock()
+        self.time = 0
+        self.skew = 0
+        self.storage = Lossy(clock=self.clock)
+        self.processes: list[Process | None] = [
+            Process.start(name, 0, settings) for name, settings in runners.items()
+        ]
+        self.places = tuple(runners)
+        self.boots = dict.fromkeys(runners, 1)
+        self.settings = runners
+        self.strays: tuple[Stray, ...] = ()
+        self.ledger = Ledger()
+        self.spent: tuple[tuple[str, int], ...] = ()
+        self.commands = 0
+        self.events: list[Event] = []
+        self._storage_is_shared = False
+        self._kept: Parts | None = None
+
+    def copy(self) -> "World":
+        """The same world, which goes its own way from here.
+
+        Processes and storage are shared until one of the two changes them: :meth:`own`.
+        """
+        other = copy.copy(self)
+        other.processes = list(self.processes)
+        other.events = []
+        other._storage_is_shared = self._storage_is_shared = True
+        return other
+
+    def own(self, index: int) -> Process:
+        """A process that is about to be changed, and that no other world shares from here.
+
+        Raises:
+            LookupError: none is there.
+        """
+        process = self.processes[index]
+        if process is None:
+            raise LookupError(f"no process runs at {index}")
+        self.processes[index] = process = process.copy()
+        process.touch()
+        return process
+
+    def own_storage(self) -> Lossy:
+        """The storage, which is about to be changed, and which no other world shares from here."""
+        if self._storage_is_shared:
+            self.storage, self._storage_is_shared = self.storage.copy(), False
+        self._kept = None
+        self.clock.now = self.now
+        return self.storage
+
+    def own_ledger(self) -> Ledger:
+        """The ledger, which is about to be changed, and which no other world shares from here."""
+        self.ledger = self.ledger.copy()
+        return self.ledger
+
+    def state(self, *, with_past: bool = True) -> int:
+        """The state as a number: equal for two worlds with the same future.
+
+        Args:
+            with_past: whether what the invariants remember, and what faults were spent, counts.
+        """
+        parts = [None if process is None else process.parts() for process in self.processes]
+        if self._kept is None:
+            self._kept = joined([_kept(group) for group in self.storage.state()])
+        parts.append(self._kept)
+        parts.append(((self.time, self.skew), ()))
+        if self.strays:
+            parts.append(joined(self.strays))
+        if with_past:
+            parts.append(self.ledger.parts())
+            parts.append((self.spent, ()))
+        return canonical(parts)
+
+    def forget_the_past(self) -> None:
+        """Forget what can play no part any more, so that a long walk does not slow down."""
+        ledger, long_ago = self.ledger, self.now - _LONG
+        if len(ledger.slots) + len(ledger.used) + len(ledger.completed) > _MANY:
+            ledger = self.own_ledger()
+            ledger.slots = frozenset(slot for slot in ledger.slots if slot[2] > long_ago)
+            ledger.used = frozenset(used for used in ledger.used if used[2] > long_ago)
+            ledger.completed = frozenset(key for key in ledger.completed if key > long_ago)
+            ledger.attempts = tuple(key for key in ledger.attempts if key > long_ago)
+            self.own_storage().purge(GROUP, SERVICE, before=long_ago, keep=100)
+
+    # What is kept -----------------------------------------------------------------------------
+
+    @property
+    def now(self) -> int:
+        """The storage's now."""
+        return ORIGIN + self.time + self.skew
+
+    @property
+    def gate(self) -> Gate | None:
+        """The gate, as it is kept."""
+        record = self._reading().gate
+        return None if record is None else gate_from_text(record.body)
+
+    @property
+    def plan(self) -> Plan | None:
+        """The plan, as it is kept."""
+        record = self._reading().plan
+        return None if record is None else plan_from_text(record.body)
+
+    def _reading(self):  # type: ignore[no-untyped-def]  # noqa: ANN202 (a ServiceReading)
+        self.clock.now = self.now
+        return self.storage.read(GROUP, (SERVICE,)).services[SERVICE]
+
+    # What processes do ------------------------------------------------------------------------
+
+    def living(self) -> list[Process]:
+        """The processes that run, or are suspended."""
+        return [p for p in self.processes if p is not None and not p.left]
+
+    def send(self, process: Process, channel: str) -> None:
+        """Let a process send what it has to send, or start what it has to start."""
+        process.touch()
+        if channel == "beat":
+            beat = process.heartbeat.beat(self.time, process.machine.runs)
+            process.flights["beat"] = Flight(beat)
+            return
+        for _ in range(_MOST_MOVES):
+            if process.finished:
+                self._leave(process)
+                return
+            action = process.machine.next(self.time)
+            if isinstance(action, Request):
+                process.flights["ask"] = Flight(action)
+                return
+            if isinstance(action, Serve):
+                self.ledger.starts(process, self.time)
+                self._tell(process, Begun())
+                process.ends_at = self.time + SECOND
+            elif isinstance(action, Finished):
+                process.finished = True
+            elif action.until is not None and action.until <= self.time:
+                self._tell(process, Elapsed())
+            else:
+                return
+        raise Violation(f"{process.runner_id} does something for ever without a request")
+
+    def _leave(self, process: Process) -> None:
+        """The scheduler's part at the end: leave, once the machine has finished."""
+        self.own_storage().leave(GROUP, process.runner_id, str(process.boot))
+        process.left = True
+        process.flights.clear()
+
+    def apply(self, process: Process, channel: str) -> None:
+        """Carry out what a process has sent; its answer is held back."""
+        process.touch()
+        flight = process.flights[channel]
+        answer = self.carry_out(process.runner_id, str(process.boot), flight.request)
+        process.flights[channel] = Flight(flight.request, answer)
+
+    def carry_out(self, runner_id: str, boot_id: str, request: Request | Beat) -> Answer | Pulse:
+        """Carry a request out at the storage."""
+        self.clock.now = self.now
+        if isinstance(request, _ONLY_READS):
+            return carry_out(self.storage, GROUP, SERVICE, request)
+        storage = self.own_storage()
+        if isinstance(request, Beat):
+            return storage.heartbeat(GROUP, request)
+        before = self.gate
+        answer = carry_out(storage, GROUP, SERVICE, request)
+        if isinstance(request, Swap) and isinstance(answer, Swapped) and answer.done:
+            self.own_ledger().saw(self, before, request, by=(runner_id, boot_id))
+        return answer
+
+    def deliver(self, process: Process, channel: str) -> None:
+        """Tell a process the answer that was held back."""
+        process.touch()
+        flight = process.flights.pop(channel)
+        assert flight.answer is not None
+        self._answer(process, channel, flight.answer)
+
+    def give_up(self, process: Process, channel: str) -> None:
+        """Tell a process that its request was not answered."""
+        process.touch()
+        flight = process.flights.pop(channel)
+        if flight.answer is None:
+            stray = Stray(process.runner_id, str(process.boot), flight.request, self.time)
+            self.strays += (stray,)
+        self._answer(process, channel, Failed("lost"))
+
+    def _answer(self, process: Process, channel: str, answer: Answer | Pulse) -> None:
+        if channel == "ask":
+            assert not isinstance(answer, Pulse)
+            self._tell(process, answer)
+            return
+        assert isinstance(answer, Pulse | Failed)
+        heard, events = process.heartbeat.receive(self.time, answer)
+        self.events += events
+        if heard is not None:
+            self._tell(process, heard)
+
+    def _tell(self, process: Process, what: Answer | Heard) -> None:
+        self.events += process.machine.receive(self.time, what)
+
+    def end_function(self, process: Process, status: Status, reason: str = "") -> None:
+        """The function of a process ends."""
+        process.touch()
+        turn, gate = process.machine.turn, self.gate
+        assert turn is not None
+        run = None if gate is None else gate.open
+        if status is Status.COMPLETED and run is not None and run.run_id == turn.run.run_id:
+            self.own_ledger().ended_well |= {run.run_id}
+        process.ends_at = None
+        self._tell(process, FunctionEnded(status, reason))
+
+    def stop(self, process: Process) -> None:
+        """Ask a process to stop."""
+        process.touch()
+        self._tell(process, StopRequested())
+
+    def crash(self, index: int) -> None:
+        """A process ends at once; what it has sent may still be carried out."""
+        process = self.own(index)
+        self.strays += tuple(
+            Stray(process.runner_id, str(process.boot), flight.request, self.time)
+            for flight in process.flights.values()
+            if flight.answer is None
+        )
+        self.processes[index] = None
+
+    def start(self, index: int, runner_id: str) -> None:
+        """A new life of a runner, at a place that is free or new."""
+        if index == len(self.places):
+            self.places += (runner_id,)
+            self.processes.append(None)
+        settings, boot = self.settings[runner_id], self.boots[runner_id]
+        self.boots = self.boots | {runner_id: boot + 1}
+        self.processes[index] = Process.start(runner_id, boot, settings)
+
+
+def _kept(group: GroupState) -> tuple[object, ...]:
+    """What a storage keeps of a group, but for the history, which decides about nothing."""
+    offers = sorted(group.offers, key=lambda row: (row.offer.runner_id, row.offer.boot_id))
+    lives = tuple(sorted(group.lives))
+    return (group.revision, lives, tuple(offers), *group.plans, *group.gates)
