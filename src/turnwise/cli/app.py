@@ -34,6 +34,9 @@ _ENTRIES = {
     ),
     "status": Entry(_LOOK, "Who is alive, who runs, what ran last.", f"{_CLI}.status", "status"),
     "explain": Entry(_LOOK, "Why a runner starts now, or does not.", f"{_CLI}.explain", "explain"),
+    "history": Entry(_LOOK, "What has run, row by row.", f"{_CLI}.history", "history"),
+    "audit": Entry(_LOOK, "What became of each period that was due.", f"{_CLI}.audit", "audit"),
+    "check": Entry(_LOOK, "One line and an exit status, to be watched.", f"{_CLI}.check", "check"),
     "chart": Entry(_LOOK, "Draw what has run, over time.", f"{_CLI}.chart", "chart"),
     "pause": Entry(_CONTROL, "Let a service start no run any more.", f"{_CLI}.controls", "pause"),
     "resume": Entry(_CONTROL, "End a pause.", f"{_CLI}.controls", "resume"),
@@ -45,6 +48,9 @@ _ENTRIES = {
     ),
     "plan": Entry(
         _MORE, "Who would have which slot, and what settings promise.", f"{_CLI}.plan", "plan"
+    ),
+    "schedule": Entry(
+        _MORE, "List when a schedule is due, a year ahead.", f"{_CLI}.schedule", "schedule"
     ),
     "simulate": Entry(
         _MORE, "Try settings and failures in simulated time.", f"{_CLI}.simulate", "simulate"

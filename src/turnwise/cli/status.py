@@ -1,212 +1,361 @@
-"""``turnwise status``: runners, the current slot, and the last executions."""
+"""``turnwise status``: the services of a group, its runners, and the last executions."""
 
 import time
-from datetime import datetime
+from collections.abc import Iterable, Mapping
 from typing import Annotated
 
-import typer
-from rich.console import Group, RenderableType
+from rich.console import Group as Block
+from rich.console import RenderableType
 from rich.live import Live
+from rich.table import Table
 
-from turnwise.backends import Backend, ExecutionRecord, Look
+from turnwise.cli import words
 from turnwise.cli.errors import BadInput
-from turnwise.cli.options import BackendUrl, Json
-from turnwise.cli.output import clock, console, literal, print_json, rounded, table
-from turnwise.cli.storage import UNKNOWN_SETTINGS, is_dead, open_existing, required_settings
-from turnwise.membership import RunnerRecord, why_not_stable
-from turnwise.old_settings import Settings
-from turnwise.timetable import Role, Slot, lay_out
+from turnwise.cli.known import GroupKnown, Known, Life, read_group, rows_of
+from turnwise.cli.options import DEFAULT_GROUP, Group, Json, ServiceOrAll, StorageUrl, option
+from turnwise.cli.output import console, cut, literal, print_json, table
+from turnwise.cli.storage import UNKNOWN_SETTINGS, open_existing, require_service
+from turnwise.cycles import MINUTE, instant
+from turnwise.gate import Execution, open_row
+from turnwise.names import printable
+from turnwise.storages import Storage
 
 _REFRESH_SECONDS = 1.0
-_LAST_EXECUTIONS = 10
-_STATUS_STYLE = {"running": "bold", "completed": "green", "abandoned": "red", "blocked": "yellow"}
+_LAST_EXECUTIONS = 5
+_GONE_AFTER = 10 * MINUTE
+"""A runner that was silent for so long does not come back: it is counted, and not listed."""
+_FEWEST_RUNNERS = 5
+_MOST_DIFFERENCES = 3
+_LONGEST_NAME = 28
+
+EXAMPLES = {
+    "status": """\
+turnwise status
+turnwise status --service nightly --watch
+turnwise status --json | jq '.services[].state'
+""",
+}
 
 
 def status(
     *,
-    backend: BackendUrl,
-    service: Annotated[
-        str | None,
-        typer.Option("--service", metavar="NAME", show_default="all", help="The service's name."),
-    ] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Show it anew each second.")] = False,
+    storage: StorageUrl = None,
+    group: Group = DEFAULT_GROUP,
+    service: ServiceOrAll = None,
+    watch: Annotated[
+        bool, option("--watch", help="Show it anew each second, until Ctrl-C.")
+    ] = False,
+    every: Annotated[
+        bool, option("--all", help="List every runner, also those that are gone.")
+    ] = False,
     as_json: Json = False,
 ) -> int:
-    """Show the runners of a service, the current slot, and the last executions."""
+    """Show what the services of a group do, who is alive, and what ran last.
+
+    Instants are in UTC, by the storage's clock.
+    """
     if watch and as_json:
         raise BadInput("--watch and --json do not go together")
-    with open_existing(backend) as storage:
+    with open_existing(storage) as store:
         if service is not None:
-            required_settings(storage, service)
+            require_service(store, group, service)
         if as_json:
-            settings = _settings(storage, service)
-            print_json([_as_json(storage, name, settings[name]) for name in settings])
+            print_json(_as_json(store, _read(store, group, service)))
         elif watch:
-            _watch(storage, service)
+            _watch(store, group, service, every=every)
         else:
-            console.print(_all(storage, service))
+            console.print(_shown(store, group, service, every=every))
     return 0
 
 
-def _watch(storage: Backend, service: str | None) -> None:
+def _read(storage: Storage, group: str, service: str | None) -> GroupKnown:
+    return read_group(storage, group, None if service is None else (service,))
+
+
+def _watch(storage: Storage, group: str, service: str | None, *, every: bool) -> None:
+    def shown() -> RenderableType:
+        return _shown(storage, group, service, every=every)
+
     try:
         if not console.is_terminal:
             while True:
-                console.print(_all(storage, service))
+                console.print(shown())
                 time.sleep(_REFRESH_SECONDS)
-        with Live(_all(storage, service), console=console, auto_refresh=False) as live:
+        with Live(shown(), console=console, auto_refresh=False) as live:
             while True:
                 time.sleep(_REFRESH_SECONDS)
-                live.update(_all(storage, service), refresh=True)
+                live.update(shown(), refresh=True)
     except KeyboardInterrupt:
         return
 
 
-def _settings(storage: Backend, service: str | None) -> dict[str, Settings | None]:
-    """The settings of one service, or of all that there are now; None where they are not known."""
-    names = storage.services() if service is None else (service,)
-    return {name: storage.settings_of(name) for name in names}
+# As text ------------------------------------------------------------------------------------------
 
 
-def _all(storage: Backend, service: str | None) -> RenderableType:
-    settings = _settings(storage, service)
-    if not settings:
-        return "no service was ever started on this storage"
-    return Group(*(part for name in settings for part in _parts(storage, name, settings[name])))
+def _shown(storage: Storage, group: str, service: str | None, *, every: bool) -> RenderableType:
+    known = _read(storage, group, service)
+    if not known.services:
+        others = [each for each in storage.groups() if each != group]
+        hint = f"; groups are {', '.join(map(printable, others))}: see --group" if others else ""
+        return literal(f"group {group}: no service was ever started{hint}")
+    executions = _last_executions(storage, known)
+    blocks: list[RenderableType] = []
+    if len(known.services) == 1:
+        blocks += [*_one_service(known.services[0], known.now), ""]
+    else:
+        blocks += [literal(f"group {group} at {words.second(known.now)} UTC"), ""]
+        blocks += [_service_table(known.services, known.now), ""]
+    concerned = _concerned(known, service)
+    room = len(concerned)
+    if console.is_terminal and not every:
+        above = 9 if len(known.services) == 1 else 4 + len(known.services)
+        room = max(_FEWEST_RUNNERS, console.height - above - 5 - len(executions))
+    blocks += _runner_blocks(concerned, known, room=room, every=every)
+    blocks += ["", _execution_table(executions, known, with_service=len(known.services) > 1)]
+    return Block(*blocks)
 
 
-def _parts(storage: Backend, service: str, settings: Settings | None) -> list[RenderableType]:
-    if settings is None:
-        return [literal(f"service {service}: {UNKNOWN_SETTINGS}"), ""]
-    look = storage.peek(service, settings)
+def _one_service(known: Known, now: int) -> list[RenderableType]:
+    rows = table("", "")
+    rows.show_header = False
+    for name, text in _facts(known).items():
+        rows.add_row(name, literal(text))
     return [
-        literal(f"service {service} at {clock(look.now)} UTC"),
-        literal(_slot_line(look, settings)),
-        "",
-        _runner_table(storage.runners(service), look, settings),
-        "",
-        _execution_table(storage.executions(service, limit=_LAST_EXECUTIONS), look.now, settings),
-        "",
+        literal(
+            f"service {cut(known.name, 200)} of group {known.group} at {words.second(now)} UTC"
+        ),
+        rows,
     ]
 
 
-def _current_slot(look: Look, settings: Settings) -> Slot | None:
-    ids = [runner.runner_id for runner in look.scheduled]
-    slots = lay_out(ids, look.cycle.start, settings) if ids else ()
-    return next((slot for slot in slots if slot.start <= look.now < slot.guard_end), None)
+def _facts(known: Known) -> dict[str, str]:
+    if known.settings is None:
+        return {"state": words.state(known), "settings": UNKNOWN_SETTINGS}
+    facts = {
+        "schedule": _schedule(known),
+        "state": words.state(known),
+        "next due": _next_due(known),
+        "next in line": words.next_in_line(known),
+        "last success": words.last_success(known),
+    }
+    if differing := known.differing():
+        facts["settings"] = _differences(differing)
+    return facts
 
 
-def _slot_line(look: Look, settings: Settings) -> str:
-    slot = _current_slot(look, settings)
-    cycle = f"cycle {clock(look.cycle.start, look.now)} to {clock(look.cycle.end, look.now)}"
-    if slot is None:
-        return f"{cycle}; nobody counts in it yet"
-    guard = ", guard time" if look.now >= slot.end else ""
-    return (
-        f"{cycle}; slot of {slot.runner_id} ({slot.role}{guard}) "
-        f"until {clock(slot.guard_end, look.now)}"
+def _schedule(known: Known) -> str:
+    assert known.planner is not None  # noqa: S101 (as the caller has seen)
+    text = str(known.planner.schedule)
+    return f"{text}, one run in each slot" if known.planner.rules.every_slot else text
+
+
+def _next_due(known: Known) -> str:
+    due = known.next_due
+    if due is None:
+        return ""
+    return f"{words.when(due, known.now)}, in {words.lasting(due - known.now)}"
+
+
+def _differences(differing: list[tuple[str, tuple[str, ...]]]) -> str:
+    shown = [
+        f"{cut(runner_id, _LONGEST_NAME)} offers others ({'; '.join(differences)})"
+        for runner_id, differences in differing[:_MOST_DIFFERENCES]
+    ]
+    more = len(differing) - _MOST_DIFFERENCES
+    return "; ".join(shown) + (f"; and {more} more" if more > 0 else "")
+
+
+def _service_table(services: Iterable[Known], now: int) -> RenderableType:
+    rows = table("service", "schedule", "next due", "last success", "state")
+    for known in services:
+        success = None if known.gate is None else known.gate.success
+        schedule = "not known" if known.settings is None else _schedule(known)
+        said = words.state(known)
+        if known.differing():
+            said += "; settings differ"
+        rows.add_row(
+            literal(cut(known.name, _LONGEST_NAME)),
+            literal(schedule),
+            words.second(known.next_due, now),
+            "" if success is None else words.second(success.at, now),
+            literal(said),
+        )
+    return rows
+
+
+# Runners ------------------------------------------------------------------------------------------
+
+
+def _concerned(known: GroupKnown, service: str | None) -> list[Life]:
+    """The lives of the group, or those that offer the one service that is asked for."""
+    if service is None:
+        return list(known.lives)
+    offers = known.services[0].offers
+    return [offered.life for offered in offers if offered.life is not None]
+
+
+def _runner_blocks(
+    lives: list[Life], known: GroupKnown, *, room: int, every: bool
+) -> list[RenderableType]:
+    alive_ids = {life.row.runner_id for life in lives if life.is_alive}
+    gone = [life for life in lives if _is_gone(life, alive_ids)]
+    listed = [life for life in lives if every or not _is_gone(life, alive_ids)]
+    if not lives:
+        return ["no runner is known"]
+    works = _works(known)
+    listed.sort(key=lambda life: (_interest(life, works), life.row.runner_id, life.row.joined_at))
+    rows = table("runner", "alive", "since", "heard of", "does", "offers")
+    for life in listed[:room]:
+        _add_runner(rows, life, known, works)
+    blocks: list[RenderableType] = [rows] if listed else []
+    said = [f"{len(alive_ids)} alive"]
+    if hidden := len(listed) - room:
+        said += [f"{hidden} of them not shown (--all shows all)"] if hidden > 0 else []
+    if gone:
+        last = min(gone, key=lambda life: life.silent)
+        said.append(
+            f"{len(gone)} gone, the last {cut(last.row.runner_id, _LONGEST_NAME)} "
+            f"{words.ago(last.silent)}"
+        )
+    blocks.append(literal("runners: " + ", ".join(said)))
+    return blocks
+
+
+def _is_gone(life: Life, alive_ids: set[str]) -> bool:
+    """Whether a life is nobody's concern any more: it left, or was silent long, or has a heir."""
+    replaced = not life.is_alive and life.row.runner_id in alive_ids
+    return life.has_left or replaced or (not life.is_alive and life.silent > _GONE_AFTER)
+
+
+def _works(known: GroupKnown) -> Mapping[tuple[str, str], list[str]]:
+    """The services that each life works on."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for each in known.services:
+        if each.open is not None:
+            found.setdefault((each.open.runner_id, each.open.boot_id), []).append(each.name)
+    return found
+
+
+def _interest(life: Life, works: Mapping[tuple[str, str], list[str]]) -> int:
+    """What should be seen first where there is little room."""
+    if not life.is_alive:
+        return 0
+    if (life.row.runner_id, life.row.boot_id) in works:
+        return 1
+    return 2 if life.row.drained else 3
+
+
+def _add_runner(
+    rows: Table, life: Life, known: GroupKnown, works: Mapping[tuple[str, str], list[str]]
+) -> None:
+    key = (life.row.runner_id, life.row.boot_id)
+    does = [f"runs {cut(name, _LONGEST_NAME)}" for name in works.get(key, [])]
+    if life.row.drained:
+        does.append("drained")
+    alive = "left" if life.has_left else "yes" if life.is_alive else "silent"
+    rows.add_row(
+        literal(cut(life.row.runner_id, 60)),
+        alive,
+        words.second(life.row.joined_at, known.now),
+        words.ago(life.silent),
+        literal(", ".join(does)),
+        literal(_offers(life, known)),
     )
 
 
-def _runner_table(
-    records: tuple[RunnerRecord, ...], look: Look, settings: Settings
-) -> RenderableType:
-    rows = table("runner", "alive", "heartbeat", "in the stable set", "role")
-    roles = _roles(look, settings)
-    for record in records:
-        why = why_not_stable(record, look.cycle.start, settings)
-        rows.add_row(
-            literal(record.runner_id),
-            "yes" if _is_alive(record, look.now, settings) else "no",
-            f"{rounded(look.now - record.last_heartbeat)} ago",
-            "yes" if why is None else f"no: {why}",
-            "" if why is not None else roles.get(record.runner_id, str(Role.SLEEPS)),
-        )
-    return rows
+def _offers(life: Life, known: GroupKnown) -> str:
+    names = _offered(life, known)
+    return ", ".join(names) if len(names) <= 2 else f"{len(names)} services"  # noqa: PLR2004
 
 
-def _roles(look: Look, settings: Settings) -> dict[str, str]:
-    ids = [runner.runner_id for runner in look.scheduled]
-    slots = lay_out(ids, look.cycle.start, settings) if ids else ()
-    return {slot.runner_id: str(slot.role) for slot in slots}
+def _offered(life: Life, known: GroupKnown) -> list[str]:
+    key = (life.row.runner_id, life.row.boot_id)
+    return [
+        cut(each.name, _LONGEST_NAME)
+        for each in known.services
+        if any((o.row.offer.runner_id, o.row.offer.boot_id) == key for o in each.offers)
+    ]
 
 
-def _is_alive(record: RunnerRecord, now: datetime, settings: Settings) -> bool:
-    return record.left_at is None and now - record.last_heartbeat <= settings.heartbeat_timeout
+# Executions ---------------------------------------------------------------------------------------
+
+
+def _last_executions(storage: Storage, known: GroupKnown) -> list[tuple[str, Execution]]:
+    found = [
+        (each.name, row)
+        for each in known.services
+        for row in rows_of(storage, each, last=_LAST_EXECUTIONS, kinds=_STATUSES)
+        if isinstance(row, Execution)
+    ]
+    found.sort(key=lambda pair: (pair[1].started_at, pair[1].id))
+    return found[-_LAST_EXECUTIONS:]
+
+
+_STATUSES = tuple(status.value for status in words.STYLES)
 
 
 def _execution_table(
-    records: tuple[ExecutionRecord, ...], now: datetime, settings: Settings
+    executions: list[tuple[str, Execution]], known: GroupKnown, *, with_service: bool
 ) -> RenderableType:
-    if not records:
+    if not executions:
         return "no executions yet"
-    rows = table("start", "took", "token", "runner", "status", "reason")
-    for record in records:
-        end = record.end_time or now
+    first = ("service",) if with_service else ()
+    rows = table("start", *first, "took", "runner", "status", "reason")
+    for name, row in reversed(executions):
+        named = (literal(cut(name, _LONGEST_NAME)),) if with_service else ()
         rows.add_row(
-            clock(record.start_time, now),
-            "" if record.fencing_token is None else rounded(end - record.start_time),
-            str(record.fencing_token or ""),
-            literal(record.runner_id),
-            f"[{_STATUS_STYLE[record.status]}]{record.status}[/]",
-            literal(_silence(record, now, settings) or record.reason),
+            words.second(row.started_at, known.now),
+            *named,
+            words.took(row, known.now),
+            literal(cut(row.runner_id, 60)),
+            f"[{words.STYLES[row.status]}]{row.status}[/]",
+            literal(cut(row.reason)),
         )
     return rows
 
 
-def _silence(record: ExecutionRecord, now: datetime, settings: Settings) -> str:
-    """What there is to say of an open run that the gate would give up for dead."""
-    if not is_dead(record, now, settings):
-        return ""
-    silent = rounded(now - record.last_heartbeat)
-    return f"silent for {silent}: given up for dead at the next start"
+# As JSON ------------------------------------------------------------------------------------------
 
 
-def _as_json(storage: Backend, service: str, settings: Settings | None) -> dict[str, object]:
-    if settings is None:
-        return {"service": service, "error": UNKNOWN_SETTINGS}
-    look = storage.peek(service, settings)
-    slot = _current_slot(look, settings)
-    roles = _roles(look, settings)
+def _as_json(storage: Storage, known: GroupKnown) -> dict[str, object]:
     return {
-        "service": service,
-        "now": look.now,
-        "cycle_start": look.cycle.start,
-        "cycle_end": look.cycle.end,
-        "slot": None
-        if slot is None
-        else {
-            "runner_id": slot.runner_id,
-            "role": str(slot.role),
-            "start": slot.start,
-            "end": slot.end,
-            "guard_end": slot.guard_end,
-        },
+        "group": known.group,
+        "now": instant(known.now),
+        "services": [_service_as_json(storage, each) for each in known.services],
         "runners": [
             {
-                "runner_id": record.runner_id,
-                "alive": _is_alive(record, look.now, settings),
-                "creation_time": record.creation_time,
-                "last_heartbeat": record.last_heartbeat,
-                "heartbeat_age_seconds": look.now - record.last_heartbeat,
-                "left_at": record.left_at,
-                "why_not_stable": why_not_stable(record, look.cycle.start, settings),
-                "role": roles.get(record.runner_id),
+                "runner_id": life.row.runner_id,
+                "boot_id": life.row.boot_id,
+                "alive": life.is_alive,
+                "joined_at": instant(life.row.joined_at),
+                "heard_at": instant(life.row.heard_at),
+                "silent_seconds": life.silent / 1_000_000,
+                "left_at": None if life.row.left_at is None else instant(life.row.left_at),
+                "drained": life.row.drained,
+                "offers": _offered(life, known),
             }
-            for record in storage.runners(service)
+            for life in known.lives
         ],
-        "executions": [
-            {
-                "run_id": record.run_id,
-                "runner_id": record.runner_id,
-                "fencing_token": record.fencing_token,
-                "cycle_start": record.cycle_start,
-                "start_time": record.start_time,
-                "end_time": record.end_time,
-                "last_heartbeat": record.last_heartbeat,
-                "status": str(record.status),
-                "reason": record.reason,
-            }
-            for record in storage.executions(service, limit=_LAST_EXECUTIONS)
-        ],
+    }
+
+
+def _service_as_json(storage: Storage, known: Known) -> dict[str, object]:
+    upcoming, success = known.next_slot(), None if known.gate is None else known.gate.success
+    executions = rows_of(storage, known, last=_LAST_EXECUTIONS, kinds=_STATUSES)
+    return {
+        "service": known.name,
+        "error": known.unreadable or (UNKNOWN_SETTINGS if known.settings is None else None),
+        "schedule": None if known.planner is None else str(known.planner.schedule),
+        "state": words.state(known),
+        "paused": known.is_paused,
+        "overdue": known.is_overdue,
+        "next_due": None if known.next_due is None else instant(known.next_due),
+        "last_success": None if success is None else instant(success.at),
+        "last_success_due": None if success is None else instant(success.due),
+        "next_runner_id": None if upcoming is None else upcoming.runner_id,
+        "next_slot_start": None if upcoming is None else instant(upcoming.slot.start),
+        "alive": known.alive,
+        "settings_differ": {name: list(texts) for name, texts in known.differing()},
+        "open_run": None if known.open is None else words.row_as_json(open_row(known.open)),
+        "executions": [words.row_as_json(row) for row in executions],
     }

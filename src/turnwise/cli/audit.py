@@ -1,0 +1,240 @@
+"""``turnwise audit``: what became of each period that was due."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Annotated
+
+from rich.table import Table
+
+from turnwise.audit import IN_WORDS, Audit, Judged, Presence, Verdict
+from turnwise.audit import audit as judge
+from turnwise.cli import words
+from turnwise.cli.history import start_of
+from turnwise.cli.known import Known, read_group, rows_of
+from turnwise.cli.options import (
+    DEFAULT_GROUP,
+    Group,
+    Json,
+    ServiceOrAll,
+    StorageUrl,
+    instant_or_duration,
+    option,
+)
+from turnwise.cli.output import console, cut, literal, print_json, table
+from turnwise.cli.storage import open_existing, require_service
+from turnwise.cycles import instant, microseconds
+from turnwise.gate import Row
+from turnwise.names import printable
+from turnwise.storages import Storage
+
+_THIRTY_DAYS = timedelta(days=30)
+_BEFORE = 64
+"""So many rows before the window are read: among them the run that may have reached into it."""
+_MOST_LINES = 40
+_STYLES = {
+    Verdict.SERVED: "green",
+    Verdict.MISSED: "bold red",
+    Verdict.PAUSED: "yellow",
+    Verdict.OPEN: "bold",
+    Verdict.UNKNOWN: "dim",
+}
+
+EXAMPLES = {
+    "audit": """\
+turnwise audit
+turnwise audit --service nightly --since 90d
+turnwise audit --since 1d --json || page somebody
+""",
+}
+
+
+def audit(
+    *,
+    storage: StorageUrl = None,
+    group: Group = DEFAULT_GROUP,
+    service: ServiceOrAll = None,
+    since: Annotated[
+        datetime,
+        option(
+            "--since",
+            parser=instant_or_duration,
+            metavar="INSTANT|DURATION",
+            default="30d",
+            help="Judge what was due from this instant on, or from so long ago, such as 7d.",
+        ),
+    ] = _THIRTY_DAYS,  # type: ignore[assignment] # both are read
+    every: Annotated[
+        bool, option("--all", help="List every period, and not those alone that went wrong.")
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """Say for each period that was due whether it was served, and if not, why.
+
+    A period is judged by the schedule and the pauses that held then. What lies before the first
+    plan, or what retention has forgotten, is unknown, and never missed. Exit status 1 where a
+    period was missed, or served twice.
+    """
+    with open_existing(storage) as store:
+        if service is not None:
+            require_service(store, group, service)
+        known = read_group(store, group, None if service is None else (service,))
+        start = start_of(since, known.now)
+        assert start is not None  # noqa: S101 (it has a default)
+        audits = [audited(store, each, start) for each in known.services]
+    if as_json:
+        print_json([_as_json(each) for each in audits])
+    elif audits:
+        for number, each in enumerate(audits):
+            if number:
+                console.print()
+            _print(each, every=every)
+    else:
+        console.print(literal(f"group {group}: no service was ever started"))
+    return 0 if all(each.is_well for each in audits) else 1
+
+
+def audited(storage: Storage, known: Known, since: int) -> Audit:
+    """The audit of a service from an instant until now."""
+    rows: list[Row] = [
+        *rows_of(storage, known, kinds=("command",)),
+        *rows_of(storage, known, until=since, last=_BEFORE),
+        *rows_of(storage, known, since=since),
+    ]
+    return judge(
+        known.name,
+        rows,
+        since=since,
+        until=known.now + 1,
+        now=known.now,
+        gate=known.gate,
+        presence=_presence(known),
+    )
+
+
+def _presence(known: Known) -> list[Presence]:
+    """When each life that offers the service, and may serve it, was there."""
+    found = []
+    for offered in known.offers:
+        life = offered.life
+        if life is not None and offered.row.offer.may_run:
+            # The row's joined_at is inherited; the offer is as old as the life, or younger.
+            end = life.row.heard_at if life.row.left_at is None else life.row.left_at
+            found.append(Presence(offered.row.at, end + 1))
+    return found
+
+
+# As text ------------------------------------------------------------------------------------------
+
+
+def _print(found: Audit, *, every: bool) -> None:
+    console.print(
+        literal(
+            f"service {cut(found.service, 200)} from {words.second(found.since)} to "
+            f"{words.second(found.until - 1)} UTC"
+        )
+    )
+    console.print(literal(f"  {_totals(found)}"))
+    for line in _what_is_not_known(found):
+        console.print(literal(f"  {line}"))
+    shown = [each for each in found.periods if every or each.is_bad]
+    if shown:
+        console.print(_table(shown, every=every))
+
+
+def _totals(found: Audit) -> str:
+    totals = found.totals
+    said = [
+        f"{count:,} {verdict}" for verdict, count in totals.items() if count or verdict == "served"
+    ]
+    if found.served_twice:
+        said.append(f"{found.served_twice:,} served twice")
+    total = len(found.periods)
+    return f"{total:,} period{'' if total == 1 else 's'} due: {', '.join(said)}"
+
+
+def _what_is_not_known(found: Audit) -> list[str]:
+    if found.known_from is None:
+        return ["no settings are known: nobody has ever planned a cycle of it"]
+    if found.known_from > found.since:
+        return [f"before {words.second(found.known_from)} it is not known what was due"]
+    return []
+
+
+def _table(shown: Sequence[Judged], *, every: bool) -> Table:
+    rows = table("due", "verdict", "late" if every else "last of them due", "what")
+    lines = [[each] for each in shown] if every else _alike(shown)
+    for line in lines[:_MOST_LINES] if not every else lines:
+        first, last = line[0], line[-1]
+        beside = _lateness(first) if every else ""
+        if len(line) > 1:
+            beside = words.second(last.due, first.due)
+        count = f"{len(line):,} " if len(line) > 1 else ""
+        verdict = "served twice" if first.times > 1 else str(first.verdict)
+        style = "bold red" if first.is_bad else _STYLES[first.verdict]
+        rows.add_row(
+            words.second(first.due), f"[{style}]{count}{verdict}[/]", beside, literal(_what(first))
+        )
+    if not every and len(lines) > _MOST_LINES:
+        rows.add_row("...", f"and {len(lines) - _MOST_LINES:,} lines more", "", "--all lists them")
+    return rows
+
+
+def _alike(shown: Sequence[Judged]) -> list[list[Judged]]:
+    """Periods that went wrong one after the other in the same way, together."""
+    numbered = groupby(shown, key=lambda each: (each.verdict, each.cause, each.reason, each.times))
+    return [list(group) for _, group in numbered]
+
+
+def _lateness(judged: Judged) -> str:
+    return "" if judged.late is None else words.lasting(judged.late)
+
+
+def _what(judged: Judged) -> str:
+    if judged.times > 1:
+        who = ", ".join(
+            f"{printable(run.runner_id)} at {words.second(run.started_at, judged.due)}"
+            for run in judged.runs
+        )
+        return f"by {who}"
+    if judged.runs:
+        attempt = f", at attempt {judged.attempts}" if judged.attempts > 1 else ""
+        return f"by {cut(judged.runs[0].runner_id)}{attempt}"
+    said = "" if judged.cause is None else IN_WORDS[judged.cause]
+    if judged.attempts and judged.reason:
+        said += f" ({judged.attempts}, the last: {cut(judged.reason)})"
+    return said
+
+
+# As JSON ------------------------------------------------------------------------------------------
+
+
+def _as_json(found: Audit) -> dict[str, object]:
+    return {
+        "service": found.service,
+        "since": instant(found.since),
+        "until": instant(found.until - 1),
+        "known_from": None if found.known_from is None else instant(found.known_from),
+        "complete_from": instant(found.complete_from),
+        "well": found.is_well,
+        "due": len(found.periods),
+        "totals": {str(verdict): count for verdict, count in found.totals.items()},
+        "served_twice": found.served_twice,
+        "causes": {str(cause): count for cause, count in found.causes.items()},
+        "periods": [
+            {
+                "due": instant(each.due),
+                "verdict": str(each.verdict),
+                "cause": None if each.cause is None else str(each.cause),
+                "times_served": each.times,
+                "attempts": each.attempts,
+                "late_seconds": None if each.late is None else each.late / microseconds(_SECOND),
+                "served_by": [run.runner_id for run in each.runs],
+                "reason": each.reason,
+            }
+            for each in found.periods
+        ],
+    }
+
+
+_SECOND = timedelta(seconds=1)

@@ -1,0 +1,182 @@
+"""``turnwise history``: what a storage has kept of a service, row by row."""
+
+from datetime import datetime, timedelta
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
+from turnwise.cli import words
+from turnwise.cli.errors import BadInput
+from turnwise.cli.known import read_group, rows_of
+from turnwise.cli.options import (
+    DEFAULT_GROUP,
+    Group,
+    Json,
+    Service,
+    StorageUrl,
+    instant_or_duration,
+    option,
+)
+from turnwise.cli.output import console, cut, literal, print_json, table
+from turnwise.cli.storage import open_existing, require_service
+from turnwise.cycles import microseconds
+from turnwise.gate import Command, CommandName, Execution, Row
+from turnwise.settings import Settings
+
+_LAST = 20
+_MOST = 1_000_000
+_COMMAND = "command"
+KINDS = (*(status.value for status in Status), _COMMAND)
+
+EXAMPLES = {
+    "history": """\
+turnwise history --service nightly
+turnwise history --service nightly --since 7d --status abandoned
+turnwise history --service nightly --last 1000 --json
+""",
+}
+
+
+def _kind(text: str) -> str:
+    """Read a status, or the word for commands."""
+    if text.lower() not in KINDS:
+        raise typer.BadParameter(f"{text!r} is none of {', '.join(KINDS)}")
+    return text.lower()
+
+
+def history(
+    *,
+    service: Service,
+    storage: StorageUrl = None,
+    group: Group = DEFAULT_GROUP,
+    last: Annotated[
+        int | None,
+        option(
+            "--last",
+            metavar="N",
+            default=f"{_LAST}, or all with --since",
+            help="Show the newest so many rows.",
+        ),
+    ] = None,
+    since: Annotated[
+        datetime | None,
+        option(
+            "--since",
+            parser=instant_or_duration,
+            metavar="INSTANT|DURATION",
+            default="all that is kept",
+            help="Show rows from this instant on, or from so long ago, such as 30d.",
+        ),
+    ] = None,
+    status: Annotated[
+        list[str] | None,
+        option(
+            "--status",
+            parser=_kind,
+            metavar="STATUS",
+            default="all",
+            help="Show rows of this status alone: completed, abandoned, blocked, running, or "
+            "command for what operators did. May be given several times.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Show the runs of a service, oldest first, and what was done to it.
+
+    A run that is at work is among them. Instants are in UTC, by the storage's clock.
+    """
+    if last is not None and not 1 <= last <= _MOST:
+        raise BadInput(f"--last must be 1 to {_MOST:,}, got {last}")
+    if last is None and since is None:
+        last = _LAST
+    with open_existing(storage) as store:
+        require_service(store, group, service)
+        known = read_group(store, group, (service,)).services[0]
+        rows = rows_of(
+            store,
+            known,
+            since=start_of(since, known.now),
+            last=last,
+            kinds=status or None,
+        )
+    if as_json:
+        print_json([words.row_as_json(row) for row in rows])
+    elif rows:
+        _print(rows, known.now)
+    else:
+        console.print("no such rows")
+    return 0
+
+
+def start_of(since: datetime | timedelta | None, now: int) -> int | None:
+    """The instant that ``--since`` means, in microseconds; None where it was not given.
+
+    Raises:
+        BadInput: it is not in the past, or before 1970.
+    """
+    if since is None:
+        return None
+    start = now - microseconds(since) if isinstance(since, timedelta) else microseconds(since)
+    if start > now:
+        raise BadInput(f"--since must be in the past, got {words.when(start)} UTC")
+    return max(0, start)
+
+
+def _print(rows: list[Row], now: int) -> None:
+    """A table; a line for each day, so that no instant needs a date."""
+    shown = table("start", "late", "took", "runner", "status", "reason")
+    day = ""
+    for row in rows:
+        date = words.second(row.at).partition(" ")[0]
+        if date != day:
+            day = date
+            shown.add_row(f"[bold]{day}[/]")
+        shown.add_row(*_cells(row, now))
+    console.print(shown)
+
+
+def _cells(row: Row, now: int) -> tuple[str | Text, ...]:
+    at = words.second(row.at, row.at)
+    if isinstance(row, Command):
+        said = f"by {cut(row.by, 40)}"
+        what = literal(f"{said}{_of_command(row)}")
+        return at, "", "", "", f"[cyan]{row.name}[/]", what
+    late = "" if row.trigger is not None else words.lasting(row.started_at - row.due)
+    return (
+        at,
+        late if row.token is not None else "",
+        words.took(row, now),
+        literal(cut(row.runner_id)),
+        f"[{words.STYLES[row.status]}]{row.status}[/]",
+        literal(_of_execution(row)),
+    )
+
+
+def _of_execution(row: Execution) -> str:
+    parts = [cut(row.reason)] if row.reason else []
+    if row.trigger is not None:
+        parts.append("triggered")
+    elif row.attempt > 1:
+        parts.append(f"attempt {row.attempt}")
+    return ", ".join(parts)
+
+
+def _of_command(row: Command) -> str:
+    if row.name is CommandName.SETTINGS:
+        return f": {_in_short(row.settings)}"
+    until = "" if row.until is None else f" until {words.second(row.until, row.at)}"
+    why = f": {cut(row.reason)}" if row.reason else ""
+    return f"{until}{why}"
+
+
+def _in_short(text: str | None) -> str:
+    """The settings of a row: the schedule, and what is not the default."""
+    try:
+        settings = Settings.from_json(text or "")
+        plain = Settings(schedule=settings.schedule)
+    except (ValueError, ImportError):
+        return "settings of another version"
+    others = [each.partition(", not ")[0] for each in settings.differences(plain)]
+    return "; ".join([str(settings.schedule), *others])

@@ -1,0 +1,352 @@
+"""What a storage says of a group, put together as the looking commands need it.
+
+One reading serves all of them, so that ``status``, ``check`` and ``explain`` do not differ in what
+is alive, which settings hold, or who is next.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from turnwise import gate as gates
+from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
+from turnwise.cycles import Slot, instant, microseconds
+from turnwise.errors import MissingExtraError
+from turnwise.gate import Command, CommandName, Execution, Gate, Row, Run, open_row
+from turnwise.looks import period_is_over
+from turnwise.plan import CyclePlan, Plan, Planner, covering, settings_digest
+from turnwise.settings import Settings
+from turnwise.storages import Entry, OfferRow, RunnerRow, ServiceReading, Sight, Storage
+from turnwise.texts import gate_from_text, plan_from_text, row_from_text
+
+_SETTINGS_ROWS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """One life of a runner: its row, and how it is at the group's ``now``."""
+
+    row: RunnerRow
+    now: int
+
+    @property
+    def silent(self) -> int:
+        """How long it has not been heard of, in microseconds; never negative."""
+        return max(0, self.now - self.row.heard_at)
+
+    @property
+    def has_left(self) -> bool:
+        """Whether it said that it goes."""
+        return self.row.left_at is not None
+
+    def counts_for(self, heartbeat_timeout: int) -> bool:
+        """Whether it is alive by a heartbeat timeout in microseconds."""
+        return not self.has_left and self.silent <= heartbeat_timeout
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it is alive by its own heartbeat timeout."""
+        return self.counts_for(self.row.heartbeat_timeout)
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """That a life offers a service; ``life`` is None where its row is gone."""
+
+    row: OfferRow
+    life: Life | None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its runner counts for the service, but for being drained."""
+        return self.life is not None and self.life.counts_for(self.row.offer.heartbeat_timeout)
+
+    @property
+    def settings(self) -> Settings | None:
+        """The settings that it offers; None where this version cannot read them."""
+        return settings_from(self.row.offer.settings)
+
+
+@dataclass(frozen=True, slots=True)
+class NextSlot:
+    """Whose turn comes next: a slot of a plan, and the period that it is for."""
+
+    runner_id: str
+    slot: Slot
+    cycle: CyclePlan
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of one service. Instants are microseconds on the storage's clock.
+
+    ``unreadable`` says what could not be read, where another version of turnwise wrote it.
+    ``settings`` are those that hold: by which the last plan was made.
+    """
+
+    group: str
+    name: str
+    now: int
+    plan: Plan | None
+    gate: Gate | None
+    sight: Sight | None
+    offers: tuple[Offered, ...]
+    settings: Settings | None
+    unreadable: str | None = None
+
+    @cached_property
+    def planner(self) -> Planner | None:
+        """The planner of the settings that hold."""
+        return None if self.settings is None else Planner.of(self.name, self.settings)
+
+    @property
+    def alive(self) -> list[str]:
+        """The ids of the runners that offer the service and are alive, sorted."""
+        return sorted({o.row.offer.runner_id for o in self.offers if o.is_alive})
+
+    @property
+    def may_serve(self) -> list[str]:
+        """Those of them that may have a slot: not drained, and not there to watch alone."""
+        return sorted(
+            {
+                o.row.offer.runner_id
+                for o in self.offers
+                if o.is_alive and o.row.offer.may_run and o.life and not o.life.row.drained
+            }
+        )
+
+    @property
+    def open(self) -> Run | None:
+        """The run that is open."""
+        return None if self.gate is None else self.gate.open
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the service is paused."""
+        return self.gate is not None and gates.is_paused(self.gate, self.now)
+
+    @property
+    def next_due(self) -> int | None:
+        """The next instant at which it is due."""
+        if self.planner is None:
+            return None
+        return microseconds(self.planner.schedule.period_at(instant(self.now)).until)
+
+    @property
+    def last_due(self) -> int | None:
+        """The due instant of the period that contains now."""
+        if self.planner is None:
+            return None
+        return microseconds(self.planner.schedule.period_at(instant(self.now)).due)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no run for the period that contains now is to be started any more."""
+        planner, gate = self.planner, self.gate
+        if planner is None or gate is None:
+            return False
+        due, until = self.last_due, self.next_due
+        assert due is not None  # noqa: S101 (there is a planner)
+        assert until is not None  # noqa: S101
+        within = planner.rules.start_within
+        if within is not None and self.now > due + within:
+            return True
+        return period_is_over(gate, due, until, now=self.now, attempts=planner.rules.attempts)
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether the open run has taken longer than the service's timeout."""
+        if self.open is None or self.settings is None or self.settings.timeout is None:
+            return False
+        return self.now - self.open.started_at > microseconds(self.settings.timeout)
+
+    @property
+    def cycle(self) -> CyclePlan | None:
+        """The planned cycle that contains now."""
+        return covering(self.plan, self.now)
+
+    def owner(self) -> Offered | None:
+        """The offer of whoever owns the open run."""
+        run = self.open
+        if run is None:
+            return None
+        mine = (run.runner_id, run.boot_id)
+        return next(
+            (o for o in self.offers if (o.row.offer.runner_id, o.row.offer.boot_id) == mine), None
+        )
+
+    def next_slot(self) -> NextSlot | None:
+        """The next slot of the plan in which somebody may start; None where none is planned."""
+        for cycle in () if self.plan is None else self.plan.cycles:
+            for position, (runner_id, _) in enumerate(cycle.runners):
+                slot = cycle.slot(position)
+                if self.now > slot.latest or (
+                    self.gate is not None and self._is_served(cycle, slot)
+                ):
+                    continue
+                return NextSlot(runner_id, slot, cycle)
+        return None
+
+    def _is_served(self, cycle: CyclePlan, slot: Slot) -> bool:
+        assert self.gate is not None  # noqa: S101 (as the caller has seen)
+        ahead = gates.horizon(cycle.due, cycle.until)
+        key, attempts = cycle.key(slot), cycle.rules.attempts
+        return gates.is_over(self.gate, key, now=self.now, ahead=ahead, attempts=attempts)
+
+    def differing(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Live runners that offer other settings: each id, and how those differ."""
+        if self.settings is None:
+            return []
+        found = {}
+        for each in self.offers:
+            if each.is_alive and each.row.offer.settings != self.settings.to_json():
+                theirs = each.settings
+                found[each.row.offer.runner_id] = (
+                    ("written by another version",)
+                    if theirs is None
+                    else theirs.differences(self.settings)
+                )
+        return sorted(found.items())
+
+
+@dataclass(frozen=True, slots=True)
+class GroupKnown:
+    """What is known of a group."""
+
+    group: str
+    now: int
+    lives: tuple[Life, ...]
+    services: tuple[Known, ...]
+
+
+def read_group(storage: Storage, group: str, services: Sequence[str] | None = None) -> GroupKnown:
+    """Read all that the looking commands need, in a few requests.
+
+    Args:
+        storage: the storage.
+        group: the group's name.
+        services: which services; None for all that there are.
+    """
+    names = storage.services(group) if services is None else services
+    reading = storage.read(group, names)
+    lives = {(row.runner_id, row.boot_id): Life(row, reading.now) for row in storage.runners(group)}
+    offers: dict[str, list[Offered]] = {name: [] for name in names}
+    for row in storage.offers(group):
+        key = (row.offer.runner_id, row.offer.boot_id)
+        if row.offer.service in offers:
+            offers[row.offer.service].append(Offered(row, lives.get(key)))
+    known = [
+        _known(storage, group, name, reading.now, reading.services.get(name), offers[name])
+        for name in names
+    ]
+    return GroupKnown(group, reading.now, tuple(lives.values()), tuple(known))
+
+
+def _known(
+    storage: Storage,
+    group: str,
+    name: str,
+    now: int,
+    kept: ServiceReading | None,
+    offers: list[Offered],
+) -> Known:
+    kept = kept or ServiceReading()
+    plan, gate, unreadable = None, None, None
+    try:
+        plan = None if kept.plan is None else plan_from_text(kept.plan.body)
+        gate = None if kept.gate is None else gate_from_text(kept.gate.body)
+    except ValueError as error:
+        unreadable = str(error)
+    settings = _settings_that_hold(storage, group, name, plan, offers)
+    return Known(group, name, now, plan, gate, kept.sight, tuple(offers), settings, unreadable)
+
+
+def _settings_that_hold(
+    storage: Storage, group: str, name: str, plan: Plan | None, offers: list[Offered]
+) -> Settings | None:
+    """The settings that the last plan was made by, or else those that most live runners offer."""
+    texts = [o.row.offer.settings for o in offers]
+    living = Counter(o.row.offer.settings for o in offers if o.is_alive)
+    in_order = [text for text, _ in sorted(living.items(), key=lambda pair: (-pair[1], pair[0]))]
+    if plan is None:
+        candidates = in_order or texts
+    else:
+        digest = plan.cycles[-1].settings
+        candidates = [text for text in texts if settings_digest(text) == digest]
+        if not candidates:
+            told = settings_told(storage, group, name)
+            candidates = [text for text in told if settings_digest(text) == digest]
+            candidates += in_order or texts
+    return next((read for text in candidates if (read := settings_from(text))), None)
+
+
+def settings_told(storage: Storage, group: str, name: str) -> list[str]:
+    """The texts of the settings that the history says held, the newest first."""
+    rows = [
+        row_of(entry)
+        for entry in storage.history(group, name, last=_SETTINGS_ROWS, kinds=("command",))
+    ]
+    return [
+        row.settings
+        for row in reversed(rows)
+        if isinstance(row, Command) and row.name is CommandName.SETTINGS and row.settings
+    ]
+
+
+def settings_from(text: str) -> Settings | None:
+    """Settings as they are kept; None where this installation cannot read them."""
+    try:
+        return Settings.from_json(text)
+    except (ValueError, MissingExtraError):
+        return None
+
+
+def row_of(entry: Entry) -> Row | None:
+    """A row of the history; None where another version of turnwise wrote it."""
+    try:
+        return row_from_text(entry.body)
+    except ValueError:
+        return None
+
+
+def rows_of(
+    storage: Storage,
+    known: Known,
+    *,
+    since: int | None = None,
+    until: int | None = None,
+    last: int | None = None,
+    kinds: Sequence[str] | None = None,
+) -> list[Row]:
+    """Rows of a service's history with what only its gate knows yet: the open run, and the unsaid.
+
+    Args:
+        storage: the storage.
+        known: the service.
+        since: the first instant that counts; None for all.
+        until: the first instant that does not count any more; None for all.
+        last: so many of the newest; None for all.
+        kinds: statuses, and ``command``; None for all.
+    """
+    kept = storage.history(
+        known.group, known.name, since=since, until=until, last=last, kinds=kinds
+    )
+    rows = {row.id: row for entry in kept if (row := row_of(entry)) is not None}
+    for row in _only_in_gate(known.gate):
+        wanted = kinds is None or row.kind in kinds
+        if wanted and (since is None or since <= row.at) and (until is None or row.at < until):
+            rows.setdefault(row.id, row)
+    in_order = sorted(rows.values(), key=lambda row: (row.at, row.id))
+    return in_order if last is None else in_order[max(0, len(in_order) - last) :]
+
+
+def _only_in_gate(gate: Gate | None) -> list[Row]:
+    if gate is None:
+        return []
+    return [*gate.unsaid, *([] if gate.open is None else [open_row(gate.open)])]
+
+
+def is_run(row: Row) -> bool:
+    """Whether a row is of a run that was admitted."""
+    return isinstance(row, Execution) and row.status is not Status.BLOCKED
