@@ -77,7 +77,8 @@ def test_after_a_failure_that_took_long_the_next_one_is_due_at_once() -> None:
 def test_that_the_storage_is_away_is_told_once_and_that_it_is_back_once() -> None:
     heart = a_heart()
     told = []
-    for at, answer in enumerate((pulse(), Failed("away"), Failed("away"), pulse(), pulse())):
+    answers: list[Pulse | Failed] = [pulse(), Failed("away"), Failed("away"), pulse(), pulse()]
+    for at, answer in enumerate(answers):
         heart.beat(at, ())
         told.append(heart.receive(at, answer)[1])
     assert [[type(event) for event in events] for events in told] == [

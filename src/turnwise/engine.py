@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from turnwise.actions import Answer, Failed, Look, Request, Serve, Wait
+from turnwise.actions import Answer, Failed, FindStable, ListOffers, Look, Request, Serve, Wait
 from turnwise.at_work import Service
 from turnwise.calls import Loops
 from turnwise.cycles import SECOND
@@ -24,7 +24,7 @@ from turnwise.drive import carry_out, seen
 from turnwise.errors import StorageError
 from turnwise.events import Observer, RunnerLeft, StorageBack, StorageLost
 from turnwise.heartbeat import Heartbeat
-from turnwise.link import HEARTBEATS, OPENING, WORK, Link
+from turnwise.link import HEARTBEATS, OPENING, READS, WRITES, Link
 from turnwise.services import Services
 from turnwise.storages import Pulse, Storage
 
@@ -88,7 +88,6 @@ class Engine:
         self._hearts_end = threading.Event()
         self._stop_at: int | None = None  # when the grace of running functions is over
         self._last_words_end: int | None = None
-        self._probe_at: int | None = None
 
     # For the scheduler ------------------------------------------------------------------------
 
@@ -106,6 +105,7 @@ class Engine:
                 )
             else:
                 self._heartbeat.shorten(timeout)
+            self.link.patience = 2 * self._heartbeat.interval  # tries are one interval apart
         self._beats.put(None)
         self.wake()
 
@@ -211,12 +211,11 @@ class Engine:
             waits = [action.until for _, action in todo if isinstance(action, Wait)]
             if self.is_stopping and self._may_end(at, nothing_left=len(waits) == 0):
                 return
-            self._probe(storage, at)
             self._sleep(self._pause([*waits, grace_ends], at))
 
     def _pause(self, instants: Sequence[int | None], at: int) -> float | None:
         """How long there is nothing to do, in seconds; None for until something is told."""
-        all_of_them = (*instants, self._last_words_end, self._probe_at)
+        all_of_them = (*instants, self._last_words_end)
         known = [each for each in all_of_them if each is not None]
         return max(0.0, (min(known) - at) / SECOND) if known else None
 
@@ -232,23 +231,24 @@ class Engine:
         looks = [each for each, request in requests if isinstance(request, Look)]
         for each, request in requests:
             if not isinstance(request, Look):
-                self._answer(each, self._tried(storage, each, request))
+                lane = READS if isinstance(request, FindStable | ListOffers) else WRITES
+                self._answer(each, self._tried(storage, each, request, lane), lane)
         if not looks:
             return
         try:
             reading = storage.read(self._group, [each.name for each in looks])
         except Exception as error:  # noqa: BLE001 (see _failed)
             for each in looks:
-                self._answer(each, self._failed(WORK, error))
+                self._answer(each, self._failed(READS, error), READS)
         else:
             for each in looks:
-                self._answer(each, seen(reading, each.name))
+                self._answer(each, seen(reading, each.name), READS)
 
-    def _tried(self, storage: Storage, service: Service, request: Request) -> Answer:
+    def _tried(self, storage: Storage, service: Service, request: Request, lane: str) -> Answer:
         try:
             return carry_out(storage, self._group, service.name, request)
         except Exception as error:  # noqa: BLE001 (see _failed)
-            return self._failed(WORK, error)
+            return self._failed(lane, error)
 
     def _failed(self, lane: str, error: Exception) -> Failed:
         """A storage that raises what it must not is away, too; what it said is logged once."""
@@ -256,8 +256,8 @@ class Engine:
             _log.error("the storage has failed as no storage may", exc_info=error)
         return Failed(str(error) or repr(error))
 
-    def _answer(self, service: Service, answer: Answer) -> None:
-        self._note(WORK, answer.error if isinstance(answer, Failed) else None)
+    def _answer(self, service: Service, answer: Answer, lane: str) -> None:
+        self._note(lane, answer.error if isinstance(answer, Failed) else None)
         self.services.answer(service, answer)
 
     def _serve(self, service: Service, serve: Serve, at: int) -> None:
@@ -268,21 +268,6 @@ class Engine:
             heart.hurry(at)
             self._beats.put(None)
         self.services.serve(service, serve)
-
-    def _probe(self, storage: Storage, at: int) -> None:
-        """Where a request has failed and no machine asks again, find out whether it is back."""
-        if not self.link.fails_in(WORK):
-            self._probe_at = None
-        elif self._probe_at is None or at >= self._probe_at:
-            assert self._heartbeat is not None  # noqa: S101 (a machine has asked)
-            if self._probe_at is not None:
-                try:
-                    storage.read(self._group, ())
-                except Exception as error:  # noqa: BLE001 (see _failed)
-                    self._note(WORK, self._failed(WORK, error).error)
-                else:
-                    self._note(WORK, None)
-            self._probe_at = self._monotonic() + self._heartbeat.interval
 
     # Stopping ---------------------------------------------------------------------------------
 

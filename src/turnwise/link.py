@@ -1,13 +1,16 @@
 """Whether the storage answers: said once when it goes, and once when it is back.
 
-Two threads ask the storage, each for something else: these are its *lanes*. The storage is away
-while the last request of any lane failed.
+Two threads ask the storage, and a storage may answer reads alone (a full disk) or writes to some
+records alone. So requests are told apart by their *lane*. The storage is away while the last
+request of any lane failed. A lane that nobody uses any more would stay so for ever; so it is
+forgotten when heartbeats are answered, and it has not failed for the link's patience.
 """
 
 from turnwise.events import Event, StorageBack, StorageLost
 
 OPENING = "opening"
-WORK = "work"
+READS = "reads"
+WRITES = "writes"
 HEARTBEATS = "heartbeats"
 
 
@@ -18,14 +21,21 @@ class Link:
         group: the group's name, for the events.
         runner_id: this runner, for the events.
         at: now.
+
+    Attributes:
+        patience: how long a lane counts that does not fail again; more than the longest time
+            between two tries of a request.
+        since: since when the storage answers, or does not.
+        error: what it last said when it failed.
     """
 
     def __init__(self, group: str, runner_id: str, at: int) -> None:
+        self.patience = 0
         self.since = at
         self.error: str | None = None
-        self.has_answered = False
+        self._has_answered = False
         self._named = {"group": group, "runner_id": runner_id}
-        self._failing: set[str] = set()
+        self._failing: dict[str, int] = {}
 
     @property
     def is_failing(self) -> bool:
@@ -35,7 +45,7 @@ class Link:
     @property
     def answers(self) -> bool:
         """Whether the storage has answered, and still does."""
-        return self.has_answered and not self._failing
+        return self._has_answered and not self._failing
 
     def fails_in(self, lane: str) -> bool:
         """Whether the last request of a lane failed."""
@@ -45,11 +55,9 @@ class Link:
         """A request of a lane was answered, or failed with ``error``."""
         was_failing, answered = self.is_failing, self.answers
         if error is None:
-            self._failing.discard(lane)
-            self.has_answered = True
+            self._answered(lane, at)
         else:
-            self._failing.add(lane)
-            self.error = error
+            self._failing[lane], self.error = at, error
         away = at - self.since
         if self.answers != answered or self.is_failing != was_failing:
             self.since = at
@@ -58,3 +66,10 @@ class Link:
         if was_failing and not self.is_failing:
             return [StorageBack(**self._named, after=away)]
         return []
+
+    def _answered(self, lane: str, at: int) -> None:
+        self._has_answered = True
+        self._failing.pop(lane, None)
+        if lane == HEARTBEATS:
+            recent = at - self.patience
+            self._failing = {name: last for name, last in self._failing.items() if last > recent}
