@@ -117,10 +117,11 @@ def slot_at(
 
 def _last_in_time(length: int, window: float) -> int:
     """The last microsecond of a slot at which a start is not late; -1 where it has none."""
-    last = min(length - 1, int(length * window))
-    # Right but for rounding: the decision compares a quotient of floats with the maximum.
-    while last > 0 and last / length > window:
-        last -= 1
+    if not length:
+        return -1
+    # The decision compares a quotient of floats with the maximum. What a product of floats says
+    # is right but for rounding: begin below it, and go up as far as the quotient allows.
+    last = max(0, min(length, int(length * window)) - 1)
     while last + 1 < length and (last + 1) / length <= window:
         last += 1
     return last
