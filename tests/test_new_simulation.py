@@ -1,21 +1,42 @@
 """The shipped machine in virtual time: whatever goes wrong, what may never happen does not."""
 
+import json
+import os
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import timedelta
+from hashlib import sha256
 
+import hypothesis
+import pytest
+
+from new_sabotage import BUGS, Bug
 from turnwise.schedules import Every
 from turnwise.settings import Settings
 from turnwise.simulation_new import (
+    Fault,
     FaultKind,
     Fixed,
     Incident,
     Result,
     Scenario,
+    Uniform,
     simulate,
 )
+from turnwise.simulation_new.__main__ import main, replay_command
+from turnwise.simulation_new.play import Play
+from turnwise.simulation_new.random_scenarios import random_scenario
+from turnwise.simulation_new.scenario import incidents_of
+from turnwise.simulation_new.shrink import shrink
 
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
+MOST_SEEDS = 500
+# All of them, but in the profiles of every day.
+SEEDS_IN_ALL = min(2000, hypothesis.settings().max_examples)
+PARTS_OF_ALL = 4
 
 SETTINGS = Settings(schedule=Every(MINUTE), spread_margin=2 * SECOND, heartbeat_timeout=21 * SECOND)
 QUIET_WORLD = Scenario(settings=SETTINGS, job=Fixed(5 * SECOND), duration=30 * MINUTE)
@@ -49,3 +70,143 @@ def test_who_has_a_slot_in_a_plan_that_replaces_a_void_one_hears_of_it_in_time()
     )
     assert result.operations["Advance"] >= 1
     assert result.periods_missed == 0
+
+
+@pytest.mark.parametrize("part", range(PARTS_OF_ALL))
+def test_in_random_scenarios_nothing_happens_that_may_never_happen(part: int) -> None:
+    for seed in range(part, SEEDS_IN_ALL, PARTS_OF_ALL):
+        result = simulate(random_scenario(seed, cycles=10))
+        assert not result.violations, (
+            f"{result.violations[0]}\nreplay: {replay_command(seed, 10)}\n"
+            f"shrunk: {shrink(result.scenario, lambda s: bool(simulate(s).violations))}"
+        )
+
+
+@pytest.mark.parametrize(("name", "bug"), BUGS.items(), ids=BUGS)
+def test_a_planted_bug_is_found_by_the_oracle_that_looks_for_it(name: str, bug: Bug) -> None:
+    with bug.patched():
+        for seed in range(MOST_SEEDS):
+            result = Play(random_scenario(seed), bug.parts).play()
+            if any(bug.found_as in violation.what for violation in result.violations):
+                return
+    pytest.fail(f"{name} was not found within {MOST_SEEDS} seeds")
+
+
+def test_without_a_fault_each_period_is_served_once_and_the_work_is_shared_evenly() -> None:
+    result = well(simulate(QUIET_WORLD))
+    assert (result.periods, result.periods_served, result.periods_missed) == (29, 29, 0)
+    assert result.longest_gap == result.gaps.median == MINUTE
+    assert max(result.turns_of_runner.values()) - min(result.turns_of_runner.values()) <= 1
+    assert set(result.executions) == {"completed"}
+    assert result.overlaps == 0
+
+
+@pytest.mark.parametrize(("lasts", "overlaps"), [(15 * SECOND, 0), (50 * SECOND, 1)])
+def test_a_suspension_beyond_the_heartbeat_timeout_alone_lets_a_turn_outlive_its_run(
+    lasts: timedelta, overlaps: int
+) -> None:
+    at = 10 * MINUTE + 2 * SECOND
+    results = [with_incidents(Incident(at, FaultKind.SUSPEND, place, lasts)) for place in range(3)]
+    assert sum(result.overlaps for result in results) == overlaps
+    assert sum(result.refused_writes for result in results) == overlaps
+
+
+def test_a_job_that_kills_its_process_is_tried_as_often_as_it_may_be_and_no_more() -> None:
+    at = 10 * MINUTE - SECOND
+    poison = [
+        Incident(at + n * SECOND / 1000, FaultKind.POISON, None, SECOND) for n in range(1)
+    ] + [Incident(at + n * 20 * SECOND, FaultKind.POISON, None, SECOND) for n in range(1, 12)]
+    result = with_incidents(*poison, settings=replace(SETTINGS, schedule=Every(3 * MINUTE)))
+    assert result.executions["abandoned:owner_dead"] >= 3
+    assert result.causes == {"attempts_used": 1}
+
+
+def test_a_pause_starts_nothing_and_a_trigger_starts_one_run_more() -> None:
+    pause = Incident(10 * MINUTE + 30 * SECOND, FaultKind.PAUSE, None, 3 * MINUTE)
+    paused = with_incidents(pause)
+    assert paused.causes == {"paused": 2}  # the third was resumed in time for a standby
+    trigger = Incident(10 * MINUTE + 30 * SECOND, FaultKind.TRIGGER)
+    triggered = with_incidents(trigger)
+    assert triggered.turns == simulate(QUIET_WORLD).turns + 1
+
+
+def test_a_storage_that_forgets_is_out_of_what_is_promised_and_the_service_comes_back() -> None:
+    forget = Incident(10 * MINUTE + 3 * SECOND, FaultKind.FORGET, None, delay=10 * SECOND)
+    result = with_incidents(forget, quiet=10 * MINUTE)
+    assert result.turns >= 29
+
+
+def test_the_gate_keeps_apart_what_slots_alone_do_not() -> None:
+    scenario = replace(QUIET_WORLD, job=Fixed(25 * SECOND))
+    every_slot = replace(scenario, settings=replace(SETTINGS, runs="every_slot"))
+    assert simulate(replace(every_slot, clock="local")).overlaps > 0
+    assert simulate(every_slot).overlaps == 0
+
+
+def digest(seed: int) -> str:
+    return sha256(simulate(random_scenario(seed)).to_json().encode()).hexdigest()[:16]
+
+
+def test_the_same_seed_has_the_same_result_in_any_process_whatever_its_hash_seed() -> None:
+    code = (
+        "from hashlib import sha256; from turnwise.simulation_new import simulate;"
+        "from turnwise.simulation_new.random_scenarios import random_scenario as s;"
+        "print(*(sha256(simulate(s(n)).to_json().encode()).hexdigest()[:16] for n in range(12)))"
+    )
+    printed = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"PYTHONHASHSEED": hash_seed},
+        ).stdout.split()
+        for hash_seed in ("1", "2")
+    ]
+    assert printed[0] == printed[1] == [digest(n) for n in range(12)]
+    assert len(set(printed[0])) == 12
+
+
+def test_without_one_of_its_faults_the_others_of_a_scenario_stay_as_they_are() -> None:
+    faults = tuple(
+        Fault(kind, 5 * MINUTE, Uniform(SECOND, MINUTE))
+        for kind in (FaultKind.CRASH, FaultKind.SUSPEND)
+    )
+    both = list(incidents_of(replace(QUIET_WORLD, faults=faults)))
+    crashes = list(incidents_of(replace(QUIET_WORLD, faults=faults[:1])))
+    assert [i for i in both if i.kind is FaultKind.CRASH] == crashes
+    assert [i.at for i in both] == sorted(i.at for i in both)
+    assert crashes
+
+
+def test_a_failing_scenario_is_shrunk_to_what_it_takes() -> None:
+    bug = BUGS["purge of an open run's row"]
+
+    def fails(scenario: Scenario) -> bool:
+        return bool(Play(scenario, bug.parts).play().violations)
+
+    seed = next(seed for seed in range(MOST_SEEDS) if fails(random_scenario(seed)))
+    scenario = random_scenario(seed)
+    shrunk = shrink(scenario, fails)
+    assert fails(shrunk)
+    assert shrunk.faults == ()
+
+
+def test_the_command_replays_a_seed_and_plays_many(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--seed", "7"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(simulate(random_scenario(7)).to_json())
+    assert main(["--seeds", "3"]) == 0
+    assert "0 seeds failed" in capsys.readouterr().out
+
+
+def test_a_failing_seed_prints_the_command_that_replays_it_and_a_shrunk_scenario(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with BUGS["no gate"].patched():
+        assert main(["--seeds", "8"]) == 1
+        said = capsys.readouterr().out
+        seed = re.search(r"simulation\w* --seed (\d+)", said)
+        assert seed is not None
+        assert main(["--seed", seed[1]]) == 1
+    shrunk = capsys.readouterr().out.partition("shrunk to:\n")[2]
+    assert shrunk.startswith("Scenario(")

@@ -189,12 +189,17 @@ class Judge:
         for cycle in plan.cycles:
             self.liveness.note_plan(cycle)
             for old in () if before is None else before.cycles:
-                if old != cycle and old.start < cycle.end and cycle.start < old.end and old.end > now:
-                    self._require_nobody_left(old, now)
+                if (
+                    old != cycle
+                    and old.start < cycle.end
+                    and cycle.start < old.end
+                    and old.end > now
+                ):
+                    self._require_nobody_left(old, max(cycle.start, old.start))
 
-    def _require_nobody_left(self, old: CyclePlan, now: int) -> None:
+    def _require_nobody_left(self, old: CyclePlan, at: int) -> None:
         """A plan is replaced within its cycle only where nobody of it is well."""
-        ahead = [i for i in range(len(old.runners)) if now <= slot_of(old, i)[1]]
+        ahead = [i for i in range(len(old.runners)) if at <= slot_of(old, i)[1]]
         since = self.play.now - 2 * self.timeout
         for i in ahead or range(len(old.runners)):
             runner_id = old.runners[i][0]
@@ -272,7 +277,7 @@ class Judge:
             self.say(f"fencing token {run.token} was handed out after {self.last_token}")
         if is_paused(before, now):
             self.say(f"{who} while the service is paused")
-        if not run.slot_start <= now < run.slot_end:
+        if now >= run.slot_end:  # before it, where the clock was set back since the look
             self.say(f"{who} after its slot")
         if run.key is None:
             if before.trigger is None:
@@ -282,8 +287,8 @@ class Judge:
             self.say(f"{who} to a period that is served")
         if self.attempts[run.key] >= self.attempts_allowed:
             self.say(f"{who} to a period whose attempts are used up")
-        if not run.due <= now < run.until:
-            self.say(f"{who} outside its period")
+        if now >= run.until:
+            self.say(f"{who} after its period")
         within = self.play.scenario.settings.start_within
         if within is not None and now > run.due + microseconds(within):
             self.say(f"{who} later than start_within allows")
@@ -293,8 +298,10 @@ class Judge:
         self.ended.add(run.run_id)
         row = next((r for r in gate.unsaid if r.id == run.run_id), None)
         if not isinstance(row, Execution):
-            what = "was replaced" if replaced else "has disappeared"
-            self.say(f"the open run of {run.runner_id} {what}")
+            if replaced:
+                self.open = opened  # what comes in its place is admitted while it is open
+            else:
+                self.say(f"the open run of {run.runner_id} has disappeared")
             return
         self.rows[row.id] = row
         self.executions[f"{row.status}:{row.reason}".rstrip(":")] += 1
@@ -472,8 +479,6 @@ class Judge:
         if not self._resource.write(token):
             self.refused_writes += 1
         elif token < self._newest_written and self.play.gated and self.promises_hold:
-            self.say(
-                f"the resource took a write with token {token} after {self._newest_written}"
-            )
+            self.say(f"the resource took a write with token {token} after {self._newest_written}")
         else:
             self._newest_written = token

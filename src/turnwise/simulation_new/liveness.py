@@ -45,7 +45,7 @@ class Liveness:
         )
         self._slack = 2 * interval + 1_000_000 + 8 * judge.most_latency
         self._messages_fit = messages_fit(scenario.runners, settings, scenario.latency.most)
-        self.served = self.missed = 0
+        self.served = self.missed = self.cycles = 0
         self.causes: Counter[str] = Counter()
         self.missed_dues: dict[int, str] = {}
         self._still_open: list[tuple[int, int]] = []
@@ -95,6 +95,7 @@ class Liveness:
         self._count_what_was_open()
         born = self._judge.born_at
         if born is not None and born <= due and self._play.gated:
+            self.cycles += -(-(until - due) // self.cycle)
             self._give_verdict(due, until)
         following = self.planner.schedule.period_at(instant(until))
         self._plan_period((until, microseconds(following.until)))
@@ -142,10 +143,22 @@ class Liveness:
         if any(each.overlaps(start - self._slack, end) for each in self._troubles()):
             return "disturbed"
         lead = self.cycle + self.planner.rules.margin + self._slack
-        if not any(self._judge.is_well(process, start - lead) for process in self._play.started):
-            return "nobody_there"
+        well = [p for p in self._play.started if self._judge.is_well(p, start - lead)]
+        if not any(self._was_idle(process, start - lead) for process in well):
+            return "all_at_work" if well else "nobody_there"
+        if self._messages_take_too_long(due):
+            return "slow_messages"
         judge.say(f"the period that is due at {due} was missed, and nothing was wrong")
         return "no_cause"
+
+    def _messages_take_too_long(self, due: int) -> bool:
+        """Whether the windows of a period's plans leave too little for a few messages."""
+        windows = [
+            latest - start
+            for cycle in self._plans.get(due, ())
+            for start, latest, _ in (slot_of(cycle, i) for i in range(len(cycle.runners)))
+        ]
+        return not windows or min(windows) < 8 * self._judge.most_latency
 
     def _troubles(self) -> list[Trouble]:
         return [self._play.trouble, *(process.trouble for process in self._play.started)]
@@ -210,7 +223,7 @@ class Liveness:
             return
         ready = max(self._play.heals_at, self.busy_until) + self.bound
         period = self.planner.schedule.period_at(instant(self._epoch + ready))
-        due = max(ready, microseconds(period.until) - self._epoch)
+        due = max(ready, microseconds(period.until) - self._epoch) + self._slack
         if due > self._play.end or not any(process.alive for process in self._play.started):
             return
         if not any(self._play.heals_at <= start <= due for start in judge.starts):
@@ -241,11 +254,11 @@ class Liveness:
 
 
 def messages_fit(runners: int, settings: Settings, latency: timedelta) -> bool:
-    """Whether two rounds of messages fit the part of a slot in which a turn may start.
+    """Whether four rounds of messages fit the part of a slot in which a turn may start.
 
     What is promised leaves out the time of messages: where they take longer, nobody may start.
     """
     # A runner more for each that may join.
     slots = settings.slots(2 * runners)
     slot = settings.shortest_cycle / slots - (settings.spread_margin if slots > 1 else timedelta(0))
-    return 4 * latency <= slot * settings.max_start_slot_fraction
+    return 8 * latency <= slot * settings.max_start_slot_fraction

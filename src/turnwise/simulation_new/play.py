@@ -28,6 +28,7 @@ from turnwise.storages.memory import MemoryStorage
 
 Progress = Callable[[float], object]
 _PROGRESS_STEPS: Final = 200
+_MOST_AT_ONCE: Final = 100_000
 _LARGEST_OFFSET: Final = 10**12  # a host that was started eleven days ago
 
 
@@ -121,18 +122,27 @@ class Play:
             judge.plan_periods()
         if progress is not None:
             self._report((progress, 0))
-        heap, end, pop = self._heap, self.end, heapq.heappop
-        while heap:
-            time, _, happen, what = pop(heap)
-            if time > end:
-                break
-            self.now = time
-            happen(what)
-        self.now = end
+        self._go_through(self.end)
+        self.now = self.end
         for judge in self.judges.values():
             judge.end()
         self.bounds.end()
         return result_of(self)
+
+    def _go_through(self, end: int) -> None:
+        """Let happen what happens until then, in order."""
+        heap, pop = self._heap, heapq.heappop
+        at_once = 0
+        while heap:
+            time, _, happen, what = pop(heap)
+            if time > end:
+                return
+            at_once = at_once + 1 if time == self.now else 0
+            if at_once > _MOST_AT_ONCE:
+                self.say("time stands still: too much happens at one instant")
+                return
+            self.now = time
+            happen(what)
 
     # Time -------------------------------------------------------------------------------------
 

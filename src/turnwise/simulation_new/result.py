@@ -47,7 +47,7 @@ class Result:
 
     ``turns`` counts starts of the service. A period counts from the first that is due when the
     service has a gate to the last that ended, and whose turn did; it is served when a turn at it
-    was completed. ``causes`` is why periods were missed, and ``missed`` which: pairs of due instant
+    was completed; ``cycles`` are those of the periods that count. ``causes`` is why periods were missed, and ``missed`` which: pairs of due instant
     and cause.
     ``overlaps`` counts starts of the service while another turn was still at work; with the gate
     that is only a runner that was suspended, or cut off, for longer than the heartbeat timeout, and
@@ -67,6 +67,7 @@ class Result:
     periods: int
     periods_served: int
     periods_missed: int
+    cycles: int
     causes: Mapping[str, int]
     missed: tuple[tuple[datetime, str], ...]
     overlaps: int
@@ -114,6 +115,7 @@ def result_of(play: "Play") -> Result:
         periods=served + missed_count,
         periods_served=served,
         periods_missed=missed_count,
+        cycles=sum(each.cycles for each in verdicts),
         causes=_added(each.causes for each in verdicts),
         missed=tuple((instant(due), why) for due, why in sorted(missed)),
         overlaps=sum(judge.overlaps for judge in judges),
