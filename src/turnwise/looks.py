@@ -2,7 +2,8 @@
 
 Pure functions of the plan, the gate, and who asks. A runner looks
 
-- when its slot starts, where the period is not over;
+- when its slot starts, where the period is not over, or a run is triggered;
+- where a run is triggered that no slot of the plan is left for, when the plan's cycle ends;
 - ten times within its window, where another run is in the way;
 - once late in a cycle in which it has no slot ahead and whose period is not over: perhaps nobody
   of the plan is left;
@@ -20,7 +21,7 @@ from typing import Final
 
 from turnwise import gate as gates
 from turnwise.gate import Gate
-from turnwise.plan import CyclePlan, Plan, Planner
+from turnwise.plan import CyclePlan, Plan, Planner, covering
 
 TRIES_IN_A_WINDOW: Final = 10
 _SHORTEST_RETRY: Final = 20_000  # microseconds: a storage shall not be asked without a pause
@@ -66,6 +67,10 @@ def next_look(plan: Plan | None, gate: Gate, who: Lookout, now: int) -> int:
     instants.append(_planning(plan, gate, who, now))
     if gate.pause is not None and gate.pause.until is not None:
         instants.append(gate.pause.until)
+    if gate.trigger is not None and not gates.is_paused(gate, now):
+        # Where no plan covers now, whoever looks next makes one.
+        current = covering(plan, now)
+        instants.append(now + who.interval if current is None else current.end)
     return min((at for at in instants if at > now), default=now + who.interval)
 
 

@@ -75,8 +75,8 @@ def pause(
 ) -> int:
     """Let a service start no run any more, on any machine.
 
-    Once this command has returned, no run starts. A run that is at work goes on. What was due
-    during the pause is not made up for, but for the last due instant, where it is not over.
+    Once this command has returned, no run starts. A run that is at work goes on. After the pause
+    only the period that has not ended yet is made up for.
     """
     end: datetime | timedelta | None = until
     with _controls(storage, group) as (store, controls):

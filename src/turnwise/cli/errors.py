@@ -32,9 +32,10 @@ OPTION_OF_SETTING: Final = {
 }
 """Which option sets a setting, or a part of a schedule."""
 
-# A setting's name is one where a value, or what it must be, follows it.
+# A word is a setting's name where it leads the message, or where its value follows in brackets.
+_NAMES: Final = "|".join(OPTION_OF_SETTING)
 _SETTING: Final = re.compile(
-    rf"(?<![\w-])({'|'.join(OPTION_OF_SETTING)})(?= \(| must|: | '| [0-9]|$)"
+    rf"^({_NAMES})(?= must|: | '| \()|(?<![\w-])(?<!shortest )(?:the )?({_NAMES})(?= \()"
 )
 
 
@@ -44,7 +45,7 @@ class BadInput(Exception):  # noqa: N818 (what the user gave, not what broke)
 
 def in_options(message: str) -> str:
     """A message about settings, in the words of the command line: options for their names."""
-    said = _SETTING.sub(lambda match: OPTION_OF_SETTING[match[1]], message)
+    said = _SETTING.sub(lambda match: OPTION_OF_SETTING[match[1] or match[2]], message)
     return said.replace("--every-slot ('every_slot')", "--every-slot")
 
 

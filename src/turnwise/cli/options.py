@@ -46,6 +46,22 @@ def duration(text: str | timedelta) -> timedelta:
         raise typer.BadParameter(str(error)) from error
 
 
+def whole_number(text: str | int) -> int:
+    """Read a whole number, or say in typer's way that it is none."""
+    try:
+        return int(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no whole number") from error
+
+
+def fraction(text: str | float) -> float:
+    """Read a number, or say in typer's way that it is none."""
+    try:
+        return float(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no number such as 0.5") from error
+
+
 def stagger(text: str | timedelta) -> timedelta | Literal["auto"]:
     """Read a duration or the word ``auto``, or say in typer's way that it is neither."""
     return "auto" if text == "auto" else duration(text)
@@ -126,9 +142,8 @@ StorageUrl = Annotated[
         "--storage",
         metavar="URL",
         default="$TURNWISE_STORAGE, or the URL in the file $TURNWISE_STORAGE_FILE",
-        help="The storage that all runners share, such as sqlite:///turns.db or "
-        "postgresql://app@db/app. Give a URL with a password in the environment: other users see "
-        "a command line.",
+        help="The storage that all runners share, such as sqlite:///turns.db. One with a password "
+        "belongs into the environment, as other users can read a command line.",
     ),
 ]
 """The storage's URL; None for the environment's, as ``open_storage`` has it."""
@@ -263,6 +278,7 @@ Attempts = Annotated[
     int,
     option(
         "--attempts",
+        parser=whole_number,
         metavar="N",
         default=f"{DEFAULTS.attempts}",
         help="How many runs a due instant gets in all, where they fail or their runner dies.",
@@ -284,6 +300,7 @@ Standbys = Annotated[
     int,
     option(
         "--standbys",
+        parser=whole_number,
         metavar="N",
         default=f"{DEFAULTS.standbys}",
         help="How many runners stand by in each cycle, to take over from the first.",
@@ -336,6 +353,7 @@ MaxStartFraction = Annotated[
     float,
     option(
         "--max-start-fraction",
+        parser=fraction,
         metavar="FRACTION",
         default=f"{DEFAULTS.max_start_slot_fraction}",
         help="The part of a slot, over 0 and at most 1, within which a run may start.",
@@ -379,6 +397,7 @@ RetentionCount = Annotated[
     int,
     option(
         "--retention-count",
+        parser=whole_number,
         metavar="N",
         default=f"{DEFAULTS.retention_count:,}",
         help="How many rows of the service's history are kept.",

@@ -27,7 +27,7 @@ from turnwise.cli.options import (
     takes_settings,
 )
 from turnwise.cli.storage import is_private, url_in_force
-from turnwise.errors import TurnFailedError
+from turnwise.errors import MissingExtraError, SchemaError, StorageError, TurnFailedError
 from turnwise.gate import STOPPED
 from turnwise.names import printable
 from turnwise.scheduler import Scheduler
@@ -240,14 +240,23 @@ class _Turns:
                 signal.signal(signum, stop)
 
     def _start(self) -> None:
-        with storage_as_input():
+        try:
             self._scheduler.start()
+        except (ValueError, MissingExtraError, SchemaError) as error:
+            raise BadInput(str(error)) from error  # and no storage that is away for a while
 
 
 def _try_file(url: str) -> None:
     """Open a file once: one that cannot be opened is a mistake, and no server to wait for."""
-    if url.startswith("sqlite"):
+    if not url.startswith("sqlite"):
+        return
+    try:
         open_storage(url).close()
+    except SchemaError:
+        raise
+    except StorageError as error:
+        if "locked" not in str(error):  # by somebody who will let go of it: that is waited for
+            raise
 
 
 def _check_command(program: str) -> None:
