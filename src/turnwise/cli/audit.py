@@ -7,7 +7,7 @@ from typing import Annotated
 
 from rich.table import Table
 
-from turnwise.audit import IN_WORDS, Audit, Judged, Presence, Verdict
+from turnwise.audit import IN_WORDS, Audit, Cause, Judged, Presence, Verdict
 from turnwise.audit import audit as judge
 from turnwise.cli import words
 from turnwise.cli.history import start_of
@@ -31,7 +31,7 @@ from turnwise.storages import Storage
 _THIRTY_DAYS = timedelta(days=30)
 _BEFORE = 64
 """So many rows before the window are read: among them the run that may have reached into it."""
-_MOST_LINES = 40
+_MOST_LINES = 20
 _STYLES = {
     Verdict.SERVED: "green",
     Verdict.MISSED: "bold red",
@@ -135,6 +135,8 @@ def _print(found: Audit, *, every: bool) -> None:
         )
     )
     console.print(literal(f"  {_totals(found)}"))
+    for cause, count in found.causes.items():
+        console.print(f"  {count:,} missed: {IN_WORDS[cause]}")
     for line in _what_is_not_known(found):
         console.print(literal(f"  {line}"))
     shown = [each for each in found.periods if every or each.is_bad]
@@ -164,7 +166,10 @@ def _what_is_not_known(found: Audit) -> list[str]:
 def _table(shown: Sequence[Judged], *, every: bool) -> Table:
     rows = table("due", "verdict", "late" if every else "last of them due", "what")
     lines = [[each] for each in shown] if every else _alike(shown)
-    for line in lines[:_MOST_LINES] if not every else lines:
+    if not every and len(lines) > _MOST_LINES:
+        lines = lines[-_MOST_LINES:]
+        rows.add_row("...", "", "", f"--all lists all, here are the last {_MOST_LINES}")
+    for line in lines:
         first, last = line[0], line[-1]
         beside = _lateness(first) if every else ""
         if len(line) > 1:
@@ -175,8 +180,6 @@ def _table(shown: Sequence[Judged], *, every: bool) -> Table:
         rows.add_row(
             words.second(first.due), f"[{style}]{count}{verdict}[/]", beside, literal(_what(first))
         )
-    if not every and len(lines) > _MOST_LINES:
-        rows.add_row("...", f"and {len(lines) - _MOST_LINES:,} lines more", "", "--all lists them")
     return rows
 
 
@@ -200,10 +203,15 @@ def _what(judged: Judged) -> str:
     if judged.runs:
         attempt = f", at attempt {judged.attempts}" if judged.attempts > 1 else ""
         return f"by {cut(judged.runs[0].runner_id)}{attempt}"
-    said = "" if judged.cause is None else IN_WORDS[judged.cause]
-    if judged.attempts and judged.reason:
-        said += f" ({judged.attempts}, the last: {cut(judged.reason)})"
-    return said
+    if judged.cause is None:
+        return ""
+    said = IN_WORDS[judged.cause]
+    if judged.attempts and judged.cause is Cause.NOT_IN_TIME:
+        said = "nobody could start again within the time"
+    if not judged.attempts:
+        return said
+    count = f"{judged.attempts} attempt{'' if judged.attempts == 1 else 's'}"
+    return f"{said}; {count}, the last: {cut(judged.reason)}"
 
 
 # As JSON ------------------------------------------------------------------------------------------

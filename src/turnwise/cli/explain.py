@@ -1,245 +1,421 @@
-"""``turnwise explain``: the claim that a runner would get, in words."""
+"""``turnwise explain``: what a runner would be told now, and why."""
 
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated
 
-import typer
 from rich.padding import Padding
 
-from turnwise.atomic_service import AtomicServiceClaim, AtomicServiceDecisionReason
-from turnwise.backends import Backend, ExecutionRecord, Look, leaves_cycle_open
+from turnwise import gate as gates
+from turnwise.atomic_service import AtomicServiceClaim
+from turnwise.atomic_service import AtomicServiceDecisionReason as Reason
+from turnwise.cli import words
 from turnwise.cli.errors import BadInput
-from turnwise.cli.options import At, BackendUrl, Json, Service
-from turnwise.cli.output import clock, console, literal, print_json, rounded
-from turnwise.cli.storage import is_dead, open_existing, required_settings
-from turnwise.durations import format_duration
-from turnwise.membership import RunnerRecord, stable_set, why_not_stable
-from turnwise.old_settings import Settings
-from turnwise.timetable import NextTurn, Slot, decide, first_cycle_after_joining, next_turn, slot_at
+from turnwise.cli.known import GroupKnown, Known, Life, Offered, read_group
+from turnwise.cli.options import (
+    DEFAULT_GROUP,
+    At,
+    Group,
+    Json,
+    Service,
+    StorageUrl,
+    name,
+    option,
+)
+from turnwise.cli.output import console, cut, literal, print_json
+from turnwise.cli.storage import UNKNOWN_SETTINGS, open_existing, require_runner, require_service
+from turnwise.cycles import Cycle, Slot, decide, instant, microseconds, slot_at
+from turnwise.gate import Ask, Gate, Run
+from turnwise.names import printable
+from turnwise.plan import CyclePlan, upcoming
 
-_Reason = AtomicServiceDecisionReason
-_MOST_WITHOUT_A_SLOT = 10
+_MOST_SHOWN = 10
+_MOST_NAMED = 6
+
+EXAMPLES = {
+    "explain": """\
+turnwise explain --service nightly
+turnwise explain --service nightly --runner web-3
+""",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
-    """What there is to say of one runner."""
+class NextTurn:
+    """When a runner may have its next turn, as far as can be said now."""
 
-    claim: AtomicServiceClaim
-    look: Look
-    settings: Settings
-    record: RunnerRecord | None
-    why_outside: str | None
-    open_from: datetime
+    at: int
+    role: str
+    planned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What there is to say of one runner: the reason in a word, in words, and its next turn."""
+
+    runner_id: str
+    reason: str
+    why: str
+    slot: Slot | None
+    claim: AtomicServiceClaim | None
     next_turn: NextTurn | None
-    counts_from: datetime | None
-    in_the_way: ExecutionRecord | None
+    life: Life | None
 
 
 def explain(
     *,
-    backend: BackendUrl,
     service: Service,
+    storage: StorageUrl = None,
+    group: Group = DEFAULT_GROUP,
     runner: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--runner",
+            parser=name,
             metavar="ID",
-            show_default="all that have a slot, or ten where none has",
-            help="Whose claim.",
+            default=f"all that have a slot, or up to {_MOST_SHOWN} where none has",
+            help="Whom to explain it for.",
         ),
     ] = None,
     at: At = None,
     as_json: Json = False,
 ) -> int:
-    """Say what a runner would be told now, and why: reason, owner, slot, and its next turn."""
-    with open_existing(backend) as storage:
-        settings = required_settings(storage, service)
-        look = storage.peek(service, settings, at)
-        records = {record.runner_id: record for record in storage.runners(service)}
-        if runner is not None and runner not in records:
-            known = ", ".join(list(records)[:10]) or "none"
-            raise BadInput(f"service {service!r} knows no runner {runner!r}; known are: {known}")
-        ids = [runner] if runner is not None else [r.runner_id for r in look.scheduled]
-        ids = ids or list(records)[:_MOST_WITHOUT_A_SLOT]
-        prior, dead = _gate_holds(storage, service, settings, look)
-        answers = [_answer(service, settings, look, records, name, prior) for name in ids]
+    """Say what a runner would be told now, and why: plan, slot, gate, and its next turn.
+
+    With --at the records are read as they are now, and held against another instant.
+    """
+    with open_existing(storage) as store:
+        require_service(store, group, service)
+        if runner is not None:
+            require_runner(store, group, runner)
+        read = read_group(store, group, (service,))
+        order = store.stable(group, service, rotation=0, limit=None).runners
+    known = read.services[0]
+    if known.unreadable is not None or known.settings is None:
+        raise BadInput(f"service {printable(service)!r}: {known.unreadable or UNKNOWN_SETTINGS}")
+    if at is not None:
+        known = replace(known, now=microseconds(at))
+    explainer = Explainer(known, read, [runner_id for runner_id, _ in order])
+    ids = [runner] if runner is not None else explainer.concerned()
+    answers = [explainer.answer(runner_id) for runner_id in ids]
     if as_json:
-        print_json(
-            [_as_json(answer) for answer in answers] if runner is None else _as_json(answers[0])
-        )
+        told = [_as_json(known, answer) for answer in answers]
+        print_json(told if runner is None else told[0])
         return 0
-    _print_cycle(service, settings, look, prior or dead)
-    for answer in answers:
-        console.print()
-        console.print(literal(f"runner {answer.claim.runner_id}: {answer.claim.reason}"))
-        for line in _in_words(answer):
-            console.print(Padding(literal(line), (0, 0, 0, 2), expand=False))
-    others = len(records) - len(answers)
-    if runner is None and others:
-        console.print(f"\nwithout a slot in this cycle: {others}; --runner ID says why")
+    _print(explainer, answers)
     return 0
 
 
-def _answer(
-    service: str,
-    settings: Settings,
-    look: Look,
-    records: dict[str, RunnerRecord],
-    runner_id: str,
-    prior: ExecutionRecord | None,
-) -> _Answer:
-    record = records.get(runner_id)
-    stable = stable_set(records.values(), look.cycle.start, settings)
-    outside = None if record is None else why_not_stable(record, look.cycle.start, settings)
-    counts_from = None
-    if (
-        record is not None
-        and outside is not None
-        and record.left_at is None
-        and record.creation_time >= (look.cycle.start - settings.spread_margin)
-    ):
-        counts_from = first_cycle_after_joining(record.creation_time, settings).start
-    claim = decide(runner_id, look.scheduled, look.now, settings)
-    open_from = look.now
-    if prior is not None and not prior.execution.is_active:
-        open_from = look.cycle.end  # the cycle is served
-    elif claim.reason is _Reason.SCHEDULED_RUNNER_IN_GRACE:
-        assigned = next(r for r in look.scheduled if r.runner_id == claim.assigned_runner_id)
-        open_from = assigned.creation_time + settings.membership_stabilization
-    return _Answer(
-        claim,
-        look,
-        settings,
-        record,
-        outside,
-        open_from,
-        next_turn(runner_id, stable, service, open_from, settings),
-        counts_from,
-        prior,
-    )
+class Explainer:
+    """What can be said of the runners of one service.
 
-
-def _gate_holds(
-    storage: Backend, service: str, settings: Settings, look: Look
-) -> tuple[ExecutionRecord | None, ExecutionRecord | None]:
-    """The run for which the gate would refuse, and the one that it would give up for dead.
-
-    It refuses for an open run, and for one that has served this cycle.
+    Args:
+        known: the service, at the instant that it is explained for.
+        read: its group, as it was read.
+        order: the ids of the runners that count now, in the order of the set.
     """
-    recent = storage.executions(service, since=look.cycle.start)
-    dead = None
-    for record in recent:
-        if is_dead(record, look.now, settings):
-            dead = record
-        elif record.execution.is_active:
-            return record, None
-    if settings.runs_per_cycle == "once":
-        for record in recent:
-            admitted = record.fencing_token is not None and not record.execution.is_active
-            kept_served = not leaves_cycle_open(record.status, record.reason, settings)
-            if admitted and kept_served and record.cycle_start == look.cycle.start:
-                return record, dead
-    return None, dead
+
+    def __init__(self, known: Known, read: GroupKnown, order: Sequence[str]) -> None:
+        self.known, self.order = known, order
+        self.cycle = known.cycle
+        self._lives = read.lives
+
+    def concerned(self) -> list[str]:
+        """The runners to speak of where nobody is named: those with a slot, or some that offer."""
+        planned = self.cycle or upcoming(self.known.plan, self.known.now)
+        if planned is not None:
+            return [runner_id for runner_id, _ in planned.runners]
+        offering = dict.fromkeys(o.row.offer.runner_id for o in self.known.offers)
+        return [*self.order, *(each for each in offering if each not in self.order)][:_MOST_SHOWN]
+
+    def answer(self, runner_id: str) -> Answer:
+        """What this runner would be told."""
+        life, claim, slot = self.life_of(runner_id), None, None
+        outside = self._why_outside(runner_id, life)
+        cycle = self.cycle
+        position = None if cycle is None else cycle.position_of(runner_id)
+        if cycle is None or position is None:
+            reason, why = self._without_slot(outside, self._joined_at(runner_id))
+        else:
+            slot = cycle.slot(position)
+            claim = self._claim(cycle, runner_id)
+            reason, why = self._with_slot(cycle, slot, runner_id, claim)
+            if outside is not None:
+                why = f"{outside}; if it asked: {why}"
+        turn = None if outside is not None else self._next_turn(runner_id)
+        return Answer(runner_id, reason, why, slot, claim, turn, life)
+
+    def life_of(self, runner_id: str) -> Life | None:
+        """The life of a runner that was heard of last."""
+        mine = [life for life in self._lives if life.row.runner_id == runner_id]
+        return max(mine, key=lambda life: (not life.has_left, life.row.heard_at), default=None)
+
+    # Why --------------------------------------------------------------------------------------
+
+    def _why_outside(self, runner_id: str, life: Life | None) -> str | None:
+        """Why a runner does not count at all; None where it does."""
+        offers = [o for o in self.known.offers if o.row.offer.runner_id == runner_id]
+        if life is None:
+            return "nobody of this name is known any more"
+        if life.has_left:
+            return f"it left {words.ago(self.known.now - (life.row.left_at or 0))}"
+        if not offers:
+            return "it does not offer this service"
+        if not any(offer.is_alive for offer in offers):
+            return f"it is dead: silent for {words.lasting(life.silent)}"
+        if life.row.drained:
+            return "it is drained: turnwise undrain lets it take turns again"
+        if not any(_may_run(offer) for offer in offers):
+            return "it only watches: it offers the service without taking turns"
+        return None
+
+    def _joined_at(self, runner_id: str) -> int | None:
+        """Since when a runner has offered the service; None where it does not."""
+        mine = (o.row.at for o in self.known.offers if o.row.offer.runner_id == runner_id)
+        return min(mine, default=None)
+
+    def _without_slot(self, outside: str | None, joined: int | None) -> tuple[str, str]:
+        if outside is not None:
+            return "not_stable", outside
+        known, cycle = self.known, self.cycle
+        if cycle is not None:
+            if joined is not None and joined > cycle.start - cycle.rules.margin:
+                said = "it joined when this cycle was planned already: it counts from the next on"
+                return "no_slot", said
+            return "no_slot", "it sleeps through this cycle: others are primary and standby"
+        if known.is_over:
+            return "period_over", words.period(known)
+        if known.is_paused:
+            return "paused", words.paused(known)
+        return "not_planned", "no plan covers now: whoever looks next makes one"
+
+    def _claim(self, cycle: CyclePlan, runner_id: str) -> AtomicServiceClaim:
+        return decide(
+            cycle.start,
+            cycle.end,
+            cycle.runners,
+            runner_id,
+            self.known.now,
+            margin=cycle.rules.margin,
+            window=cycle.rules.window,
+            stabilization=cycle.rules.stabilization,
+        )
+
+    def _with_slot(
+        self, cycle: CyclePlan, slot: Slot, runner_id: str, claim: AtomicServiceClaim
+    ) -> tuple[str, str]:
+        refusal = self._refusal(cycle, slot, runner_id)
+        if self.known.open is not None and self.known.open.runner_id == runner_id:
+            return "running", self.gate()
+        if claim.reason is Reason.ASSIGNED:
+            if refusal is None:
+                return str(claim.reason), "it may start now"
+            return _word(refusal), f"it is its time, and the gate refuses: {self.gate(refusal)}"
+        if isinstance(refusal, gates.AlreadyServed | gates.AttemptsUsed | gates.Paused):
+            return _word(refusal), self.gate(refusal)
+        if claim.skip_message:
+            return str(claim.reason), claim.skip_message
+        when = "is over" if self.known.now >= slot.end else "has not begun"
+        return str(claim.reason), f"its slot {when}"
+
+    def _refusal(self, cycle: CyclePlan, slot: Slot, runner_id: str) -> gates.Refusal | None:
+        """What the gate would say, were it asked now."""
+        gate, now = self.known.gate or gates.new_gate(self.known.now), self.known.now
+        triggered = gate.trigger is not None
+        key = None if triggered and self._is_over(gate, cycle, slot) else cycle.key(slot)
+        run = Run(
+            run_id="",
+            runner_id=runner_id,
+            boot_id="",
+            heartbeat_timeout=1,
+            token=0,
+            key=key,
+            due=cycle.due,
+            until=cycle.until,
+            cycle_start=cycle.start,
+            slot_start=slot.start,
+            slot_end=slot.end,
+            position=slot.position,
+            attempt=1,
+            started_at=now,
+            size=cycle.size,
+            digest=cycle.digest,
+        )
+        admitted = gates.admit(gate, Ask(run, cycle.rules.attempts, cycle.not_after), now=now)
+        return None if isinstance(admitted, Gate) else admitted
+
+    def _is_over(self, gate: Gate, cycle: CyclePlan, slot: Slot) -> bool:
+        ahead = gates.horizon(cycle.due, cycle.until)
+        attempts = cycle.rules.attempts
+        return gates.is_over(
+            gate, cycle.key(slot), now=self.known.now, ahead=ahead, attempts=attempts
+        )
+
+    def gate(self, refusal: gates.Refusal | None = None) -> str:
+        """What the gate says, in words."""
+        known = self.known
+        if isinstance(refusal, gates.TooLate):
+            return f"it is too late: no run for it starts after {words.when(refusal.not_after)}"
+        if known.open is not None:
+            return ("paused, and " if known.is_paused else "") + words.open_run(known)
+        return words.paused(known) if known.is_paused else words.period(known)
+
+    # When -------------------------------------------------------------------------------------
+
+    def _next_turn(self, runner_id: str) -> NextTurn | None:
+        """The next turn of a runner, while the runners stay the same."""
+        return self._planned_turn(runner_id) or self._turn_of_later(runner_id)
+
+    def _planned_turn(self, runner_id: str) -> NextTurn | None:
+        known, gate = self.known, self.known.gate
+        for cycle in () if known.plan is None else known.plan.cycles:
+            position = cycle.position_of(runner_id)
+            if position is None:
+                continue
+            slot = cycle.slot(position)
+            if known.now <= slot.latest and not (gate and self._is_over(gate, cycle, slot)):
+                said = words.role(position, every_slot=cycle.rules.every_slot)
+                return NextTurn(max(slot.start, known.now), said, planned=True)
+        return None
+
+    def _turn_of_later(self, runner_id: str) -> NextTurn | None:
+        """Its place in a period that is not planned yet, by the rotation of the set."""
+        known, planner = self.known, self.known.planner
+        if planner is None or runner_id not in self.order:
+            return None
+        place, size = self.order.index(runner_id), len(self.order)
+        last = None if known.plan is None else known.plan.cycles[-1]
+        due = known.next_due
+        assert due is not None  # noqa: S101 (there is a planner)
+        for ahead in range(size):
+            periods = planner.first_rotation + ahead
+            if last is not None:
+                due_is_later = due > last.due
+                periods = last.periods + due_is_later + ahead
+            turned = 0 if planner.rules.every_slot else periods
+            position = (place - turned) % size
+            cycle = planner.cycle_at(due)
+            slots = size if planner.rules.every_slot else min(size, planner.rules.standbys + 1)
+            if position < slots:
+                return self._turn_in(cycle, position, slots)
+            due = cycle.until
+        return None
+
+    def _turn_in(self, cycle: Cycle, position: int, slots: int) -> NextTurn:
+        planner = self.known.planner
+        assert planner is not None  # noqa: S101 (as the caller has seen)
+        rules = planner.rules
+        slot = slot_at(
+            cycle.start, cycle.end, position, slots, margin=rules.margin, window=rules.window
+        )
+        return NextTurn(
+            slot.start, words.role(position, every_slot=rules.every_slot), planned=False
+        )
 
 
-def _print_cycle(
-    service: str, settings: Settings, look: Look, prior: ExecutionRecord | None
-) -> None:
-    cycle = f"{clock(look.cycle.start, look.now)} to {clock(look.cycle.end, look.now)}"
+def _may_run(offered: Offered) -> bool:
+    return offered.is_alive and offered.row.offer.may_run
+
+
+def _word(refusal: gates.Refusal) -> str:
+    return str(refusal).partition(":")[0]
+
+
+# Showing it ---------------------------------------------------------------------------------------
+
+
+def _print(explainer: Explainer, answers: list[Answer]) -> None:
+    known, cycle = explainer.known, explainer.cycle
+    assert known.planner is not None  # noqa: S101 (as the command has seen)
     lines = [
-        f"service {service} at {clock(look.now)} UTC",
-        f"cycle {cycle} ({format_duration(settings.interval)})",
-        f"stable runners: {look.size}, with a slot: {len(look.scheduled)}",
+        f"service {known.name} of group {known.group} at {words.when(known.now)} UTC",
+        f"schedule: {known.planner.schedule}; next due {words.when(known.next_due, known.now)}",
+        f"plan: {_plan(known, cycle)}",
+        f"gate: {explainer.gate()}",
+        f"runners that count now: {_named(explainer.order)}",
     ]
-    if prior is not None:
-        lines.append(f"the gate: {_gate(prior, look, settings)}")
-    console.print(literal("\n".join(lines)))
+    for line in lines:
+        _indented(line, 0)
+    for answer in answers:
+        console.print()
+        console.print(literal(f"runner {cut(answer.runner_id, 200)}: {answer.reason}"))
+        for line in _in_words(answer, known, cycle):
+            _indented(line, 2)
+    planned = cycle or upcoming(known.plan, known.now)
+    others = 0 if planned is None else planned.size - len(planned.runners)
+    if others > 0 and len(answers) == len(planned.runners if planned else ()):
+        console.print(f"\nwithout a slot: {others}; --runner ID says why")
 
 
-def _gate(prior: ExecutionRecord, look: Look, settings: Settings) -> str:
-    since = clock(prior.start_time, look.now)
-    if prior.execution.is_active:
-        heard = rounded(look.now - prior.last_heartbeat)
-        if is_dead(prior, look.now, settings):
-            return (
-                f"the run of {prior.runner_id} since {since} was last heard of {heard} ago, and is "
-                f"given up for dead at the next start (run {prior.run_id})"
-            )
-        return (
-            f"{prior.runner_id} runs since {since}, last heard of {heard} ago (run {prior.run_id})"
-        )
-    return f"{prior.runner_id} has served this cycle at {since} ({prior.status})"
+def _indented(line: str, by: int) -> None:
+    """Print a line so that what is folded stands under it."""
+    console.print(Padding(literal(line), (0, 0, 0, by), expand=False))
 
 
-def _in_words(answer: _Answer) -> list[str]:
-    claim, now = answer.claim, answer.look.now
-    lines = [_why(answer)]
-    if claim.assigned_runner_id is not None:
-        position = [r.runner_id for r in answer.look.scheduled].index(claim.assigned_runner_id)
-        owned = _slot(position, claim.assigned_runner_id, answer)
+def _plan(known: Known, cycle: CyclePlan | None) -> str:
+    if cycle is None:
+        ahead = upcoming(known.plan, known.now)
+        if ahead is None:
+            return "none for now"
+        return f"none for now; the next is for {words.when(ahead.start, known.now)}"
+    edges = f"{words.when(cycle.start, known.now)} to {words.when(cycle.end, known.now)}"
+    names = _named([runner_id for runner_id, _ in cycle.runners])
+    period = "" if cycle.start == cycle.due else f", of the period {words.when(cycle.due)}"
+    return f"cycle {edges}{period}, slots of {names}"
+
+
+def _named(names: Sequence[str]) -> str:
+    if not names:
+        return "none"
+    more = len(names) - _MOST_NAMED
+    shown = ", ".join(cut(each, 40) for each in names[:_MOST_NAMED])
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _in_words(answer: Answer, known: Known, cycle: CyclePlan | None) -> list[str]:
+    lines = [answer.why]
+    if answer.slot is not None and cycle is not None:
+        slot = answer.slot
+        said = words.role(slot.position, every_slot=cycle.rules.every_slot)
         lines.append(
-            f"now belongs to {claim.assigned_runner_id} until {clock(owned.guard_end, now)}, "
-            f"guard time from {clock(owned.end, now)}"
+            f"its slot: {words.when(slot.start, known.now)} to {words.when(slot.end, known.now)}, "
+            f"start by {words.when(slot.latest + 1, known.now)}, {said}"
         )
-    if claim.slot_start is not None:
-        lines.append(f"its slot: {clock(claim.slot_start, now)} to {clock(claim.slot_end, now)}")
-    return [*lines, _next(answer)]
+    if answer.reason != "running":
+        lines.append(_next(answer, known))
+    return lines
 
 
-def _slot(position: int, runner_id: str, answer: _Answer) -> Slot:
-    look = answer.look
-    return slot_at(position, len(look.scheduled), runner_id, look.cycle.start, answer.settings)
+def _next(answer: Answer, known: Known) -> str:
+    turn = answer.next_turn
+    if turn is None:
+        return "next turn: not before it counts"
+    if known.is_paused and known.gate and known.gate.pause and known.gate.pause.until is None:
+        return "next turn: not before it is resumed"
+    when = "now" if turn.at <= known.now else f"{words.when(turn.at, known.now)} UTC"
+    place = f"as {turn.role}" if turn.role in ("primary", "standby") else f"in {turn.role}"
+    served = ", if nobody serves before" if turn.role == "standby" else ""
+    sure = "" if turn.planned else " (while the runners stay the same)"
+    return f"next turn: {when}, {place}{served}{sure}"
 
 
-def _why(answer: _Answer) -> str:
-    claim = answer.claim
-    if claim.skip_message:
-        return claim.skip_message
-    if claim.reason is _Reason.ASSIGNED:
-        if answer.in_the_way is None:
-            return "it may start now"
-        gate = _gate(answer.in_the_way, answer.look, answer.settings)
-        return f"it is its time, and the gate refuses: {gate}"
-    if claim.runner_position is not None:
-        return "it has a slot in this cycle, and it is not now"
-    if answer.why_outside is not None:
-        return f"it does not count in this cycle: {answer.why_outside}"
-    return "it sleeps through this cycle: others are primary and standby"
-
-
-def _next(answer: _Answer) -> str:
-    now = answer.look.now
-    if answer.next_turn is not None:
-        start = max(answer.next_turn.slot.start, answer.open_from)
-        when = "now" if start <= now else f"{clock(start, now)} UTC"
-        return f"next turn: {when}, as {answer.next_turn.role}, while the runners stay the same"
-    if answer.counts_from is not None:
-        return f"counts from the cycle at {clock(answer.counts_from, now)} UTC"
-    if answer.record is None or answer.why_outside is None:
-        return "next turn: never with this margin"
-    return "next turn: after it has come back, from the next cycle on"
-
-
-def _as_json(answer: _Answer) -> dict[str, object]:
-    claim, upcoming = answer.claim, answer.next_turn
+def _as_json(known: Known, answer: Answer) -> dict[str, object]:
+    claim, turn, slot, cycle = answer.claim, answer.next_turn, answer.slot, known.cycle
     return {
-        "runner_id": claim.runner_id,
-        "now": answer.look.now,
-        "reason": str(claim.reason),
-        "why": _why(answer),
-        "should_try_start": claim.should_try_start,
-        "assigned_runner_id": claim.assigned_runner_id,
-        "runner_position": claim.runner_position,
-        "is_slot_owner_now": claim.is_slot_owner_now,
-        "cycle_start": claim.cycle_start,
-        "cycle_end": answer.look.cycle.end,
-        "slot_start": claim.slot_start,
-        "slot_end": claim.slot_end,
-        "late_start_fraction": claim.late_start_fraction,
-        "stable_runners": answer.look.size,
-        "why_not_stable": answer.why_outside,
-        "next_turn": None if upcoming is None else upcoming.slot.start,
-        "next_role": None if upcoming is None else str(upcoming.role),
+        "runner_id": answer.runner_id,
+        "now": instant(known.now),
+        "reason": answer.reason,
+        "why": answer.why,
+        "may_start": answer.reason == str(Reason.ASSIGNED),
+        "assigned_runner_id": None if claim is None else claim.assigned_runner_id,
+        "alive": answer.life is not None and answer.life.is_alive,
+        "silent_seconds": None if answer.life is None else answer.life.silent / 1_000_000,
+        "due": None if cycle is None else instant(cycle.due),
+        "cycle_start": None if cycle is None else instant(cycle.start),
+        "cycle_end": None if cycle is None else instant(cycle.end),
+        "slot_start": None if slot is None else instant(slot.start),
+        "slot_end": None if slot is None else instant(slot.end),
+        "next_due": None if known.next_due is None else instant(known.next_due),
+        "next_turn": None if turn is None else instant(turn.at),
+        "next_role": None if turn is None else turn.role,
     }

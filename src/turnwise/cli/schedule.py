@@ -1,4 +1,4 @@
-"""``turnwise schedule``: every instant at which a schedule is due, made by the code that runs it."""
+"""``turnwise schedule``: when a schedule is due, made by the code that runs it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
