@@ -1,17 +1,45 @@
 """Reading a JSON file of runners."""
 
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from turnwise.cli.errors import BadInput
-from turnwise.membership import RunnerRecord
-from turnwise.rounds import checked_name
+from turnwise.cycles import microseconds
+from turnwise.names import checked_name
 
 _SHAPE = "a list of objects with id, creation_time, last_heartbeat and, if need be, may_run"
 
 
-def read_runners(name: str) -> tuple[RunnerRecord, ...]:
+@dataclass(frozen=True, slots=True)
+class ListedRunner:
+    """One runner of a file; instants in microseconds since the Unix epoch."""
+
+    runner_id: str
+    joined_at: int
+    heard_at: int
+    may_run: bool
+
+    def why_outside(self, now: int, heartbeat_timeout: int) -> str | None:
+        """Why it does not count at ``now``; None where it does.
+
+        Args:
+            now: the instant.
+            heartbeat_timeout: the silence after which it counts as dead, in microseconds.
+        """
+        if not self.may_run:
+            return "it may not run"
+        if self.joined_at > now:
+            return "it joins later"
+        if self.heard_at > now:
+            return "its last heartbeat is later"
+        if now - self.heard_at > heartbeat_timeout:
+            return "it is dead: its last heartbeat is too long ago"
+        return None
+
+
+def read_runners(name: str) -> tuple[ListedRunner, ...]:
     """Read runners from a JSON file: a list of objects, one per runner.
 
     Each has ``id`` (or ``runner_id``), ``creation_time`` and ``last_heartbeat`` as ISO instants
@@ -29,15 +57,15 @@ def read_runners(name: str) -> tuple[RunnerRecord, ...]:
         raise BadInput(f"{name!r} is no JSON: {error}") from error
     if not isinstance(entries, list):
         raise BadInput(f"{name!r} must hold {_SHAPE}; got a {type(entries).__name__}")
-    records = tuple(_record(name, number, entry) for number, entry in enumerate(entries, 1))
-    ids = [record.runner_id for record in records]
+    runners = tuple(_runner(name, number, entry) for number, entry in enumerate(entries, 1))
+    ids = [runner.runner_id for runner in runners]
     twice = sorted({runner_id for runner_id in ids if ids.count(runner_id) > 1})
     if twice:
         raise BadInput(f"{name!r} lists a runner twice: {', '.join(twice)}")
-    return records
+    return runners
 
 
-def _record(name: str, number: int, entry: object) -> RunnerRecord:
+def _runner(name: str, number: int, entry: object) -> ListedRunner:
     where = f"{name!r}, runner {number}"
     if not isinstance(entry, dict):
         raise BadInput(f"{where}: must be one of {_SHAPE}; got {entry!r}")
@@ -48,7 +76,7 @@ def _record(name: str, number: int, entry: object) -> RunnerRecord:
     may_run = entry.get("may_run", True)
     if not isinstance(may_run, bool):
         raise BadInput(f"{where}: may_run must be true or false, got {may_run!r}")
-    return RunnerRecord(
+    return ListedRunner(
         runner_id,
         _instant(where, "creation_time", entry),
         _instant(where, "last_heartbeat", entry),
@@ -56,13 +84,13 @@ def _record(name: str, number: int, entry: object) -> RunnerRecord:
     )
 
 
-def _instant(where: str, key: str, entry: dict[str, object]) -> datetime:
+def _instant(where: str, key: str, entry: dict[str, object]) -> int:
     value = entry.get(key)
     try:
         if isinstance(value, int | float) and not isinstance(value, bool):
-            return datetime.fromtimestamp(value, UTC)
+            return microseconds(datetime.fromtimestamp(value, UTC))
         if isinstance(value, str) and (read := datetime.fromisoformat(value)).tzinfo is not None:
-            return read.astimezone(UTC)
+            return microseconds(read.astimezone(UTC))
     except (ValueError, OverflowError, OSError):
         pass
     raise BadInput(

@@ -176,15 +176,15 @@ def _due(at: datetime, zone: tzinfo, *, extra: bool = False, missing: bool = Fal
 
 
 def odd_day(wall: datetime, zone: tzinfo) -> str:
-    """What is odd about a day: the change of its clock; nothing on other days."""
+    """The change of a day's clock, such as ``clock +1h`` in spring; nothing on other days."""
     midnight = wall.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
     after = (midnight.replace(tzinfo=None) + _DAY).replace(tzinfo=zone)
     before, then = midnight.utcoffset(), after.utcoffset()
     if before is None or then is None or before == then:
         return ""
     change = then - before
-    forward = "forward" if change > timedelta(0) else "back"
-    return f"the clock goes {forward} by {format_duration(abs(change))}"
+    sign = "+" if change > timedelta(0) else "-"
+    return f"clock {sign}{format_duration(abs(change))}"
 
 
 # Showing it ---------------------------------------------------------------------------------------
@@ -214,10 +214,11 @@ def _table(shown: list[Due], zone: tzinfo, *, compared: bool) -> Table:
     for due in shown:
         cells = [_shown(due.at)]
         if with_wall:
-            cells.append(f"{_shown(due.wall)} {due.wall:%z}")
+            date = "" if compared else f"{due.wall:%Y-%m-%d} "
+            cells.append(f"{date}{_shown(due.wall)[11:]} {due.wall:%z}")
         cells.append(_DAYS[due.wall.weekday()])
         if compared:
-            cells.append("the first alone" if due.extra else "the other alone")
+            cells.append("first alone" if due.extra else "other alone")
         rows.add_row(*cells, due.odd, style="bold" if due.odd else None)
     return rows
 
