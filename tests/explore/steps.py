@@ -277,6 +277,10 @@ def _of_the_storage(world: World, what: str, rest: list[str | int]) -> None:
     match what:
         case "row":
             storage.forget_runner(GROUP, str(rest[0]))
+            for index, process in enumerate(world.processes):
+                # Once does not harm a runner that is well; again and again does.
+                if process is not None and process.runner_id == rest[0]:
+                    world.own(index).ill |= dict(world.spent)["row"] > 1
         case "plan":
             storage.lose(SERVICE, Kind.PLAN)
         case "gate":

@@ -30,6 +30,7 @@ _WEIGHTS = {
     "time": 20.0,
 }
 _FAULT = 0.05
+_OF_A_MESSAGE = 1.0  # losing an answer, or a request, on its way
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +103,13 @@ def _choose(world: World, scope: Scope, chance: random.Random, *, calm: bool) ->
     steps = [*steps_of(world, scope), *_times(world, chance, calm=calm)]
     if calm:
         steps = [step for step in steps if step[0] in _WEIGHTS] or steps
-    weights = [_weight(world, step) for step in steps]
+    weights = [_weight(step) for step in steps]
     return chance.choices(steps, weights)[0]
 
 
-def _weight(world: World, step: Step) -> float:
-    return _WEIGHTS.get(str(step[0]), _FAULT)
+def _weight(step: Step) -> float:
+    usual = _OF_A_MESSAGE if step[0] in ("lose", "drop") else _FAULT
+    return _WEIGHTS.get(str(step[0]), usual)
 
 
 def _times(world: World, chance: random.Random, *, calm: bool) -> list[Step]:

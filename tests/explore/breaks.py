@@ -1,0 +1,284 @@
+"""The shipped code with one repair taken out, for as long as a test wants it.
+
+Each break undoes what was put in after an interleaving had shown why; the explorer must find it.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
+
+from turnwise import gate as gates
+from turnwise import plan as plans
+from turnwise.actions import FunctionEnded, Look, Swap
+from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
+from turnwise.machine import Machine, _Sighting
+from turnwise.storages import Sight, Swapped
+from turnwise.storages.memory import MemoryStorage
+from turnwise.storages.memory_group import Group
+
+Break = Callable[[], AbstractContextManager[object]]
+
+
+def silence_from_the_answer() -> AbstractContextManager[object]:
+    """Silence counts from the arrival of the admission's answer, not from the look."""
+    take = Machine._take_turn
+
+    def late(self: Machine, at: int, admitted: Any, deadline: int) -> Any:
+        return take(self, at, replace(admitted, looked_at=at), deadline)
+
+    return patch.object(Machine, "_take_turn", late)
+
+
+def lost_and_found() -> AbstractContextManager[object]:
+    """A turn that was silent for its timeout is its runner's again after a heartbeat."""
+    confirm = Machine._confirm
+
+    def forgiving(self: Machine, at: int, heard: Any) -> Any:
+        turn = self.turn
+        if turn is not None and turn.run.run_id in heard.pulse.open_runs:
+            turn.lost, turn.confirmed_at = False, heard.sent
+        return confirm(self, at, heard)
+
+    return patch.object(Machine, "_confirm", forgiving)
+
+
+@contextmanager
+def lost_turns_dropped() -> Iterator[None]:
+    """A turn that is lost is dropped when its function ends, and nobody closes its run."""
+    ended = Machine._function_ended
+
+    def dropping(self: Machine, at: int, what: FunctionEnded) -> Any:
+        if self.turn is not None and self.turn.is_lost(at):
+            self.turn = None
+            self._look_now(at)
+            return []
+        return ended(self, at, what)
+
+    def only_dead(self: Machine, run: gates.Run) -> bool:
+        return run.run_id == self._dead
+
+    with (
+        patch.object(Machine, "_function_ended", dropping),
+        patch.object(Machine, "_is_ours_or_dead", only_dead),
+    ):
+        yield
+
+
+def any_heartbeat_keeps_alive() -> AbstractContextManager[object]:
+    """The word of an owner is its newest heartbeat, whatever runs that names."""
+    sight = Group.sight
+
+    def any_word(self: Group, service: str) -> Sight | None:
+        seen = sight(self, service)
+        if seen is None:
+            return None
+        life = self.lives.get((seen.owner.runner_id, seen.owner.boot_id))
+        return replace(seen, word=life.beat_count if life else None)
+
+    return patch.object(Group, "sight", any_word)
+
+
+def no_boot_id() -> AbstractContextManager[object]:
+    """The word of an owner is that of whichever life of its id was heard of last."""
+    sight = Group.sight
+
+    def any_life(self: Group, service: str) -> Sight | None:
+        seen = sight(self, service)
+        if seen is None:
+            return None
+        lives = [life for (name, _), life in self.lives.items() if name == seen.owner.runner_id]
+        newest = max(lives, key=lambda life: life.heard_at, default=None)
+        return replace(seen, word=newest.heard_at if newest else None)
+
+    return patch.object(Group, "sight", any_life)
+
+
+def confirmed_without_a_row() -> AbstractContextManager[object]:
+    """A heartbeat that found no row confirms the run all the same."""
+    confirm = Machine._confirm
+
+    def believing(self: Machine, at: int, heard: Any) -> Any:
+        return confirm(self, at, replace(heard, pulse=replace(heard.pulse, found=True)))
+
+    return patch.object(Machine, "_confirm", believing)
+
+
+def one_word_for_two() -> AbstractContextManager[object]:
+    """A row that does not name the run and a row that is lost are one word."""
+    sight = Group.sight
+
+    def one_word(self: Group, service: str) -> Sight | None:
+        seen = sight(self, service)
+        return None if seen is None else replace(seen, word=seen.word or None)
+
+    return patch.object(Group, "sight", one_word)
+
+
+def silence_until_the_answer() -> AbstractContextManager[object]:
+    """An observer counts up to the arrival of its last answer, not to the request's departure."""
+    observe = Machine._observe
+
+    def hasty(self: Machine, sight: Sight | None, sent: int, at: int) -> None:
+        observe(self, sight, at, at)
+
+    return patch.object(Machine, "_observe", hasty)
+
+
+def dead_by_storage_time() -> AbstractContextManager[object]:
+    """An observer counts on the storage's clock."""
+
+    def by_storage(self: Machine, sight: Sight | None, sent: int, at: int) -> None:
+        self._dead = None
+        if sight is None or self.turn is not None:
+            self._sighting = None
+            return
+        assert self._aim is not None
+        now, run_id, seen = self._aim[0], sight.owner.run_id, self._sighting
+        if seen is None or (seen.run_id, seen.word) != (run_id, sight.word):
+            self._sighting = seen = _Sighting(run_id, sight.word, now)
+        if sight.left or now - seen.since >= sight.owner.heartbeat_timeout:
+            self._dead = run_id
+
+    return patch.object(Machine, "_observe", by_storage)
+
+
+def observers_timeout() -> AbstractContextManager[object]:
+    """An observer goes by its own heartbeat timeout, not by the run's."""
+    observe = Machine._observe
+
+    def own(self: Machine, sight: Sight | None, sent: int, at: int) -> None:
+        if sight is not None:
+            sight = replace(sight, owner=replace(sight.owner, heartbeat_timeout=self._timeout))
+        observe(self, sight, sent, at)
+
+    return patch.object(Machine, "_observe", own)
+
+
+def not_after_ignored() -> AbstractContextManager[object]:
+    """A storage carries out a swap however late it comes."""
+    swap = MemoryStorage.swap
+
+    def late(self: MemoryStorage, *args: Any, **keywords: Any) -> Swapped:
+        return swap(self, *args[:5], None)
+
+    return patch.object(MemoryStorage, "swap", late)
+
+
+def only_the_last_key() -> AbstractContextManager[object]:
+    """A gate remembers the last period that was served, and no other."""
+
+    def last(gate: gates.Gate, key: int, *, now: int, ahead: int) -> bool:
+        return key <= gate.floor or key in gate.served[-1:]
+
+    return patch.object(gates, "is_served", last)
+
+
+def no_horizon() -> AbstractContextManager[object]:
+    """Periods that were served count, however far ahead of now they lie."""
+    return patch.object(gates, "horizon", lambda due, until: 10**18)
+
+
+def ahead_is_alive() -> AbstractContextManager[object]:
+    """A heartbeat that lies ahead of now counts as a sign of life."""
+    stable = Group.stable
+
+    def forgiving(self: Group, service: str, now: int) -> list[tuple[int, str]]:
+        latest = max((life.heard_at for life in self.lives.values()), default=now)
+        if latest <= now:
+            return stable(self, service, now)
+        seen = self.copy()
+        for key, life in self.lives.items():
+            seen.lives[key] = life._replace(heard_at=min(life.heard_at, now))
+        return stable(seen, service, now)
+
+    return patch.object(Group, "stable", forgiving)
+
+
+def no_settling() -> AbstractContextManager[object]:
+    """An admission whose answer was lost is forgotten."""
+    failed = Machine._failed
+
+    def forgetful(self: Machine, at: int, asked: Any) -> Any:
+        self._admitting = None
+        return failed(self, at, asked)
+
+    return patch.object(Machine, "_failed", forgetful)
+
+
+def late_heartbeats_count() -> AbstractContextManager[object]:
+    """A heartbeat changes its row, whatever its count is."""
+    beat = Group.beat
+
+    def any_count(self: Group, what: Any, now: int) -> bool:
+        key = (what.runner_id, what.boot_id)
+        if (life := self.lives.get(key)) is not None:
+            self.lives[key] = life._replace(beat_count=-1)
+        return beat(self, what, now)
+
+    return patch.object(Group, "beat", any_count)
+
+
+def plans_for_ever() -> AbstractContextManager[object]:
+    """A plan counts, however far away its cycles lie."""
+    return patch.object(plans, "in_force", lambda plan, planner, now: plan)
+
+
+def void_plans_stay() -> AbstractContextManager[object]:
+    """Nobody asks whether anybody of a plan is left."""
+    return patch.object(Machine, "_may_be_void", lambda *_: False)
+
+
+def no_second_look() -> AbstractContextManager[object]:
+    """Who lost a swap asks again for what it had read before."""
+    follow = Machine._next
+
+    def stubborn(self: Machine, at: int) -> Any:
+        action = follow(self, at)
+        last = getattr(self, "_lost", None)
+        if isinstance(action, Look) and last is not None and self.turn is None:
+            self._purpose = Machine._changed_gate
+            return last
+        if isinstance(action, Swap) and action.expected is not None:
+            self._lost = action  # type: ignore[attr-defined]
+        return action
+
+    return patch.object(Machine, "_next", stubborn)
+
+
+def outcome_dropped() -> AbstractContextManager[object]:
+    """How a turn ended is dropped where the storage does not take it at once."""
+    failed = Machine._failed
+
+    def dropping(self: Machine, at: int, asked: Any) -> Any:
+        turn = self.turn
+        events = failed(self, at, asked)
+        if isinstance(asked, Swap) and turn is not None and turn.outcome is not None:
+            turn.outcome = (Status.ABANDONED, gates.LOST)
+        return events
+
+    return patch.object(Machine, "_failed", dropping)
+
+
+def starts_late() -> AbstractContextManager[object]:
+    """A function starts although its turn was lost between the admission and now."""
+    follow = Machine._next_of_turn
+
+    def late(self: Machine, turn: Any, at: int) -> Any:
+        if turn.outcome is None and turn.began_at is None:
+            return follow(self, turn, min(at, turn.confirmed_at))
+        return follow(self, turn, at)
+
+    return patch.object(Machine, "_next_of_turn", late)
+
+
+def keeps_one_row() -> AbstractContextManager[object]:
+    """Which rows of a gate the history has is known of the last append alone."""
+    appended = Machine._appended
+
+    def forgetful(self: Machine, asked: Any, at: int) -> Any:
+        self._kept = frozenset()
+        return appended(self, asked, at)
+
+    return patch.object(Machine, "_appended", forgetful)

@@ -1,0 +1,71 @@
+"""The settings and the instants of the explorations.
+
+Everything is in small numbers: a period of 8 s, heartbeats every second, slots of 2 or 4 s.
+"""
+
+from datetime import timedelta
+
+from turnwise.schedules import Every
+from turnwise.settings import Settings
+
+from explore.search import prepared
+from explore.steps import Scope
+from explore.world import SECOND, World
+
+START = 24 * SECOND - SECOND // 20
+"""Where explorations begin: three periods have gone by, and the fourth is planned."""
+
+_MARK = SECOND // 20
+_SECONDS = tuple(range(4))
+
+
+def settings(**changes: object) -> Settings:
+    """Two cycles of 4 s in a period of 8 s, and a heartbeat timeout of 3 s."""
+    usual: dict[str, object] = {
+        "schedule": Every("8s"),
+        "cycle": timedelta(seconds=4),
+        "heartbeat_timeout": timedelta(seconds=3),
+        "spread_margin": timedelta(milliseconds=200),
+        "attempts": 2,
+    }
+    return Settings(**(usual | changes))  # type: ignore[arg-type]
+
+
+NARROW = {"a": settings(), "b": settings()}
+"""Two runners, two cycles in a period; a slot has 2 s."""
+
+WIDE = {name: settings(cycle=timedelta(seconds=8)) for name in NARROW}
+"""Two runners, one cycle in a period; a slot has 4 s."""
+
+ALONE = {name: settings(cycle=timedelta(seconds=8), standbys=0) for name in NARROW}
+"""Two runners, of whom each plan lists one."""
+
+MIXED = {"a": settings(), "b": settings(cycle=timedelta(seconds=2), heartbeat_timeout=timedelta(seconds=1))}
+"""Two runners whose cycles and heartbeat timeouts differ."""
+
+
+def instants(cycles: int) -> tuple[int, ...]:
+    """Each second, and the moment before each cycle of 4 s at which its plan has been due."""
+    starts = (START + _MARK + 4 * number * SECOND for number in range(cycles))
+    return tuple(
+        at for start in starts for at in (start - _MARK, *(start + n * SECOND for n in _SECONDS))
+    )
+
+
+def world(runners: dict[str, Settings]) -> World:
+    """A world in which all has gone well for three periods."""
+    return prepared(runners, until=START)
+
+
+def scope(
+    cycles: int, *, faults: int = 0, longest: int | None = 2, fine: bool = False, **each: int
+) -> Scope:
+    """What may happen within some cycles; ``longest`` is how long a function may take, in s."""
+    return Scope(
+        instants(cycles),
+        faults,
+        each,
+        clock_steps=(-3 * SECOND, 5 * SECOND),
+        fine=fine,
+        longest=None if longest is None else longest * SECOND,
+    )
