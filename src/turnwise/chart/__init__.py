@@ -3,7 +3,8 @@
 What it does not show
 ---------------------
 A storage keeps executions, and not who counted in a past cycle: a slot has an owner in the
-picture only where its runner left a record in it. What retention has forgotten is not there.
+picture only where its runner left a row in it. What retention has forgotten is not there. Slots
+and due instants are drawn by one schedule and one margin: those that hold now.
 
 What it does
 ------------
@@ -13,7 +14,7 @@ What it does
 Needs the extra ``chart``.
 """
 
-from turnwise.backends import MissingExtraError
+from turnwise.errors import MissingExtraError
 
 try:
     import matplotlib as _matplotlib  # noqa: F401, ICN001 (so that one line says what is missing)
@@ -24,6 +25,8 @@ from turnwise.chart.files import SUFFIXES, rendered, save
 from turnwise.chart.picture import (
     Gap,
     Picture,
+    ShownRun,
+    ShownSlot,
     picture_of_history,
     picture_of_plan,
     window_of_interest,
@@ -34,6 +37,8 @@ __all__ = [
     "SUFFIXES",
     "Gap",
     "Picture",
+    "ShownRun",
+    "ShownSlot",
     "alternative",
     "picture_of_history",
     "picture_of_plan",

@@ -8,10 +8,10 @@ from html import escape
 from pathlib import Path
 from xml.sax.saxutils import escape as escape_xml
 
-from turnwise.backends import ExecutionRecord
 from turnwise.chart.drawing import draw, style
-from turnwise.chart.picture import Picture
+from turnwise.chart.picture import Picture, ShownRun
 from turnwise.chart.text import alternative, clock, duration, span, summary
+from turnwise.names import printable
 
 SUFFIXES = (".svg", ".png", ".pdf", ".html", ".txt")
 
@@ -111,14 +111,18 @@ def _page(picture: Picture) -> str:
             svg[svg.index("<svg ") :],
             "<h2>Executions</h2>",
             _table(
-                ("start", "took", "token", "runner", "status", "reason", ""),
-                [_row(picture, record) for record in (*picture.runs, *picture.attempts)],
+                ("start", "late", "took", "token", "runner", "status", "reason", ""),
+                [_row(picture, run) for run in _in_order(picture)],
             ),
             "<h2>Times without a start</h2>",
             _table(
                 ("from", "to", "for"),
                 [
-                    (clock(gap.start), clock(gap.end), duration(gap.end - gap.start))
+                    (
+                        clock(gap.start, picture),
+                        clock(gap.end, picture),
+                        duration(gap.end - gap.start),
+                    )
                     for gap in picture.gaps
                 ],
             ),
@@ -127,17 +131,23 @@ def _page(picture: Picture) -> str:
     )
 
 
-def _row(picture: Picture, record: ExecutionRecord) -> tuple[str, ...]:
-    admitted = record.fencing_token is not None
-    took = duration(record.end_time - record.start_time) if record.end_time and admitted else ""
+def _in_order(picture: Picture) -> list[ShownRun]:
+    return sorted((*picture.runs, *picture.attempts), key=lambda run: (run.start, run.runner_id))
+
+
+def _row(picture: Picture, run: ShownRun) -> tuple[str, ...]:
+    admitted = run.token is not None
+    took = duration(run.end - run.start) if run.end and admitted else ""
+    how = "triggered" if run.triggered else "standby" if run.as_standby else ""
     return (
-        clock(record.start_time),
+        clock(run.start, picture),
+        "" if run.triggered or not admitted else duration(run.late),
         took,
-        str(record.fencing_token or ""),
-        record.runner_id,
-        str(record.status),
-        record.reason,
-        "standby" if picture.takes_over(record) and admitted else "",
+        str(run.token or ""),
+        printable(run.runner_id),
+        str(run.status),
+        printable(run.reason),
+        how,
     )
 
 
@@ -147,6 +157,6 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     body = "\n".join(
         "<tr>" + "".join(f"<td>{escape(_NOT_IN_XML.sub('?', cell))}</td>" for cell in row) + "</tr>"
-        for row in sorted(rows)
+        for row in rows
     )
     return f"<table><thead><tr>{heads}</tr></thead><tbody>\n{body}\n</tbody></table>"

@@ -3,8 +3,10 @@
 from collections import Counter
 from datetime import datetime, timedelta
 
-from turnwise.chart.picture import Picture
+from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
+from turnwise.chart.picture import Picture, ShownRun, ShownSlot
 from turnwise.durations import format_duration
+from turnwise.names import printable
 
 _SECOND = timedelta(seconds=1)
 
@@ -14,44 +16,49 @@ def summary(picture: Picture) -> str:
     if picture.planned:
         return f"{len(picture.lanes)} runners, {len(picture.slots)} slots, no executions"
     by_status = Counter(str(run.status) for run in picture.runs)
-    parts = [f"{number} {status}" for status, number in sorted(by_status.items())]
-    takeovers = sum(map(picture.takes_over, picture.runs))
+    parts = [f"{number:,} {status}" for status, number in sorted(by_status.items())]
+    takeovers = sum(run.as_standby for run in picture.runs)
     if takeovers:
-        parts.append(f"{takeovers} by a standby")
+        parts.append(f"{takeovers:,} by a standby")
     if picture.attempts:
-        parts.append(f"{len(picture.attempts)} blocked")
+        parts.append(f"{len(picture.attempts):,} blocked")
     if picture.gaps:
         longest = max(gap.end - gap.start for gap in picture.gaps)
         parts.append(f"longest gap {duration(longest)}")
-    return ", ".join(parts)
+    return ", ".join(parts) or "no executions"
 
 
 def alternative(picture: Picture) -> str:
     """All that the picture shows, line by line, in the order of time."""
-    lines: list[tuple[datetime, str]] = []
-    for run in picture.runs:
-        took = "open" if run.end_time is None else duration(run.end_time - run.start_time)
-        standby = ", as a standby" if picture.takes_over(run) else ""
-        reason = f", {run.reason}" if run.reason else ""
-        said = f"{run.runner_id} {run.status}, {took}, token {run.fencing_token}{standby}{reason}"
-        lines.append((run.start_time, said))
-    lines += [
-        (one.start_time, f"{one.runner_id} blocked, {one.reason}") for one in picture.attempts
-    ]
+    lines = [(run.start, _of_run(run)) for run in picture.runs]
+    lines += [(one.start, f"{one.runner_id} blocked, {one.reason}") for one in picture.attempts]
     lines += [
         (gap.start, f"nobody starts for {duration(gap.end - gap.start)}") for gap in picture.gaps
     ]
+    lines += [(start, f"paused until {clock(end, picture)}") for start, end in picture.pauses]
     if picture.planned:
-        lines += [
-            (
-                slot.start,
-                f"{slot.runner_id}: slot as {slot.role}, guard time from {clock(slot.end)}",
-            )
-            for slot in picture.slots
-        ]
-    said_lines = [f"{clock(at)} {said}" for at, said in sorted(lines, key=lambda line: line[0])]
-    head = f"{picture.title}: {span(picture)}"
-    return "\n".join([head, f"{summary(picture)}.", *said_lines])
+        lines += [(slot.start, _of_slot(slot, picture)) for slot in picture.slots]
+    in_order = sorted(lines, key=lambda line: line[0])
+    said = [f"{clock(at, picture)} {printable(text)}" for at, text in in_order]
+    head = f"{printable(picture.title)}: {span(picture)}"
+    return "\n".join([head, f"{summary(picture)}.", *said])
+
+
+def _of_run(run: ShownRun) -> str:
+    took = "open" if run.end is None else duration(run.end - run.start)
+    said = f"{run.runner_id} {run.status}, {took}, token {run.token}"
+    if run.triggered:
+        said += ", triggered"
+    elif run.attempt > 1:
+        said += f", attempt {run.attempt}"
+    if run.as_standby:
+        said += ", as a standby"
+    return f"{said}, {run.reason}" if run.reason else said
+
+
+def _of_slot(slot: ShownSlot, picture: Picture) -> str:
+    guard = clock(slot.end, picture)
+    return f"{slot.runner_id}: slot as {slot.role}, guard time from {guard}"
 
 
 def span(picture: Picture) -> str:
@@ -59,12 +66,20 @@ def span(picture: Picture) -> str:
     return f"{picture.start:%Y-%m-%d %H:%M:%S} to {picture.end:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def clock(at: datetime) -> str:
-    """The time of day, to the second."""
-    return f"{at:%H:%M:%S}"
+def clock(at: datetime, picture: Picture) -> str:
+    """An instant to the second, with its date where the picture has more than one day."""
+    return f"{at:%Y-%m-%d %H:%M:%S}" if picture.crosses_midnight else f"{at:%H:%M:%S}"
 
 
 def duration(length: timedelta) -> str:
     """Rounded to a second, or to a millisecond where it is short."""
     unit = _SECOND if length >= 10 * _SECOND else _SECOND / 1000
     return format_duration(round(length / unit) * unit)
+
+
+STATUS_IN_WORDS = {
+    Status.COMPLETED: "completed",
+    Status.ABANDONED: "abandoned: failed, or ended by others",
+    Status.RUNNING: "running",
+}
+"""What a legend says of each status of a run."""

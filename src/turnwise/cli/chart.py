@@ -7,74 +7,157 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from turnwise.backends import MissingExtraError
-from turnwise.cli.errors import BadInput, storage_as_input
-from turnwise.cli.options import BackendUrl, Service, duration, instant
+from turnwise.cli.errors import BadInput
+from turnwise.cli.known import Known, is_run, read_group, rows_of
+from turnwise.cli.options import (
+    DEFAULT_GROUP,
+    Group,
+    Service,
+    StorageUrl,
+    duration,
+    instant,
+    option,
+)
 from turnwise.cli.output import console, literal
-from turnwise.cli.storage import open_existing, required_settings
+from turnwise.cli.storage import UNKNOWN_SETTINGS, open_existing, require_service
+from turnwise.cycles import instant as instant_of
+from turnwise.cycles import microseconds
 from turnwise.durations import format_duration
+from turnwise.errors import MissingExtraError
+from turnwise.gate import Execution, Row
+from turnwise.names import printable
+from turnwise.storages import Storage
 
 if TYPE_CHECKING:
     from turnwise.chart import Picture
 
-_HOUR = timedelta(hours=1)
+_FORMATS = ".svg, .png, .pdf, .html or .txt"
+_BEFORE = 64
+"""So many rows before the window are read: among them the run that may have reached into it."""
+
+EXAMPLES = {
+    "chart": """\
+turnwise chart --service nightly --output nightly.svg
+turnwise chart --service nightly --last 30d --output nightly.html
+""",
+}
 
 ChartFile = Annotated[
     Path | None,
-    typer.Option("--chart", metavar="FILE", help="Draw it: .svg, .png, .pdf, .html or .txt."),
+    option(
+        "--chart",
+        metavar="FILE",
+        default="none",
+        help=f"Draw it, too, into a file that ends with {_FORMATS}.",
+    ),
 ]
 
 
 def chart(
     *,
-    backend: BackendUrl,
     service: Service,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="FILE", help=".svg, .png, .pdf, .html or .txt."),
-    ],
-    last: Annotated[
-        timedelta,
-        typer.Option(
-            "--last", parser=duration, metavar="DURATION", show_default="1h", help="How far back."
+        option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help=f"Where to draw it; its name ends with {_FORMATS}.",
         ),
-    ] = _HOUR,
+    ],
+    storage: StorageUrl = None,
+    group: Group = DEFAULT_GROUP,
+    last: Annotated[
+        timedelta | None,
+        option(
+            "--last",
+            parser=duration,
+            metavar="DURATION",
+            default="all that is kept",
+            help="How far back from the end it reaches.",
+        ),
+    ] = None,
     until: Annotated[
         datetime | None,
-        typer.Option(
-            "--until", parser=instant, metavar="INSTANT", help="The end (ISO, UTC), not now."
+        option(
+            "--until",
+            parser=instant,
+            metavar="INSTANT",
+            default="now",
+            help="Where it ends, such as 2026-01-31T12:00:00Z.",
         ),
     ] = None,
 ) -> int:
-    """Draw the turns of a service: a lane for each runner."""
+    """Draw the runs of a service: a lane for each runner.
+
+    Where runs are too many to be drawn each, a lane shows how busy it was, with failures on top.
+    """
     require_drawable(output)
     from turnwise.chart import picture_of_history  # noqa: PLC0415 (an extra)
     from turnwise.chart.text import span  # noqa: PLC0415
 
-    if last <= timedelta(0):
+    if last is not None and last <= timedelta(0):
         raise BadInput(f"--last must be positive, got {format_duration(last)}")
-    with open_existing(backend) as storage:
-        settings = required_settings(storage, service)
-        with storage_as_input():
-            end = until or storage.peek(service, settings).now
-            try:
-                start = end - last
-            except OverflowError:
-                raise BadInput(f"--last must lead to a year, got {format_duration(last)}") from None
-            executions = storage.executions(service, since=start)
-            runners = [r.runner_id for r in storage.runners(service) if r.last_heartbeat >= start]
+    with open_existing(storage) as store:
+        require_service(store, group, service)
+        known = read_group(store, group, (service,)).services[0]
+        if known.settings is None:
+            raise BadInput(f"service {printable(service)!r}: {UNKNOWN_SETTINGS}")
+        end = known.now if until is None else microseconds(until)
+        start = None if last is None else max(0, end - microseconds(last))
+        rows = _rows(store, known, start, end)
+    first, final = _window(rows, start, end, fixed=until is not None or last is not None)
     picture = picture_of_history(
-        executions, settings, start, end, title=service, runner_ids=runners
+        rows,
+        known.settings,
+        instant_of(first),
+        instant_of(final),
+        title=service,
+        service=service,
+        runner_ids=_lanes(known, first),
     )
     if not picture.runs and not picture.attempts:
         raise BadInput(
-            f"service {service!r} has no execution from {span(picture)}: say --last for a longer "
-            "time"
+            f"service {printable(service)!r} has no execution from {span(picture)}: say --last for "
+            "a longer time"
         )
     write(picture, output)
     return 0
+
+
+def _rows(storage: Storage, known: Known, start: int | None, end: int) -> list[Row]:
+    """The history until ``end``; where it begins at an instant, with what reached into it."""
+    commands = rows_of(storage, known, until=end, kinds=("command",))
+    found = rows_of(storage, known, since=start, until=end)
+    if start is not None:
+        found += rows_of(storage, known, until=start, last=_BEFORE)
+    return list({row.id: row for row in (*commands, *found)}.values())
+
+
+def _window(rows: list[Row], start: int | None, end: int, *, fixed: bool) -> tuple[int, int]:
+    """What the picture shows: the time that was asked for, or else what the history fills."""
+    executions = [row for row in rows if isinstance(row, Execution)]
+    if not executions:
+        return (end - 1 if start is None else start), end
+    first = min(row.cycle_start for row in executions) if start is None else start
+    if fixed:
+        return min(first, end - 1), end
+    # Where nothing ran for long, the picture ends soon after the last run.
+    runs = [row for row in executions if is_run(row)] or executions
+    ended = max(end if row.ended_at is None else row.ended_at for row in runs)
+    span = max(ended - first, 1)
+    return first, min(end, ended + max(span // 10, 1))
+
+
+def _lanes(known: Known, first: int) -> list[str]:
+    """The runners that were there in the picture's time, with a run or without."""
+    return [
+        offered.row.offer.runner_id
+        for offered in known.offers
+        if offered.life is not None
+        and offered.row.offer.may_run
+        and offered.life.row.heard_at >= first
+    ]
 
 
 def require_drawable(path: Path) -> None:
