@@ -41,6 +41,8 @@ def test_coroutines_run_on_the_loop_of_the_application(heard: Heard) -> None:
     storage = due()
     seen: list[Any] = []
 
+    before = set(threading.enumerate())
+
     async def main() -> None:
         scheduler = a_scheduler(storage, heard)
 
@@ -54,7 +56,8 @@ def test_coroutines_run_on_the_loop_of_the_application(heard: Heard) -> None:
         async with scheduler:
             await until(lambda: heard.of(TurnEnded))
             assert seen == [(asyncio.get_running_loop(), "turnwise-job")]
-            assert "turnwise-loop" not in {thread.name for thread in threading.enumerate()}
+            started = set(threading.enumerate()) - before
+            assert "turnwise-loop" not in {thread.name for thread in started}
 
     asyncio.run(main())
     assert ends_of(storage, "job") == [("completed", "")]

@@ -100,10 +100,11 @@ class Loops:
 
     def close(self) -> None:
         """End the loop that was started here; what still runs on it is cancelled."""
-        if self._thread is None or self._loop is None:
-            return
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_LONGEST_CLOSE_SECONDS)
+        with self._lock:
+            thread, self._thread = self._thread, None
+        if thread is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            thread.join(_LONGEST_CLOSE_SECONDS)
 
 
 def _run_to_its_end(loop: "asyncio.AbstractEventLoop") -> None:

@@ -340,11 +340,12 @@ class Scheduler(Registration):
         return self._storage
 
     def _let_go(self) -> None:
-        self._engine = None
+        """Close what was opened; of several threads that stop it, one does."""
+        opened, self._opened = self._opened, None
         self._loops.close()
-        if self._opened is not None:
-            self._opened.close()
-            self._opened = None
+        if opened is not None:
+            opened.close()
+        self._engine = None
 
     def _end_grace(self) -> None:
         engine = self._engine
