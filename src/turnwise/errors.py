@@ -39,6 +39,9 @@ class TurnLostError(TurnwiseError, RuntimeError):
 class TurnFailedError(TurnwiseError):
     """Raised by a function to end its turn ABANDONED with a ``reason`` of its own.
 
+    The reasons ``stopped``, ``not_started`` and ``no_margin`` say that nothing was done. Such a
+    turn is no attempt at its period, and the next in line tries again, however often.
+
     Args:
         reason: what the history shall say, such as ``"upstream is down"``.
     """

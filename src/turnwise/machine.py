@@ -396,7 +396,8 @@ class Machine:
             return Finished()
         if not self._is_offered and self._unsettled is None and at >= self._offer_from:
             return MakeOffer(self._offer())
-        return Look() if self._look_is_due(at) else Wait(self._look_at())
+        until = self._look_at()
+        return Look() if until is None or until <= at else Wait(until)
 
     def _next_of_turn(self, turn: TurnState, at: int) -> Action:
         if turn.recorded:
@@ -431,23 +432,20 @@ class Machine:
             instants.append(turn.began_at + microseconds(self.settings.timeout))
         return min(instants, default=None)
 
-    def _look_is_due(self, at: int) -> bool:
-        until = self._look_at()
-        return until is None or until <= at
-
     def _look_at(self) -> int | None:
-        """When to look, on the monotonic clock."""
-        instants = [] if self._soon is None else [self._soon]
-        if self._wake is not None and self._aim is not None:
-            instants.append(self._wake - self._aim[0] + self._aim[1])
-        return min(instants, default=None)
+        """When to look, on the monotonic clock; None for at once."""
+        soon, wake, aim = self._soon, self._wake, self._aim
+        if wake is None or aim is None:
+            return soon
+        by_clock = wake - aim[0] + aim[1]
+        return by_clock if soon is None or by_clock < soon else soon
 
     def _look_now(self, at: int) -> None:
         self._soon = at if self._soon is None else min(self._soon, at)
 
     # Answers ----------------------------------------------------------------------------------
 
-    def _answered(self, at: int, answer: Answer) -> list[Event]:
+    def _answered(self, at: int, answer: Answer) -> list[Event]:  # noqa: PLR0911 (a kind each)
         asked, self._asked = self._asked, None
         if asked is None:
             raise RuntimeError(f"{self.service}: {answer!r} answers nothing that was asked")
@@ -1064,11 +1062,7 @@ class Machine:
         )
         left = set(plans.those_left(cycle, now))
         among = tuple(name for name in among if name in left)
-        target = replace(
-            plans.replacement(cycle, now),
-            rules=self.planner.rules,
-            settings=self.planner.settings,
-        )
+        target = plans.replacement(cycle, now, self.planner)
         self._find_stable(target, among, plans.in_force(records.plan, self.planner, now))
         return []
 

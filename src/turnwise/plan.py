@@ -40,13 +40,15 @@ once more, for others. Only the gate (:mod:`turnwise.gate`) keeps them apart.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha256
 
 from turnwise.cycles import Cycle, Slot, cycle_at, instant, microseconds, slot_at
 from turnwise.schedules import Every, Schedule
 from turnwise.settings import Settings
+
+_KNOWN_CYCLES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,8 @@ class Planner:
     rules: PlanRules
     settings: str
     first_rotation: int
+    # The last cycles that were asked for: the same ones are, again and again.
+    _known: list[Cycle] = field(default_factory=list, init=False, compare=False, repr=False)
 
     @classmethod
     def of(cls, service: str, settings: Settings) -> "Planner":
@@ -159,8 +163,13 @@ class Planner:
 
     def cycle_at(self, at: int) -> Cycle:
         """The cycle of this planner that contains an instant."""
+        for known in self._known:
+            if known.start <= at < known.end:
+                return known
         period = self.schedule.period_at(instant(at))
-        return cycle_at(microseconds(period.due), microseconds(period.until), self.cycle, at)
+        made = cycle_at(microseconds(period.due), microseconds(period.until), self.cycle, at)
+        self._known[:] = [made, *self._known[: _KNOWN_CYCLES - 1]]
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,11 +286,17 @@ def _target(cycle: Cycle, planner: Planner, kept: Plan | None) -> Target:
     return _to_plan(cycle, periods, planner.rules, planner.settings, moved=0)
 
 
-def replacement(void: CyclePlan, now: int) -> Target:
-    """The plan that takes the place of one of which nobody is left, for the rest of its cycle."""
+def replacement(void: CyclePlan, now: int, planner: Planner | None = None) -> Target:
+    """The plan that takes the place of one of which nobody is left, for the rest of its cycle.
+
+    It is made by the rules of the void plan; by those of ``planner``, where nobody goes by the
+    former any more.
+    """
     cycle = Cycle(max(now, void.start), void.end, void.number, void.due, void.until)
-    target = _to_plan(cycle, void.periods, void.rules, void.settings, moved=1)
-    return replace(target, void=True)
+    rules, settings = void.rules, void.settings
+    if planner is not None:
+        rules, settings = planner.rules, planner.settings
+    return replace(_to_plan(cycle, void.periods, rules, settings, moved=1), void=True)
 
 
 def _to_plan(cycle: Cycle, periods: int, rules: PlanRules, settings: str, *, moved: int) -> Target:
