@@ -7,13 +7,14 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
 from live import Heard, Shaky, due, due_later, ends_of, eventually
 from turnwise import scheduler as schedulers
-from turnwise.calls import CoroutineCall, Loops, Work
+from turnwise.calls import CoroutineCall, Loops, Work, start_call
 from turnwise.errors import StorageError
 from turnwise.events import RunnerJoined, RunnerLeft, TurnEnded, TurnStarted
 from turnwise.functions import served
@@ -276,6 +277,26 @@ def test_on_a_loop_that_is_closed_nothing_can_be_started_or_cancelled() -> None:
     assert not call.cancel("stopped")
     with pytest.raises(RuntimeError, match="closed"):
         CoroutineCall(a_work(_sleeps, Loops(loop), []), _sleeps)
+
+
+@pytest.mark.parametrize("is_coroutine", [False, True])
+def test_a_turn_that_is_lost_before_the_first_line_of_its_function_is_not_begun(
+    is_coroutine: bool,
+) -> None:
+    ends: list[Any] = []
+    began: list[object] = []
+    loops = Loops()
+
+    async def coroutine() -> None:
+        began.append(1)
+
+    function = coroutine if is_coroutine else lambda: began.append(1)
+    work = a_work(function, loops, ends)
+    start_call(replace(work, turn=fake_turn(lost=True)))
+    eventually(lambda: ends, "it is told")
+    loops.close()
+    assert [(str(status), reason) for status, reason, _ in ends] == [("abandoned", "not_started")]
+    assert began == []
 
 
 def test_a_loop_of_our_own_is_made_once_and_ends_what_is_left_on_it() -> None:

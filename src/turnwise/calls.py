@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from turnwise import gate as gates
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.functions import Served, check_result, end_a_forked_child, outcome_of
 from turnwise.turn import Turn
@@ -146,6 +147,9 @@ class ThreadCall:
     def _run(self) -> None:
         result: object = None
         error: BaseException | None = None
+        if self._work.turn.is_lost:  # the process was suspended before the first line
+            self._work.ended(Status.ABANDONED, gates.NOT_STARTED, None)
+            return
         try:
             result = self._work.served(self._work.turn)
             if not isinstance(result, Awaitable):
@@ -178,6 +182,7 @@ class CoroutineCall:
     def __init__(self, work: Work, make: Callable[[], Awaitable[object]]) -> None:
         self._work, self._make, self._pid = work, make, os.getpid()
         self._error: BaseException | None = None
+        self._why_not: str | None = None
         self._why_cancelled: str | None = None
         self._task: asyncio.Task[None] | None = None
         self._loop = work.loops.get()
@@ -212,6 +217,9 @@ class CoroutineCall:
             self._loop.call_later(seconds, self._watch)
 
     async def _run(self) -> None:
+        if self._work.turn.is_lost:  # the process was suspended before the first line
+            self._why_not = gates.NOT_STARTED
+            return
         try:
             check_result(await self._make())
         except BaseException as raised:  # noqa: BLE001 (whatever it is, it ends the turn alone)
@@ -222,6 +230,8 @@ class CoroutineCall:
         error = self._error
         if task.cancelled():  # before its first step
             status, reason = Status.ABANDONED, "exception:CancelledError"
+        elif self._why_not is not None:
+            status, reason = Status.ABANDONED, self._why_not
         else:
             status, reason = outcome_of(error)
         if self._why_cancelled is not None and reason == "exception:CancelledError":
