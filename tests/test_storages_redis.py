@@ -285,9 +285,16 @@ def test_what_the_set_s_answer_brings_does_not_grow_with_the_number_of_runners(
 
 def test_heartbeats_do_not_wait_for_other_work(storage: RedisStorage) -> None:
     with storage._work._lock:  # as an operation does that waits for its answer
-        assert not storage.heartbeat("g", beat(1)).found
-        storage.leave("g", "a", "boot")
+        other = threading.Thread(target=come_and_go, args=(storage,), daemon=True)
+        other.start()
+        other.join(10)
+        assert not other.is_alive()
     assert storage.runners("g")[0].left_at
+
+
+def come_and_go(storage: Storage) -> None:
+    storage.heartbeat("g", beat(1))
+    storage.leave("g", "a", "boot")
 
 
 def test_only_two_connections_are_opened_and_they_are_kept_open(kind: str) -> None:
@@ -328,6 +335,16 @@ def test_an_offer_that_is_made_again_as_it_was_is_as_old_as_before(url: str) -> 
         assert storage.offers("g") == (made,)
         storage.offer("g", offer(settings="other"))
         assert storage.offers("g")[0].at > made.at
+
+
+def test_a_runner_id_is_any_text(storage: RedisStorage) -> None:
+    for name in ODD_NAMES:
+        storage.heartbeat("g", beat(1, name, runner=name, boot=name))
+        storage.offer("g", Offer(name, name, "s", name, 10 * SECOND))
+    assert {row.runner_id for row in storage.runners("g")} == set(ODD_NAMES)
+    assert {row.offer.settings for row in storage.offers("g")} == set(ODD_NAMES)
+    kept = storage.stable("g", "s", rotation=0, limit=None, among=ODD_NAMES)
+    assert kept.alive == {name for name, _ in kept.runners} == set(ODD_NAMES)
 
 
 def test_any_whole_number_rotates_the_set_as_in_python(storage: RedisStorage) -> None:
