@@ -44,6 +44,8 @@ _PAUSED = "#fff3cd"
 _SHADES = ("#c6dbef", "#9ecae1", "#6baed6", "#3182bd", "#08519c")
 _BINS = 240
 """Into so many parts the time of a picture is cut where runs are too many to be drawn each."""
+_NARROWEST = 300
+"""A run is drawn as wide as this part of the picture at least: its colour must be seen."""
 _CROWDED = 1.5
 """More runs than bins, times this: a lane's runs would be slivers."""
 _SLOT_HEIGHT, _RUN_HEIGHT = 0.72, 0.36
@@ -214,7 +216,8 @@ def _draw_run(axes: Axes, picture: Picture, run: ShownRun) -> None:
     start, end = _at(run.start), _at(run.end or picture.end)
     colour, hatch = _STYLE[run.status]
     look: dict[str, Any] = {"facecolor": colour, "hatch": hatch, "edgecolor": INK}
-    axes.barh(row, end - start, _RUN_HEIGHT, start, zorder=3, linewidth=0.7, **look)
+    least = (_at(picture.end) - _at(picture.start)) / _NARROWEST
+    axes.barh(row, max(end - start, least), _RUN_HEIGHT, start, zorder=3, linewidth=0.7, **look)
     if run.as_standby:
         axes.plot([start], [row + 0.28], _TAKEOVER, zorder=5, clip_on=True, **_mark(picture))
 
@@ -293,7 +296,13 @@ def _draw_gap(axes: Axes, picture: Picture, gap: Gap) -> None:
         middle = (start + end) / 2
         # Above the arrow, on a ground of its own, so that no line runs through it.
         box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
-        place = {"ha": "center", "va": "bottom", "fontsize": 8, "color": INK, "bbox": box}
+        place: dict[str, Any] = {
+            "ha": "center",
+            "va": "bottom",
+            "fontsize": 8,
+            "color": INK,
+            "bbox": box,
+        }
         axes.text(middle, y + 0.14, said, **place)
 
 
@@ -318,7 +327,7 @@ def _legend(figure: Figure, picture: Picture, *, crowded: bool) -> None:
         ]
     entries += _legend_of_runs(picture.runs, crowded=crowded)
     if any(run.as_standby for run in picture.runs) and not crowded:
-        entries.append(_marker(_TAKEOVER, "a standby serves"))
+        entries.append(_marker(_TAKEOVER, "a standby's turn"))
     kinds = sorted({attempt.kind for attempt in picture.attempts})
     entries += [_marker(marker_of(kind), f"blocked: {label_of(kind, 40)}") for kind in kinds]
     if picture.pauses:

@@ -379,7 +379,7 @@ def _in_words(answer: Answer, known: Known, cycle: CyclePlan | None) -> list[str
         said = words.role(slot.position, every_slot=cycle.rules.every_slot)
         lines.append(
             f"its slot: {words.when(slot.start, known.now)} to {words.when(slot.end, known.now)}, "
-            f"start by {words.when(slot.latest + 1, known.now)}, {said}"
+            f"start by {words.when(slot.latest, known.now)}, {said}"
         )
     if answer.reason != "running":
         lines.append(_next(answer, known))

@@ -1,289 +1,354 @@
-"""``turnwise plan``: a cycle as a table and a bar, and what the configuration promises."""
+"""``turnwise plan``: due instants, a cycle as a table and a bar, and what settings promise."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from turnwise.cli import words
 from turnwise.cli.chart import ChartFile, require_drawable, write
 from turnwise.cli.errors import BadInput, settings_as_options
-from turnwise.cli.options import (
-    DEFAULTS,
-    At,
-    EverySlot,
-    HeartbeatTimeout,
-    Interval,
-    Margin,
-    MaxStartFraction,
-    NoRetry,
-    Stabilization,
-    Standbys,
-    duration,
-    name,
-    settings_from_options,
-)
-from turnwise.cli.output import clock, console, literal, rounded, table
-from turnwise.cli.runner_file import read_runners
-from turnwise.durations import format_duration
-from turnwise.membership import (
-    Cycle,
-    RunnerRecord,
-    cycle_at,
-    schedule,
-    stable_set,
-    why_not_stable,
-)
-from turnwise.old_review import Level, Review
-from turnwise.old_settings import Settings
-from turnwise.timetable import Role, Slot, lay_out
+from turnwise.cli.options import At, Json, duration, name, option, takes_settings
+from turnwise.cli.output import console, cut, literal, print_json, rounded, table
+from turnwise.cli.promises import print_review, review_as_json
+from turnwise.cli.runner_file import ListedRunner, read_runners
+from turnwise.cli.schedule import odd_day, takes_schedule_argument, zone_name, zone_of
+from turnwise.cycles import Slot, instant, microseconds
+from turnwise.plan import CyclePlan, Planner
+from turnwise.review import Review, review
+from turnwise.schedules import Schedule
+from turnwise.settings import Settings
 
 _BAR_WIDTH = 72
 _MOST_ROWS = 50
-_LEVEL_STYLE = {Level.ERROR: "bold red", Level.WARNING: "yellow", Level.NOTE: "dim"}
+_MOST_RUNNERS = 999_999
+_DUES = 5
+_FEW = 6
+
+EXAMPLES = {
+    "plan": """\
+turnwise plan 'every 5m' --runners 4 --longest-run 40s
+turnwise plan 'cron 0 3 * * * Europe/Vienna' --runners 6 --longest-run 45m
+turnwise plan --every 1m --runners runners.json --chart cycle.svg
+""",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
-    """A cycle for a number of runners, or for the runners of a file at an instant."""
+class Planned:
+    """The first cycle of a period, planned for a number of runners or for those of a file.
 
-    cycle: Cycle
-    slots: tuple[Slot, ...]
+    ``sleeping`` count and have no slot in it; ``outside`` do not count, each with why.
+    ``is_of_file`` says that the runners are named.
+    """
+
+    cycle: CyclePlan | None
     sleeping: tuple[str, ...]
     outside: tuple[tuple[str, str], ...]
-    at: datetime | None
+    is_of_file: bool
+
+    @property
+    def slots(self) -> list[tuple[str, Slot]]:
+        """Each runner that has a slot, with it."""
+        cycle = self.cycle
+        if cycle is None:
+            return []
+        return [(runner, cycle.slot(place)) for place, (runner, _) in enumerate(cycle.runners)]
+
+    @property
+    def size(self) -> int:
+        """How many runners count."""
+        return 0 if self.cycle is None else self.cycle.size
 
 
+@takes_schedule_argument
+@takes_settings
 def plan(
     *,
     runners: Annotated[
         str,
-        typer.Option(
+        option(
             "--runners",
-            metavar="N|FILE.json",
-            help="How many runners, or a JSON list of id, creation_time and last_heartbeat.",
+            metavar="N|FILE",
+            help="How many runners there are, or a JSON file: a list of objects with id, "
+            "creation_time, last_heartbeat and, if need be, may_run.",
         ),
     ],
-    interval: Interval = DEFAULTS.interval,
-    margin: Margin = None,
-    heartbeat_timeout: HeartbeatTimeout = None,
-    max_start_fraction: MaxStartFraction = DEFAULTS.max_start_slot_fraction,
-    stabilization: Stabilization = DEFAULTS.membership_stabilization,
-    every_slot: EverySlot = False,
-    standbys: Standbys = DEFAULTS.standbys,
-    no_retry: NoRetry = False,
     longest_run: Annotated[
         timedelta | None,
-        typer.Option(
-            "--longest-run", parser=duration, metavar="DURATION", help="The longest turn's time."
+        option(
+            "--longest-run",
+            parser=duration,
+            metavar="DURATION",
+            default="not known",
+            help="How long the longest run takes.",
         ),
     ] = None,
     clock_skew: Annotated[
         timedelta,
-        typer.Option(
+        option(
             "--clock-skew",
             parser=duration,
             metavar="DURATION",
-            show_default="0",
-            help="The largest difference between two runners' own clocks.",
+            default="0s",
+            help="The largest difference between the own clocks of two runners.",
         ),
     ] = timedelta(0),
     service: Annotated[
         str,
-        typer.Option("--service", parser=name, metavar="NAME", help="Whose rotation, with a file."),
+        option(
+            "--service",
+            parser=name,
+            metavar="NAME",
+            default="service",
+            help="The service's name: its rotation and its stagger depend on it.",
+        ),
     ] = "service",
     at: At = None,
+    settings: Settings,
+    as_json: Json = False,
     chart: ChartFile = None,
 ) -> int:
-    """Show a cycle, the limits that the margin sets, and findings. Exit 1 for an error in them."""
-    settings = settings_from_options(
-        interval=interval,
-        margin=margin,
-        heartbeat_timeout=heartbeat_timeout,
-        max_start_fraction=max_start_fraction,
-        stabilization=stabilization,
-        every_slot=every_slot,
-        standbys=standbys,
-        no_retry=no_retry,
-    )
+    """Show when a schedule is due next, who has which slot, and what the settings promise.
+
+    Nothing is stored, and no storage is asked. Exit status 1 where a finding is an error.
+    """
     if chart is not None:
         require_drawable(chart)
-    if _is_number(runners):
-        planned, count = _plan_for_number(int(runners), settings), int(runners)
-    else:
-        now = at or datetime.now(UTC)
-        planned, count = _plan_for_records(read_runners(runners), service, now, settings)
+    now = at or datetime.now(UTC)
     with settings_as_options():
-        review = settings.review(
-            runners=max(count, 1), longest_run=longest_run, clock_skew=clock_skew
+        planner = Planner.of(service, settings)
+        planned = _planned(runners, planner, settings, now)
+        promised = review(
+            settings,
+            runners=max(planned.size, 1),
+            longest_run=longest_run,
+            clock_skew=clock_skew,
         )
-    _print_settings(settings, count)
-    _print_cycle(planned, settings)
-    if count == 0:
-        console.print("\n[bold red]error[/]: nobody is in the stable set: nobody ever starts")
-        return 1
-    _print_review(review)
+        dues = _next_dues(planner.schedule, now)
+    if as_json:
+        print_json(_as_json(settings, planner, planned, promised, dues))
+    else:
+        _print(settings, planner, planned, promised, dues)
     if chart is not None:
-        _draw(planned, settings, chart)
-    return 1 if review.has_errors else 0
+        _draw(planned, chart, quiet=as_json)
+    return 1 if planned.size == 0 or promised.has_errors else 0
 
 
-def _draw(planned: _Plan, settings: Settings, path: Path) -> None:
-    from turnwise.chart import picture_of_plan  # noqa: PLC0415 (an extra)
+def _next_dues(schedule: Schedule, now: datetime) -> list[datetime]:
+    first = schedule.period_at(now)
+    due = first.due if first.due == now else first.until
+    return list(islice(schedule.dues(due, due + timedelta(days=20_000)), _DUES))
 
-    lanes = [slot.runner_id for slot in planned.slots] + list(planned.sleeping)
-    left_out = len(lanes) - _MOST_ROWS
-    title = "a cycle" + (f"; {left_out} more runners sleep" if left_out > 0 else "")
-    slots = planned.slots[:_MOST_ROWS]
-    console.print()
-    write(picture_of_plan(slots, lanes[:_MOST_ROWS], settings, title=title), path)
+
+# Who has which slot -------------------------------------------------------------------------------
+
+
+def _planned(runners: str, planner: Planner, settings: Settings, now: datetime) -> Planned:
+    due = _next_dues(planner.schedule, now)[0]
+    if _is_number(runners):
+        names = [f"runner {number}" for number in range(1, int(runners) + 1)]
+        return _with_slots(names, planner, settings, microseconds(due), turned=0, is_of_file=False)
+    listed = read_runners(runners)
+    at = microseconds(now)
+    timeout = microseconds(settings.heartbeat_timeout)
+    outside = [(one.runner_id, why) for one in listed if (why := one.why_outside(at, timeout))]
+    gone = {runner_id for runner_id, _ in outside}
+    stable = sorted((one for one in listed if one.runner_id not in gone), key=_place)
+    made = _with_slots(
+        [one.runner_id for one in stable],
+        planner,
+        settings,
+        microseconds(due),
+        turned=planner.first_rotation,
+        is_of_file=True,
+    )
+    return Planned(made.cycle, made.sleeping, tuple(outside), is_of_file=True)
+
+
+def _place(runner: ListedRunner) -> tuple[int, str]:
+    return runner.joined_at, runner.runner_id
 
 
 def _is_number(text: str) -> bool:
     if not text.lstrip("-").isdecimal():
         return False
-    if not text.isdecimal() or int(text) < 1 or len(text) > len("100000"):
-        raise BadInput(f"--runners must be 1 to 999999, or a file, got {text}")
+    if not text.isdecimal() or len(text) > len(str(_MOST_RUNNERS)) or int(text) < 1:
+        raise BadInput(f"--runners must be 1 to {_MOST_RUNNERS}, or a file, got {text}")
     return True
 
 
-def _plan_for_number(count: int, settings: Settings) -> _Plan:
-    """A cycle as anybody's: its first runner is whoever is primary then."""
-    names = [f"runner {number}" for number in range(1, count + 1)]
-    start = datetime(1970, 1, 1, tzinfo=UTC)
-    cycle = Cycle(0, start, start + settings.interval)
-    taking_part = names[: settings.slots(count)]
-    slots = lay_out(taking_part, start, settings)
-    return _Plan(cycle, slots, tuple(names[len(taking_part) :]), (), None)
-
-
-def _plan_for_records(
-    records: tuple[RunnerRecord, ...], service: str, now: datetime, settings: Settings
-) -> tuple[_Plan, int]:
-    cycle = cycle_at(now, settings.interval)
-    stable = stable_set(records, cycle.start, settings)
-    ids = [runner.runner_id for runner in schedule(stable, service, cycle, settings)]
-    outside = (
-        (record.runner_id, why)
-        for record in records
-        if (why := why_not_stable(record, cycle.start, settings)) is not None
+def _with_slots(
+    names: Sequence[str],
+    planner: Planner,
+    settings: Settings,
+    due: int,
+    *,
+    turned: int,
+    is_of_file: bool,
+) -> Planned:
+    """The first cycle of a period, for the runners of a set in its order."""
+    if not names:
+        return Planned(None, (), (), is_of_file)
+    start = 0 if planner.rules.every_slot else turned % len(names)
+    rotated = [*names[start:], *names[:start]]
+    count = settings.slots(len(names))
+    cycle = planner.cycle_at(due)
+    made = CyclePlan(
+        start=cycle.start,
+        end=cycle.end,
+        number=cycle.number,
+        due=cycle.due,
+        until=cycle.until,
+        rules=planner.rules,
+        runners=tuple((runner, 0) for runner in rotated[:count]),
+        size=len(names),
+        digest=0,
+        periods=0,
+        settings=planner.settings,
     )
-    slots = lay_out(ids, cycle.start, settings)
-    sleeping = tuple(r.runner_id for r in stable if r.runner_id not in ids)
-    return _Plan(cycle, slots, sleeping, tuple(outside), now), len(stable)
+    return Planned(made, tuple(rotated[count:]), (), is_of_file)
 
 
-def _print_settings(settings: Settings, count: int) -> None:
-    how = "one run in each cycle" if settings.runs_per_cycle == "once" else "one run in each slot"
+# As text ------------------------------------------------------------------------------------------
+
+
+def _print(
+    settings: Settings,
+    planner: Planner,
+    planned: Planned,
+    promised: Review,
+    dues: Sequence[datetime],
+) -> None:
+    _print_settings(settings, planner, planned.size)
+    _print_dues(dues, planner.schedule)
+    _print_cycle(planned, planner)
+    if planned.size == 0:
+        console.print("\n[bold red]error[/]: no runner counts: nobody ever starts")
+        return
+    console.print()
+    print_review(promised)
+
+
+def _print_settings(settings: Settings, planner: Planner, count: int) -> None:
+    how = "one run in each slot" if planner.rules.every_slot else "one run in each period"
+    console.print(literal(f"{planner.schedule}, {how}"))
+    shortest = settings.shortest_cycle
     console.print(
-        f"{count} stable runner{'' if count == 1 else 's'}, a cycle of "
-        f"{format_duration(settings.interval)}, {how}\n"
-        f"margin {rounded(settings.spread_margin)}, heartbeat timeout "
-        f"{rounded(settings.heartbeat_timeout)}, start within the first "
-        f"{settings.max_start_slot_fraction:.0%} of a slot\n"
+        f"{count:,} runner{'' if count == 1 else 's'}, cycles of {rounded(shortest)}, guard time "
+        f"{rounded(settings.spread_margin)}, heartbeat timeout "
+        f"{rounded(settings.heartbeat_timeout)}"
     )
 
 
-def _print_cycle(planned: _Plan, settings: Settings) -> None:
-    if planned.at is not None:
-        console.print(
-            f"cycle {clock(planned.cycle.start)} to {clock(planned.cycle.end)} UTC, "
-            f"at {clock(planned.at, planned.cycle.start)}\n"
-        )
-    rows = table("slot", "runner", "role", "from", "start until", "guard from", "to")
-    for number, slot in enumerate(planned.slots[:_MOST_ROWS], 1):
-        latest = slot.latest_start(settings.max_start_slot_fraction)
-        edges = (slot.start, latest, slot.end, slot.guard_end)
-        shown = (_edge(edge, planned) for edge in edges)
-        rows.add_row(str(number), literal(slot.runner_id), str(slot.role), *shown)
+def _print_dues(dues: Sequence[datetime], schedule: Schedule) -> None:
+    zone = zone_of(schedule)
+    with_wall = zone is not UTC
+    rows = table("next due, UTC", *([zone_name(zone)] if with_wall else []), "")
+    for due in dues:
+        wall = due.astimezone(zone)
+        walls = [f"{wall:%a %Y-%m-%d %H:%M:%S %z}"] if with_wall else []
+        rows.add_row(words.when(microseconds(due)), *walls, odd_day(wall, zone))
+    console.print()
     console.print(rows)
-    if len(planned.slots) > _MOST_ROWS:
-        console.print(f"... and {len(planned.slots) - _MOST_ROWS} slots more")
-    if planned.slots:
+
+
+def _print_cycle(planned: Planned, planner: Planner) -> None:
+    cycle = planned.cycle
+    console.print()
+    if cycle is not None:
+        console.print(f"the first cycle, {words.lasting(cycle.end - cycle.start)} from its start:")
+        rows = table("slot", "runner", "role", "from", "start by", "guard from", "to")
+        for number, (runner, slot) in enumerate(planned.slots[:_MOST_ROWS], 1):
+            edges = (slot.start, slot.latest, slot.end, slot.guard_end)
+            shown = (words.lasting(edge - cycle.start) for edge in edges)
+            said = words.role(slot.position, every_slot=planner.rules.every_slot)
+            rows.add_row(str(number), literal(cut(runner)), said, *shown)
+        console.print(rows)
+        if len(planned.slots) > _MOST_ROWS:
+            console.print(f"... and {len(planned.slots) - _MOST_ROWS:,} slots more")
         console.print()
-        console.print(_bar(planned, settings), soft_wrap=True)
+        console.print(_bar(cycle, planned.slots), soft_wrap=True)
         console.print("# may start   - too late to start, may run   . guard time", style="dim")
-    _print_names(planned.sleeping, f"{Role.SLEEPS} through this cycle")
-    for runner_id, why in planned.outside:
-        console.print(literal(f"not in the stable set: {runner_id}: {why}"))
+    _print_names(planned.sleeping)
+    for runner, why in planned.outside:
+        console.print(literal(f"does not count: {cut(runner)}: {why}"))
 
 
-def _edge(instant: datetime, planned: _Plan) -> str:
-    if planned.at is None:
-        return rounded(instant - planned.cycle.start)
-    return clock(instant, planned.cycle.start).removesuffix(".000")
-
-
-def _print_names(names: tuple[str, ...], what: str) -> None:
-    few = 6
+def _print_names(names: Sequence[str]) -> None:
     if not names:
         return
-    shown = ", ".join(names[:few])
-    more = f" and {len(names) - few} more" if len(names) > few else ""
-    verb = what if len(names) == 1 else what.replace("sleeps", "sleep", 1)
-    console.print(literal(f"{shown}{more} {verb}"))
+    shown = ", ".join(cut(runner) for runner in names[:_FEW])
+    more = f" and {len(names) - _FEW:,} more" if len(names) > _FEW else ""
+    verb = "sleeps" if len(names) == 1 else "sleep"
+    console.print(literal(f"{shown}{more} {verb} through this cycle"))
 
 
-def _bar(planned: _Plan, settings: Settings) -> str:
+def _bar(cycle: CyclePlan, slots: Sequence[tuple[str, Slot]]) -> str:
     """The cycle in 72 characters; each shows what holds at its middle."""
-    length = planned.cycle.end - planned.cycle.start
-    bar = []
+    length = cycle.end - cycle.start
+    bar, number = [], 0
     for column in range(_BAR_WIDTH):
         # Rounded down, so that it is within the cycle, however short that is.
-        instant = planned.cycle.start + length * (2 * column + 1) // (2 * _BAR_WIDTH)
-        slot = next(slot for slot in planned.slots if slot.start <= instant < slot.guard_end)
-        if instant >= slot.end:
-            bar.append(".")
-        elif instant > slot.latest_start(settings.max_start_slot_fraction):
-            bar.append("-")
-        else:
-            bar.append("#")
-    edges = {
-        round((slot.start - planned.cycle.start) / length * _BAR_WIDTH): str(number)
-        for number, slot in enumerate(planned.slots, 1)
-    }
+        at = cycle.start + length * (2 * column + 1) // (2 * _BAR_WIDTH)
+        while slots[number][1].guard_end <= at:
+            number += 1
+        slot = slots[number][1]
+        bar.append("." if at >= slot.end else "-" if at > slot.latest else "#")
     ruler = ""
-    for column, number in sorted(edges.items()):
-        if column >= len(ruler) + (1 if ruler else 0):
-            ruler = ruler.ljust(column) + number
+    for place, (_, slot) in enumerate(slots, 1):
+        column = round((slot.start - cycle.start) / length * _BAR_WIDTH)
+        if column >= len(ruler) + (1 if ruler else 0) and column < _BAR_WIDTH:
+            ruler = ruler.ljust(column) + str(place)
     return f"{ruler}\n{''.join(bar)}"
 
 
-def _print_review(review: Review) -> None:
-    facts = table("what this promises", "")
-    facts.add_row(
-        "slot, and the part in which a turn may start",
-        f"{rounded(review.slot)}, {rounded(review.window)}",
-    )
-    facts.add_row("most slots that the margin allows", f"{review.most_slots:,}")
-    facts.add_row("part of the cycle in which nobody may start", f"{review.closed_share:.0%}")
-    facts.add_row(
-        "slots alone, without the gate, keep runs apart",
-        {None: "not known", True: "yes", False: "no"}[review.overlap_excluded_by_time],
-    )
-    gaps = {
-        "longest time from start to start, no fault": review.gap_without_fault,
-        "the same, one runner dead": review.gap_with_one_dead,
-        "from a kill in a turn to the next start": review.gap_after_kill,
+# As JSON, and as a picture ------------------------------------------------------------------------
+
+
+def _as_json(
+    settings: Settings,
+    planner: Planner,
+    planned: Planned,
+    promised: Review,
+    dues: Sequence[datetime],
+) -> dict[str, object]:
+    cycle = planned.cycle
+    return {
+        "schedule": str(planner.schedule),
+        "runners": planned.size,
+        "cycle_seconds": settings.shortest_cycle,
+        "next_dues": list(dues),
+        "slots": [
+            {
+                "runner_id": runner,
+                "role": words.role(slot.position, every_slot=planner.rules.every_slot),
+                "start": instant(slot.start),
+                "start_by": instant(slot.latest),
+                "end": instant(slot.end),
+                "guard_end": instant(slot.guard_end),
+            }
+            for runner, slot in planned.slots
+        ],
+        "cycle_start": None if cycle is None else instant(cycle.start),
+        "cycle_end": None if cycle is None else instant(cycle.end),
+        "sleeping": list(planned.sleeping),
+        "outside": dict(planned.outside),
+        "review": review_as_json(promised),
     }
-    nobody = "nobody ever starts" if review.gap_without_fault is None else "no other is left"
-    for what, gap in gaps.items():
-        facts.add_row(what, nobody if gap is None else rounded(gap))
-    facts.add_row("a new runner counts after, at most", rounded(review.first_slot_delay))
-    facts.add_row(
-        "messages per cycle, all runners",
-        f"{review.heartbeats_per_cycle:,} heartbeats, {review.looks_per_cycle:,} looks",
-    )
-    console.print()
-    console.print(facts)
-    console.print()
-    for finding in review.findings:
-        console.print(
-            literal(f"{finding.level}: ").append(
-                f"{finding.meaning}. To change it: {finding.change}."
-            ),
-            style=_LEVEL_STYLE[finding.level],
-        )
-    if not review.findings:
-        console.print("no findings")
+
+
+def _draw(planned: Planned, path: Path, *, quiet: bool) -> None:
+    from turnwise.chart import picture_of_plan  # noqa: PLC0415 (an extra)
+
+    if planned.cycle is None:
+        raise BadInput(f"{path}: no runner counts, so there is nothing to draw")
+    lanes = [runner for runner, _ in planned.slots] + list(planned.sleeping)
+    left_out = len(lanes) - _MOST_ROWS
+    title = "a cycle" + (f"; {left_out:,} more runners" if left_out > 0 else "")
+    if not quiet:
+        console.print()
+    picture = picture_of_plan([planned.cycle], lanes[:_MOST_ROWS], title=title)
+    write(picture, path, quiet=quiet)

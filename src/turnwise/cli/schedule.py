@@ -1,6 +1,8 @@
 """``turnwise schedule``: when a schedule is due, made by the code that runs it."""
 
-from collections.abc import Iterator
+import functools
+import inspect
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import islice
@@ -34,6 +36,44 @@ ScheduleArgument = Annotated[
     typer.Argument(
         metavar="SCHEDULE",
         help="Such as 'every 5m', 'every 1d offset 3h' or 'cron 0 3 * * * Europe/Vienna'.",
+    ),
+]
+
+
+def takes_schedule_argument(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command that takes settings its schedule as an argument, too.
+
+    For use as a decorator, above :func:`turnwise.cli.options.takes_settings`.
+    """
+
+    @functools.wraps(command)
+    def with_argument(**given: object) -> int:
+        text = given.pop("text")
+        if text is not None:
+            for flag in ("every", "cron", "schedule"):
+                if given[flag] is not None:
+                    raise BadInput(f"SCHEDULE and --{flag} do not go together: one says it all")
+            given["schedule"] = text
+        return command(**given)
+
+    signature = inspect.signature(command)
+    argument = inspect.Parameter(
+        "text", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=OptionalSchedule
+    )
+    parameters = [argument, *signature.parameters.values()]
+    with_argument.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    with_argument.__annotations__ = {each.name: each.annotation for each in parameters}
+    del with_argument.__wrapped__  # its signature is another
+    return with_argument
+
+
+OptionalSchedule = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[SCHEDULE]",
+        help="When it is due, as one text, such as 'every 5m' or 'cron 0 3 * * * Europe/Vienna'; "
+        "or say it with --every or --cron.",
+        show_default=False,
     ),
 ]
 

@@ -1,48 +1,60 @@
-"""``turnwise simulate``: a configuration under faults, in virtual time, with the shipped code."""
+"""``turnwise simulate``: days of faults in seconds, with the machine and the rules that ship."""
 
 import json
 import sys
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
-from turnwise.backends import MissingExtraError
 from turnwise.cli.chart import ChartFile, require_drawable, write
-from turnwise.cli.errors import BadInput
-from turnwise.cli.options import (
-    DEFAULTS,
-    EverySlot,
-    HeartbeatTimeout,
-    Interval,
-    Json,
-    Margin,
-    MaxStartFraction,
-    NoRetry,
-    Stabilization,
-    Standbys,
-    duration,
-    settings_from_options,
-)
-from turnwise.cli.output import console, literal, rounded, table
+from turnwise.cli.errors import BadInput, settings_as_options
+from turnwise.cli.options import Json, duration, option, takes_settings
+from turnwise.cli.output import console, literal, print_json, rounded, table
+from turnwise.cli.schedule import takes_schedule_argument
+from turnwise.cli.together import Coincidence, coincidences
 from turnwise.durations import format_duration
-from turnwise.old_review import Review
+from turnwise.review import Review, review
+from turnwise.settings import Settings
+from turnwise.simulation_new import (
+    Distribution,
+    Fault,
+    FaultKind,
+    Fixed,
+    HeavyTail,
+    LogNormal,
+    Result,
+    Scenario,
+    Uniform,
+)
+from turnwise.simulation_new import simulate as play
+from turnwise.texts import row_from_text
 
 if TYPE_CHECKING:
-    from turnwise.simulation import Distribution, Fault, Result, Scenario
-    from turnwise.simulation import Progress as Report
+    from collections.abc import Iterator
+
+    from turnwise.simulation_new import Progress as Report
 
 _ZERO = timedelta(0)
 _MOST_DAYS = 3653
-_CHARTED = 10_000
-"""So many executions are kept where a chart is wanted, and the chart is of some of them."""
+_KEPT = 1_000_000
+"""So many rows of the history are kept, so that what took long can be looked up."""
+_SHOWN = 5
+_FAULTS = "What goes wrong"
+
+EXAMPLES = {
+    "simulate": """\
+turnwise simulate 'every 5m' --runners 12 --crash-every 2d --days 7
+turnwise simulate 'cron 0 3 * * *' --runners 6 --job 20m --deploy-every 1d \\
+    --kill-in-turn-every 7d --days 365
+""",
+}
 
 
 class JobSpread(StrEnum):
@@ -64,150 +76,146 @@ def _not_for_ever(text: str) -> timedelta:
     """Read a duration that a simulation can add to its time."""
     lasts = duration(text)
     if lasts > timedelta(days=_MOST_DAYS):
-        raise typer.BadParameter(f"must be at most {_MOST_DAYS}d, got {format_duration(lasts)}")
+        raise BadInput(f"{text} is too long: at most {_MOST_DAYS}d can be simulated")
     return lasts
 
 
-def _every(name: str, what: str) -> typer.models.OptionInfo:
-    """An option for how often something goes wrong."""
-    option: typer.models.OptionInfo = typer.Option(
-        name, parser=_not_for_ever, metavar="DURATION", show_default="never", help=what
+def _span(flag: str, said: str, default: str, panel: str | None = _FAULTS) -> Any:
+    return option(
+        flag, parser=_not_for_ever, metavar="DURATION", default=default, help=said, panel=panel
     )
-    return option
 
 
-def _lasts(name: str, default: str, what: str) -> typer.models.OptionInfo:
-    """An option for how long something takes."""
-    option: typer.models.OptionInfo = typer.Option(
-        name, parser=_not_for_ever, metavar="DURATION", show_default=default, help=what
-    )
-    return option
-
-
+@takes_schedule_argument
+@takes_settings
 def simulate(
     *,
-    runners: Annotated[int, typer.Option("--runners", metavar="N", help="How many runners.")],
-    interval: Interval = DEFAULTS.interval,
-    margin: Margin = None,
-    heartbeat_timeout: HeartbeatTimeout = None,
-    max_start_fraction: MaxStartFraction = DEFAULTS.max_start_slot_fraction,
-    stabilization: Stabilization = DEFAULTS.membership_stabilization,
-    every_slot: EverySlot = False,
-    standbys: Standbys = DEFAULTS.standbys,
-    no_retry: NoRetry = False,
-    job: Annotated[timedelta, _lasts("--job", "40s", "How long a turn takes.")] = timedelta(
+    runners: Annotated[int, option("--runners", metavar="N", help="How many runners there are.")],
+    job: Annotated[timedelta, _span("--job", "How long a run takes.", "40s", None)] = timedelta(
         seconds=40
     ),
     job_spread: Annotated[
         JobSpread,
-        typer.Option("--job-spread", help="How durations vary; the longest is ten jobs."),
+        option(
+            "--job-spread",
+            default="fixed",
+            help="How the durations of runs vary around --job; the longest takes ten times that.",
+        ),
     ] = JobSpread.FIXED,
+    days: Annotated[
+        float, option("--days", metavar="N", default="1", help="How much time to simulate.")
+    ] = 1,
+    seed: Annotated[
+        int,
+        option(
+            "--seed",
+            metavar="N",
+            default="0",
+            help="Where chance begins: the same seed has the same result, anywhere.",
+        ),
+    ] = 0,
+    settings: Settings,
     crash_every: Annotated[
-        timedelta | None, _every("--crash-every", "Each runner is killed so often, on average.")
+        timedelta | None,
+        _span("--crash-every", "Mean time between two kills of each runner.", "never"),
     ] = None,
     crash_lasts: Annotated[
-        timedelta, _lasts("--crash-lasts", "1m", "After a crash, until another has its place.")
+        timedelta, _span("--crash-lasts", "How long until another is in its place.", "1m")
     ] = timedelta(minutes=1),
-    pause_every: Annotated[
-        timedelta | None, _every("--pause-every", "Each runner is suspended so often.")
+    kill_in_turn_every: Annotated[
+        timedelta | None,
+        _span("--kill-in-turn-every", "Mean time between two kills of who is at work.", "never"),
     ] = None,
-    pause_lasts: Annotated[
-        timedelta, _lasts("--pause-lasts", "10s", "How long, on average.")
+    suspend_every: Annotated[
+        timedelta | None,
+        _span("--suspend-every", "Mean time between two stops of each runner.", "never"),
+    ] = None,
+    suspend_lasts: Annotated[
+        timedelta, _span("--suspend-lasts", "How long a runner is stopped, on average.", "10s")
     ] = timedelta(seconds=10),
     outage_every: Annotated[
-        timedelta | None, _every("--outage-every", "The storage is gone so often.")
+        timedelta | None,
+        _span("--outage-every", "Mean time between two outages of the storage.", "never"),
     ] = None,
     outage_lasts: Annotated[
-        timedelta, _lasts("--outage-lasts", "1m", "How long, on average.")
+        timedelta, _span("--outage-lasts", "How long an outage takes, on average.", "1m")
     ] = timedelta(minutes=1),
     deploy_every: Annotated[
-        timedelta | None, _every("--deploy-every", "All runners are replaced so often.")
+        timedelta | None,
+        _span("--deploy-every", "Mean time between two replacements of all runners.", "never"),
     ] = None,
     deploy_step: Annotated[
-        timedelta, _lasts("--deploy-step", "10s", "Time between two replacements.")
+        timedelta, _span("--deploy-step", "Time from one replacement to the next.", "10s")
     ] = timedelta(seconds=10),
     fail_every: Annotated[
-        timedelta | None, _every("--fail-every", "A turn fails so often.")
+        timedelta | None, _span("--fail-every", "Mean time between two runs that fail.", "never")
     ] = None,
     latency: Annotated[
-        timedelta, _lasts("--latency", "0", "A message's way to the storage, or back, at most.")
+        timedelta, _span("--latency", "The longest way to the storage, or back.", "0s")
     ] = _ZERO,
     clock: Annotated[
-        Clock, typer.Option("--clock", help="local: each its own, no gate. Slots alone.")
+        Clock,
+        option(
+            "--clock",
+            default="storage",
+            help="local: each runner goes by its own clock, and no gate keeps them apart.",
+            panel=_FAULTS,
+        ),
     ] = Clock.STORAGE,
     clock_skew: Annotated[
-        timedelta, _lasts("--clock-skew", "0", "The largest difference between two clocks.")
+        timedelta, _span("--clock-skew", "The largest difference between two clocks.", "0s")
     ] = _ZERO,
-    days: Annotated[float, typer.Option("--days", metavar="N", help="How long, in its time.")] = 1,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Where chance begins.")] = 0,
     as_json: Json = False,
     chart: ChartFile = None,
 ) -> int:
-    """Play days of faults with the shipped code. Exit 1 where what may never happen has."""
+    """Play days of faults with the code that ships, and see what comes of it.
+
+    Exit status 1 where something happened that may never happen. A missed period is none of that:
+    it is counted, with its cause.
+    """
     if not 0 < days <= _MOST_DAYS:
         raise BadInput(f"--days must be over 0 and at most {_MOST_DAYS}, got {days:g}")
-    settings = settings_from_options(
-        interval=interval,
-        margin=margin,
-        heartbeat_timeout=heartbeat_timeout,
-        max_start_fraction=max_start_fraction,
-        stabilization=stabilization,
-        every_slot=every_slot,
-        standbys=standbys,
-        no_retry=no_retry,
-    )
     if chart is not None:
         require_drawable(chart)
-        # What is to be drawn must be there at the end: by default an hour is kept.
-        settings = replace(settings, retention_age=timedelta(days=days), retention_count=_CHARTED)
-    kinds = {
-        "crash": (crash_every, crash_lasts),
-        "pause": (pause_every, pause_lasts),
-        "outage": (outage_every, outage_lasts),
-        "deploy": (deploy_every, deploy_step),
-        "failure": (fail_every, _ZERO),
+    lasting = timedelta(days=days)
+    kinds: dict[str, tuple[FaultKind, timedelta | None, timedelta]] = {
+        "--crash-every": (FaultKind.CRASH, crash_every, crash_lasts),
+        "--kill-in-turn-every": (FaultKind.KILL_IN_TURN, kill_in_turn_every, crash_lasts),
+        "--suspend-every": (FaultKind.SUSPEND, suspend_every, suspend_lasts),
+        "--outage-every": (FaultKind.OUTAGE, outage_every, outage_lasts),
+        "--deploy-every": (FaultKind.DEPLOY, deploy_every, deploy_step),
+        "--fail-every": (FaultKind.FAILURE, fail_every, _ZERO),
     }
-    _require_simulation()
-    from turnwise.simulation import Fixed, Scenario, Uniform  # noqa: PLC0415 (an extra)
-
+    faults = _faults(kinds)
+    kept = {"retention_age": max(settings.retention_age, lasting), "retention_count": _KEPT}
     try:
-        scenario = Scenario(
-            settings=settings,
-            runners=runners,
-            job=_job(job, job_spread),
-            faults=_faults(kinds),
-            duration=timedelta(days=days),
-            latency=Uniform(_ZERO, latency) if latency else Fixed(_ZERO),
-            clock=_CLOCKS[clock],
-            clock_skew=clock_skew,
-            seed=seed,
-        )
-    except ValueError as error:
+        with settings_as_options():
+            scenario = Scenario(
+                settings=replace(settings, **kept),  # type: ignore[arg-type] # each is of its type
+                runners=runners,
+                job=_job(job, job_spread),
+                faults=faults,
+                duration=lasting,
+                latency=Uniform(_ZERO, latency) if latency else Fixed(_ZERO),
+                clock=_CLOCKS[clock],
+                clock_skew=clock_skew,
+                seed=seed,
+            )
+            promised = review(
+                settings, runners=runners, longest_run=scenario.job.most, clock_skew=clock_skew
+            )
+    except BadInput as error:
         raise BadInput(_as_options(str(error))) from error
     result = _play(scenario)
-    review = settings.review(runners=runners, longest_run=scenario.job.most, clock_skew=clock_skew)
+    found = coincidences(result, promised)
     if as_json:
-        print(json.dumps(json.loads(result.to_json()), indent=2))  # noqa: T201
+        told = json.loads(result.to_json())
+        print_json(told | {"took_longer_than_one_fault": [each.as_json() for each in found]})
     else:
-        _print(result, review)
+        _print(result, promised, found)
     if chart is not None:
         _draw(result, chart, quiet=as_json)
     return 1 if result.violation_count else 0
-
-
-def _draw(result: "Result", path: Path, *, quiet: bool) -> None:
-    """Draw the cycles around the longest gap: of days, nothing could be seen."""
-    from turnwise.chart import picture_of_history, window_of_interest  # noqa: PLC0415 (an extra)
-
-    if not result.history:
-        raise BadInput(f"{path}: nothing ran, so there is nothing to draw")
-    settings = result.scenario.settings
-    start, end = window_of_interest(result.history, settings)
-    title = f"simulated, seed {result.scenario.seed}, a part of {result.cycles:,} cycles"
-    picture = picture_of_history(result.history, settings, start, end, title=title)
-    if not quiet:
-        console.print()
-    write(picture, path, quiet=quiet)
 
 
 _CLOCKS: dict[Clock, Literal["storage", "local"]] = {
@@ -216,27 +224,19 @@ _CLOCKS: dict[Clock, Literal["storage", "local"]] = {
 }
 
 
-def _require_simulation() -> None:
-    try:
-        import turnwise.simulation  # noqa: F401, PLC0415 (an extra)
-    except MissingExtraError as error:
-        raise BadInput(str(error)) from error
-
-
 def _as_options(message: str) -> str:
-    for name, option in (
+    for setting, flag in (
         ("runners must", "--runners must"),
         ("duration must", "--days must"),
         ("clock_skew must", "--clock-skew must"),
+        ("longest_run must", "--job must"),
     ):
-        if message.startswith(name):
-            return option + message.removeprefix(name)
+        if message.startswith(setting):
+            return flag + message.removeprefix(setting)
     return message
 
 
-def _job(job: timedelta, spread: JobSpread) -> "Distribution":
-    from turnwise.simulation import Fixed, HeavyTail, LogNormal  # noqa: PLC0415 (an extra)
-
+def _job(job: timedelta, spread: JobSpread) -> Distribution:
     if spread is JobSpread.LOG_NORMAL:
         return LogNormal(job, 0.5, 10 * job)
     if spread is JobSpread.HEAVY_TAIL:
@@ -244,25 +244,22 @@ def _job(job: timedelta, spread: JobSpread) -> "Distribution":
     return Fixed(job)
 
 
-def _faults(kinds: dict[str, tuple[timedelta | None, timedelta]]) -> "tuple[Fault, ...]":
-    from turnwise.simulation import Fault, FaultKind, Fixed, Uniform  # noqa: PLC0415 (an extra)
-
+def _faults(
+    kinds: dict[str, tuple[FaultKind, timedelta | None, timedelta]],
+) -> tuple[Fault, ...]:
     faults = []
-    for name, (every, lasts) in kinds.items():
+    for flag, (kind, every, lasts) in kinds.items():
         if every is None:
             continue
         if every <= _ZERO:
-            option = "--fail-every" if name == "failure" else f"--{name}-every"
-            raise BadInput(f"{option} must be positive, got {format_duration(every)}")
-        varies = name in ("pause", "outage")
+            raise BadInput(f"{flag} must be positive, got {format_duration(every)}")
+        varies = kind in (FaultKind.SUSPEND, FaultKind.OUTAGE)
         how_long = Uniform(_ZERO, 2 * lasts) if varies else Fixed(lasts)
-        faults.append(Fault(FaultKind(name), every, how_long))
+        faults.append(Fault(kind, every, how_long))
     return tuple(faults)
 
 
-def _play(scenario: "Scenario") -> "Result":
-    from turnwise.simulation import simulate as play  # noqa: PLC0415 (an extra)
-
+def _play(scenario: Scenario) -> Result:
     with _progress() as report:
         return play(scenario, progress=report)
 
@@ -279,20 +276,28 @@ def _progress() -> "Iterator[Report | None]":
         yield lambda done: bar.update(task, completed=done)
 
 
-def _print(result: "Result", review: Review) -> None:
+# What came of it ----------------------------------------------------------------------------------
+
+
+def _print(result: Result, promised: Review, found: list[Coincidence]) -> None:
     scenario = result.scenario
     clocks = "" if scenario.clock == "storage" else ", each by its own clock, without a gate"
     console.print(
-        f"{scenario.runners} runner{'' if scenario.runners == 1 else 's'} for "
-        f"{format_duration(scenario.duration)}, seed {scenario.seed}{clocks}\n"
+        literal(
+            f"{scenario.settings.schedule}, {scenario.runners:,} "
+            f"runner{'' if scenario.runners == 1 else 's'} for "
+            f"{format_duration(scenario.duration)}, seed {scenario.seed}{clocks}"
+        )
     )
-    console.print(_figures(result))
-    console.print()
-    console.print(_gaps(result, review))
+    for part in (_figures(result), _gaps(result, promised)):
+        console.print()
+        console.print(part)
     if result.executions or result.incidents:
         console.print()
         console.print(_counts(result))
     console.print()
+    _print_missed(result)
+    _print_coincidences(found)
     for violation in result.violations:
         console.print(literal(f"violated: {violation}"), style="bold red")
     if result.violation_count:
@@ -303,35 +308,39 @@ def _print(result: "Result", review: Review) -> None:
         console.print("nothing that may never happen has happened")
 
 
-def _figures(result: "Result") -> object:
+def _figures(result: Result) -> Table:
     rows = table("what came of it", "")
-    rows.add_row("turns", f"{result.turns:,}")
-    gated = result.scenario.clock == "storage"  # else nobody counts cycles
+    rows.add_row("runs", f"{result.turns:,}")
+    gated = result.scenario.clock == "storage"  # else nobody counts periods
     if gated:
-        rows.add_row("cycles served", f"{result.cycles_served:,} of {result.cycles:,}")
-        rows.add_row("cycles missed", f"{result.cycles_missed:,}")
-    rows.add_row("turns that began while another was at work", f"{result.overlaps:,}")
+        rows.add_row("periods served", f"{result.periods_served:,} of {result.periods:,}")
+        rows.add_row("periods missed", f"{result.periods_missed:,}")
+    rows.add_row("runs that began while another was at work", f"{result.overlaps:,}")
     rows.add_row("late writes that the fencing token refused", f"{result.refused_writes:,}")
     if gated:
         rows.add_row(
-            "requests to the storage per cycle, all runners", f"{result.operations_per_cycle:,.1f}"
+            "requests to the storage in a period, all runners",
+            f"{result.operations_per_period:,.1f}",
         )
     shares = list(result.turns_of_runner.values())
-    rows.add_row("turns of a runner, least and most", f"{min(shares):,} and {max(shares):,}")
+    rows.add_row("runs of a runner, least and most", f"{min(shares):,} and {max(shares):,}")
     return rows
 
 
-def _gaps(result: "Result", review: Review) -> object:
+def _gaps(result: Result, promised: Review) -> Table:
     rows = table("from start to start", "median", "99 of 100", "longest", "promised")
-    gaps, failovers = result.gaps, result.failovers
-    without, one_dead = review.gap_without_fault, review.gap_with_one_dead
-    promised = f"{_shown(without, 'none')}, one dead: {_shown(one_dead, 'none')}"
-    for name, spread, limit in (
-        ("between two turns", gaps, promised),
-        (f"after a kill in a turn ({failovers.count:,})", failovers, _shown(review.gap_after_kill)),
+    without, one_dead = promised.gap_without_fault, promised.gap_with_one_dead
+    limits = f"{_shown(without, 'none')}, one dead: {_shown(one_dead, 'none')}"
+    for said, spread, limit in (
+        ("between two runs", result.gaps, limits),
+        (
+            f"after a kill in a run ({result.failovers.count:,})",
+            result.failovers,
+            _shown(promised.gap_after_kill),
+        ),
     ):
         shown = (_shown(gap) for gap in (spread.median, spread.of_99_in_100, spread.most))
-        rows.add_row(name, *shown, limit)
+        rows.add_row(said, *shown, limit)
     return rows
 
 
@@ -339,10 +348,50 @@ def _shown(gap: timedelta | None, instead: str = "") -> str:
     return instead if gap is None else rounded(gap)
 
 
-def _counts(result: "Result") -> object:
+def _counts(result: Result) -> Table:
     rows = table("executions and faults", "")
-    for name, count in result.executions.items():
-        rows.add_row(literal(name.replace(":", " ", 1)), f"{count:,}")
-    for name, count in result.incidents.items():
-        rows.add_row(literal(f"fault: {name.replace('_', ' ')}"), f"{count:,}")
+    for said, count in result.executions.items():
+        rows.add_row(literal(said.replace(":", " ", 1)), f"{count:,}")
+    for said, count in result.incidents.items():
+        rows.add_row(literal(f"fault: {said.replace('_', ' ')}"), f"{count:,}")
     return rows
+
+
+def _print_missed(result: Result) -> None:
+    if not result.missed:
+        return
+    causes = ", ".join(f"{count:,} {cause}" for cause, count in result.causes.items())
+    console.print(literal(f"missed: {causes}"))
+    for due, cause in result.missed[:_SHOWN]:
+        console.print(literal(f"  {due:%Y-%m-%d %H:%M:%S}: {cause}"))
+    if len(result.missed) > _SHOWN:
+        console.print(f"  and {len(result.missed) - _SHOWN:,} more")
+    console.print()
+
+
+def _print_coincidences(found: list[Coincidence]) -> None:
+    """What took longer than one fault may cost, and which faults fell together there."""
+    if not found:
+        return
+    console.print(f"longer than one fault may cost: {len(found):,}, the longest first")
+    for each in found[:_SHOWN]:
+        console.print(literal(f"  {each}"))
+    if len(found) > _SHOWN:
+        console.print(f"  and {len(found) - _SHOWN:,} more")
+    console.print()
+
+
+def _draw(result: Result, path: Path, *, quiet: bool) -> None:
+    """Draw the periods around the longest gap: of days, nothing could be seen."""
+    from turnwise.chart import picture_of_history, window_of_interest  # noqa: PLC0415 (an extra)
+
+    if not result.history:
+        raise BadInput(f"{path}: nothing ran, so there is nothing to draw")
+    settings = result.scenario.settings
+    rows = [row_from_text(entry.body) for entry in result.history]
+    start, end = window_of_interest(rows, settings)
+    title = f"simulated, seed {result.scenario.seed}, a part of {result.periods:,} periods"
+    picture = picture_of_history(rows, settings, start, end, title=title)
+    if not quiet:
+        console.print()
+    write(picture, path, quiet=quiet)
