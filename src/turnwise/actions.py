@@ -71,11 +71,15 @@ class Append:
 
 @dataclass(frozen=True, slots=True)
 class Purge:
-    """Call the storage's ``purge``; answer :class:`Done`."""
+    """Call the storage's ``purge``, and its ``purge_runners``; answer :class:`Done`.
+
+    ``silent_before`` is the instant before which a life was last heard of that is forgotten.
+    """
 
     before: int
     keep: int
-    spare: tuple[str, ...] = ()
+    spare: tuple[str, ...]
+    silent_before: int
 
 
 @dataclass(frozen=True, slots=True)

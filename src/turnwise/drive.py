@@ -75,6 +75,7 @@ def _ask(storage: Storage, group: str, service: str, request: Request) -> Answer
             storage.purge(
                 group, service, before=request.before, keep=request.keep, spare=request.spare
             )
+            storage.purge_runners(group, before=request.silent_before)
         case Advance():
             storage.advance(group)
         case ListOffers():

@@ -136,6 +136,7 @@ Names = Callable[[], str]
 
 _FIRST_BACKOFF: Final = 100_000
 _TURNS_PER_PURGE: Final = 64
+_SILENT_FOR_GOOD: Final = 86_400_000_000  # a day: whoever was silent for longer is history
 _MOST_DOUBLINGS: Final = 20
 _CLOCK_NOISE: Final = 1_000
 
@@ -409,7 +410,8 @@ class Machine:
                 assert now is not None  # noqa: S101 (a turn was admitted)
                 before = now - microseconds(self.settings.retention_age)
                 # Changes of settings and pauses stay, so that what is old can be judged by them.
-                return Purge(before, self.settings.retention_count, spare=("command",))
+                silent = now - max(_SILENT_FOR_GOOD, 10 * self._timeout)
+                return Purge(before, self.settings.retention_count, ("command",), silent)
             return Wait(None)
         if turn.outcome is None and turn.began_at is None:
             if not turn.is_lost(at) and at < turn.deadline:

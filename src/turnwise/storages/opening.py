@@ -12,7 +12,6 @@ turnwise itself cannot be taken over.
 
 import os
 from collections.abc import Callable
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,8 @@ from turnwise.storages import Storage
 from turnwise.storages.urls import check_spelling, without_password
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from sqlalchemy import Engine
     from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -140,6 +141,8 @@ def url_of_the_environment() -> str:
 
 def _open_other(url: str, scheme: str) -> Storage:
     """Open a storage of another package; the whole scheme counts, or its part before a plus."""
+    from importlib.metadata import entry_points  # noqa: PLC0415 (slow, and seldom needed)
+
     others = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
     point = others.get(scheme) or others.get(scheme.partition("+")[0])
     if point is not None:
@@ -152,7 +155,7 @@ def _open_other(url: str, scheme: str) -> Storage:
     raise ValueError(f"storage {shown!r}: no storage {what}; known are {known}")
 
 
-def _factory(point: EntryPoint) -> Callable[[str], Storage]:
+def _factory(point: "EntryPoint") -> Callable[[str], Storage]:
     try:
         factory: Callable[[str], Storage] = point.load()
     except (ImportError, AttributeError) as error:
