@@ -1,7 +1,7 @@
 """The pictures of the documentation, drawn by turnwise.chart from the package's own code.
 
 ``python docs/pictures.py FOLDER [png]`` draws them without building the documentation. What is
-planned comes from the timetable; what goes wrong was played by the simulation.
+planned comes from the rules of plans; what goes wrong was played by the simulation.
 """
 
 import sys
@@ -10,19 +10,20 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from turnwise.atomic_service import ActiveRunnerInfo
 from turnwise.chart import Picture, picture_of_history, picture_of_plan, save
-from turnwise.membership import cycle_at, first_position, schedule
-from turnwise.old_settings import Settings
-from turnwise.simulation import FaultKind, Fixed, Incident, Result, Scenario, simulate
-from turnwise.simulation.virtual_time import START
-from turnwise.timetable import Slot, lay_out
+from turnwise.cycles import Cycle, instant, microseconds
+from turnwise.gate import Execution
+from turnwise.plan import CyclePlan, Planner
+from turnwise.settings import Settings
+from turnwise.simulation_new import FaultKind, Fixed, Incident, Result, Scenario, simulate
+from turnwise.texts import row_from_text
 
 SERVICE = "housekeeping"
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
+FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 CALM = Scenario(runners=3, job=Fixed(40 * SECOND), duration=40 * MINUTE, seed=1)
 STRUCK = 4
-"""The cycle in which something goes wrong, of those that are simulated."""
+"""The period in which something goes wrong, of those that are simulated."""
 
 
 def draw_all(folder: Path, suffix: str = "svg") -> None:
@@ -44,7 +45,7 @@ def cycle() -> Picture:
 
 def every_slot() -> Picture:
     """Two cycles of three runners with ``"every_slot"``: each runs in its own slot."""
-    return planned(("alice", "bob", "carol"), Settings(runs_per_cycle="every_slot"))
+    return planned(("alice", "bob", "carol"), Settings(runs="every_slot"))
 
 
 def takeover() -> Picture:
@@ -56,10 +57,9 @@ def takeover() -> Picture:
 
 def join() -> Picture:
     """A third runner joins two in the middle of a cycle."""
-    settings = Settings(runs_per_cycle="every_slot")
-    scenario = replace(CALM, settings=settings, runners=2)
+    scenario = replace(CALM, settings=Settings(runs="every_slot"), runners=2)
     struck = incident(scenario, FaultKind.JOIN, after=20 * SECOND, lasts=40 * MINUTE)
-    return played(struck, "runner-3 joins in the first cycle")
+    return played(struck, "a third runner joins in the first cycle")
 
 
 def overrun() -> Picture:
@@ -69,39 +69,61 @@ def overrun() -> Picture:
 
 
 def planned(names: Sequence[str], settings: Settings) -> Picture:
-    """Two cycles, from the first in which ``names[0]`` is primary."""
-    first = cycle_at(datetime(2026, 1, 1, tzinfo=UTC), settings.interval)
-    while first_position(SERVICE, first.number, len(names)) != 0:
-        first = cycle_at(first.end, settings.interval)
-    long_ago = first.start - timedelta(days=1)
-    stable = tuple(ActiveRunnerInfo(name, long_ago, first.start, True) for name in names)  # noqa: FBT003
-    slots: list[Slot] = []
-    for one in (first, cycle_at(first.end, settings.interval)):
-        scheduled = schedule(stable, SERVICE, one, settings)
-        slots.extend(lay_out([runner.runner_id for runner in scheduled], one.start, settings))
-    return picture_of_plan(slots, names, settings, title="two cycles")
+    """Two cycles, in the first of which ``names[0]`` has the first slot."""
+    planner = Planner.of(SERVICE, settings)
+    first = planner.cycle_at(microseconds(FIRST))
+    cycles = [first, planner.cycle_at(first.end)]
+    made = [_planned(each, number, names, planner) for number, each in enumerate(cycles)]
+    return picture_of_plan(made, names, title="two cycles")
+
+
+def _planned(cycle: Cycle, number: int, names: Sequence[str], planner: Planner) -> CyclePlan:
+    """The plan of a cycle: the set, rotated by how many periods were planned before."""
+    rules = planner.rules
+    turned = 0 if rules.every_slot else number % len(names)
+    rotated = [*names[turned:], *names[:turned]]
+    count = len(names) if rules.every_slot else min(len(names), rules.standbys + 1)
+    return CyclePlan(
+        start=cycle.start,
+        end=cycle.end,
+        number=cycle.number,
+        due=cycle.due,
+        until=cycle.until,
+        rules=rules,
+        runners=tuple((name, 0) for name in rotated[:count]),
+        size=len(names),
+        digest=0,
+        periods=number,
+        settings=planner.settings,
+    )
 
 
 def incident(calm: Scenario, kind: FaultKind, *, after: timedelta, lasts: timedelta) -> Result:
-    """A scenario in which one thing goes wrong, so long after the first turn of a cycle."""
-    history = simulate(calm).history
-    begin = history[0].cycle_start
-    struck = begin + STRUCK * calm.settings.interval
-    turn = next(run for run in history if run.cycle_start == struck)
-    place = int(turn.runner_id.removeprefix("runner-")) - 1
+    """A scenario in which one thing goes wrong, so long after the first turn of a period."""
+    runs = executions(simulate(calm))
+    dues = sorted({run.due for run in runs})
+    turn = next(run for run in runs if run.due == dues[STRUCK])
+    places = {name: place for place, name in enumerate(sorted({run.runner_id for run in runs}))}
     one_runner = kind is FaultKind.CRASH
-    at = turn.start_time + after - START
-    what = Incident(at, kind, place if one_runner else None, lasts)
+    at = instant(turn.started_at) + after - calm.start
+    what = Incident(at, kind, places[turn.runner_id] if one_runner else None, lasts)
     return simulate(replace(calm, incidents=(what,)))
 
 
+def executions(result: Result) -> list[Execution]:
+    """The runs that a simulation kept, in the order of their start."""
+    rows = (row_from_text(entry.body) for entry in result.history)
+    return [row for row in rows if isinstance(row, Execution)]
+
+
 def played(result: Result, title: str) -> Picture:
-    """The cycle in which something goes wrong, and the one after it."""
+    """The period in which something goes wrong, and the one after it."""
+    runs = executions(result)
     settings = result.scenario.settings
-    start = result.history[0].cycle_start + STRUCK * settings.interval
-    end = start + 2 * settings.interval
-    ids = [f"runner-{place + 1}" for place in range(result.scenario.runners)]
-    return picture_of_history(result.history, settings, start, end, title=title, runner_ids=ids)
+    start = instant(sorted({run.due for run in runs})[STRUCK])
+    end = start + 2 * settings.shortest_cycle
+    names = {run.runner_id for run in runs}
+    return picture_of_history(runs, settings, start, end, title=title, runner_ids=sorted(names))
 
 
 if __name__ == "__main__":
