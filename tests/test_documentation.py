@@ -26,7 +26,7 @@ from markdown_it import MarkdownIt
 import turnwise
 from turnwise.cli.app import _app
 from turnwise.durations import format_duration
-from turnwise.old_settings import Settings
+from turnwise.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
