@@ -24,7 +24,7 @@ def _without_keys(server: servers.Server) -> str:
     return f"{server.url}?key_prefix={uuid4().hex}"
 
 
-def _without_rows(server: servers.Server) -> str:
+def without_rows(server: servers.Server) -> str:
     """The URL of a server on which no row is left from the test before."""
     storage = SqlStorage(server.url)  # which makes the tables where they are missing
     storage.close()
@@ -45,9 +45,9 @@ def _engine(url: str) -> sa.Engine:
 _FRESH: dict[str, tuple[Callable[..., Storage], Callable[[Path], str]]] = {}
 """For each storage that processes can share: its class, and the URL of an empty one."""
 _FRESH["sqlite-file"] = SqlStorage, lambda folder: f"sqlite:///{folder / 'turns.db'}"
-_FRESH["postgresql"] = SqlStorage, lambda _: _without_rows(servers.postgres())
+_FRESH["postgresql"] = SqlStorage, lambda _: without_rows(servers.postgres())
 if servers.mariadb_is_here():
-    _FRESH["mariadb"] = SqlStorage, lambda _: _without_rows(servers.mariadb())
+    _FRESH["mariadb"] = SqlStorage, lambda _: without_rows(servers.mariadb())
 if servers.redis_executable() is not None:
     _FRESH["redis"] = RedisStorage, lambda _: _without_keys(servers.redis())
 if servers.valkey_executable() is not None:
