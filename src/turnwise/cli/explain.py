@@ -257,7 +257,8 @@ class Explainer:
         if isinstance(refusal, gates.TooLate):
             return f"it is too late: no run for it starts after {words.when(refusal.not_after)}"
         if known.open is not None:
-            return ("paused, and " if known.is_paused else "") + words.open_run(known)
+            held = f"; {words.paused(known)}" if known.is_paused else ""
+            return words.open_run(known) + held
         return words.paused(known) if known.is_paused else words.period(known)
 
     # When -------------------------------------------------------------------------------------

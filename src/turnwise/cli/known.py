@@ -181,9 +181,9 @@ class Known:
         for cycle in () if self.plan is None else self.plan.cycles:
             for position, (runner_id, _) in enumerate(cycle.runners):
                 slot = cycle.slot(position)
-                if self.now > slot.latest or (
-                    self.gate is not None and self._is_served(cycle, slot)
-                ):
+                runs_here = self.open is not None and self.open.slot_start == slot.start
+                served = self.gate is not None and self._is_served(cycle, slot)
+                if self.now > slot.latest or runs_here or served:
                     continue
                 return NextSlot(runner_id, slot, cycle)
         return None

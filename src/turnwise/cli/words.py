@@ -81,7 +81,7 @@ def state(known: Known) -> str:
     if known.unreadable is not None:
         return "cannot be read: another version of turnwise wrote it"
     if known.open is not None:
-        return ("paused; " if known.is_paused else "") + open_run(known)
+        return open_run(known) + (f"; {paused(known)}" if known.is_paused else "")
     if known.is_paused:
         return paused(known)
     if not known.may_serve:
