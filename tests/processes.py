@@ -10,13 +10,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from turnwise.atomic_service import AtomicServiceExecutionStatus
-from turnwise.backends import ExecutionRecord
-from turnwise.backends.sql import SqlBackend
+from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
+from turnwise.cli.demo import executions
+from turnwise.gate import Execution
+from turnwise.storages.sql import SqlStorage
 
 COMMAND = [sys.executable, "-m", "turnwise.cli"]
 PATIENCE_SECONDS = 20.0
 SERVICE = "housekeeping"
+GROUP = "default"
 
 _T = TypeVar("_T")
 
@@ -32,8 +34,23 @@ def eventually(
     return answer
 
 
-def turnwise(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a command of turnwise to its end, in a terminal of 80 columns."""
+def environment(**variables: str) -> dict[str, str]:
+    """Our own, without what turnwise reads in it, and with some more."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TURNWISE_")}
+    return kept | {"COLUMNS": "80"} | variables
+
+
+def turnwise(
+    *arguments: str, cwd: Path | None = None, stdin: str = "", **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of turnwise to its end, in a terminal of 80 columns.
+
+    Args:
+        *arguments: the command and its arguments.
+        cwd: the folder that it runs in.
+        stdin: what it reads.
+        **variables: of its environment.
+    """
     return subprocess.run(
         [*COMMAND, *arguments],
         capture_output=True,
@@ -41,7 +58,8 @@ def turnwise(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedPr
         timeout=60,
         check=False,
         cwd=cwd,
-        env=os.environ | {"COLUMNS": "80"},
+        input=stdin,
+        env=environment(**variables),
     )
 
 
@@ -52,13 +70,15 @@ def _mind_hang_ups() -> None:
 class RunProcess:
     """``turnwise run`` in a process of its own, on ``turns.db`` in a folder."""
 
-    def __init__(self, folder: Path, runner_id: str, *options: str, command: list[str]) -> None:
+    def __init__(
+        self, folder: Path, runner_id: str, *options: str, command: list[str], **variables: str
+    ) -> None:
         self.folder = folder
         self.runner_id = runner_id
         self._log = folder / f"{runner_id}.log"
         self._out = folder / f"{runner_id}.out"
         arguments = [
-            *("--backend", f"sqlite:///{folder / 'turns.db'}"),
+            *("--storage", f"sqlite:///{folder / 'turns.db'}"),
             *("--service", SERVICE),
             *("--runner-id", runner_id),
             *options,
@@ -69,6 +89,7 @@ class RunProcess:
                 stdout=out,
                 stderr=log,
                 cwd=folder,
+                env=environment(**variables),
                 # These tests may run under nohup, which would be inherited.
                 preexec_fn=_mind_hang_ups,  # noqa: PLW1509 (it takes no lock)
             )
@@ -109,34 +130,32 @@ class RunProcess:
 
 
 class History:
-    """The executions in ``turns.db`` of a folder, as they come."""
+    """The runs in ``turns.db`` of a folder, as they come."""
 
     def __init__(self, folder: Path) -> None:
-        self.backend = SqlBackend(f"sqlite:///{folder / 'turns.db'}")
+        self.storage = SqlStorage(f"sqlite:///{folder / 'turns.db'}")
 
-    def runs(self) -> list[ExecutionRecord]:
+    def runs(self) -> list[Execution]:
         """Every run that was admitted, in the order of their start."""
-        records = self.backend.executions(SERVICE)
-        return [record for record in records if record.fencing_token is not None]
+        return executions(self.storage, GROUP, SERVICE)
 
-    def running(self) -> ExecutionRecord | None:
+    def running(self) -> Execution | None:
         """The open run, where there is one."""
-        return next((record for record in self.runs() if record.execution.is_active), None)
+        return next((run for run in self.runs() if run.ended_at is None), None)
 
-    def completed(self) -> list[ExecutionRecord]:
-        completed = AtomicServiceExecutionStatus.COMPLETED
-        return [record for record in self.runs() if record.status is completed]
+    def completed(self) -> list[Execution]:
+        return [run for run in self.runs() if run.status is Status.COMPLETED]
 
-    def await_running(self) -> ExecutionRecord:
+    def await_running(self) -> Execution:
         return eventually(self.running, "a run is open")
 
-    def await_ended(self, run_id: str | None = None) -> ExecutionRecord:
+    def await_ended(self, run_id: str | None = None) -> Execution:
         """Wait until a run has ended: the named one, or any."""
 
-        def ended() -> ExecutionRecord | None:
-            for record in self.runs():
-                if record.end_time is not None and run_id in (None, record.run_id):
-                    return record
+        def ended() -> Execution | None:
+            for run in self.runs():
+                if run.ended_at is not None and run_id in (None, run.id):
+                    return run
             return None
 
         return eventually(ended, "a run has ended")
@@ -145,7 +164,7 @@ class History:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.backend.close()
+        self.storage.close()
 
 
 def is_alive(pid: int) -> bool:

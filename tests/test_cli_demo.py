@@ -2,24 +2,37 @@
 
 import re
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from itertools import permutations
 
 from processes import turnwise
-from turnwise.atomic_service import AtomicServiceExecutionStatus
-from turnwise.backends import ExecutionRecord
+from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.cli.demo import count_overlaps
+from turnwise.cycles import SECOND
+from turnwise.gate import Execution
 
-NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+NOON = 1_767_268_800 * SECOND
 
 
-def run(start: float, end: float | None) -> ExecutionRecord:
-    """An execution from and to so many seconds after noon."""
-    at = NOON + timedelta(seconds=start)
-    until = None if end is None else NOON + timedelta(seconds=end)
-    status = AtomicServiceExecutionStatus("completed" if until else "running")
-    return ExecutionRecord(
-        "s", f"run-{start}-{end}", "r", 1, NOON, None, None, at, until, at, status, "", 1, ""
+def run(start: float, end: float | None) -> Execution:
+    """A run from and to so many seconds after noon."""
+    at, until = (None if each is None else NOON + int(each * SECOND) for each in (start, end))
+    assert at is not None
+    return Execution(
+        id=f"run-{start}-{end}",
+        runner_id="r",
+        status=Status.RUNNING if until is None else Status.COMPLETED,
+        reason="",
+        started_at=at,
+        ended_at=until,
+        token=1,
+        due=NOON,
+        cycle_start=NOON,
+        slot_start=NOON,
+        slot_end=None,
+        position=0,
+        attempt=1,
+        size=1,
+        digest=0,
     )
 
 
@@ -28,13 +41,13 @@ def test_the_demo_shows_a_takeover_and_ends_with_nothing_overlapping() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     for line in (
-        r"is killed in its turn \(SIGKILL\)",
+        r"is killed in its run \(SIGKILL\)",
         r"ends: abandoned owner_dead",
         r"takes over from runner-\d",
-        r"turns served: +4",
-        r"cycles missed: +0",
+        r"runs that were completed: +4",
+        r"due instants missed: +0",
         r"longest gap: +\d",
-        r"overlapping executions: 0",
+        r"overlapping runs: +0",
         r"database and logs: +\S+turnwise-demo-",
     ):
         assert re.search(line, done.stdout), (line, done.stdout)
@@ -48,5 +61,5 @@ def test_runs_that_touch_do_not_overlap_and_runs_that_share_an_instant_do() -> N
     assert count_overlaps([run(0, 1), run(0.5, 2)]) == 1
     assert count_overlaps([run(0, 9), run(1, 2), run(3, 4)]) == 2
     assert count_overlaps([run(0, None), run(5, 6)]) == 1
-    twin = replace(run(0, 1), run_id="twin", fencing_token=2)
+    twin = replace(run(0, 1), id="twin", token=2)
     assert count_overlaps([run(0, 1), twin]) == 1

@@ -19,7 +19,7 @@ from turnwise.cli.output import clock, console, literal, rounded
 from turnwise.cycles import duration, microseconds
 from turnwise.durations import format_duration
 from turnwise.gate import Execution, open_row
-from turnwise.storages import Storage
+from turnwise.storages import ServiceReading, Storage
 from turnwise.storages.opening import URL_VARIABLE, open_storage
 from turnwise.texts import gate_from_text, row_from_text
 
@@ -156,7 +156,7 @@ class _Show:
 
 def executions(storage: Storage, group: str, service: str) -> list[Execution]:
     """The runs that were admitted, oldest first: those of the history, and what the gate has."""
-    kept = storage.read(group, (service,)).services[service].gate
+    kept = storage.read(group, (service,)).services.get(service, ServiceReading()).gate
     gate = None if kept is None else gate_from_text(kept.body)
     rows = [row_from_text(entry.body) for entry in storage.history(group, service)]
     if gate is not None:
