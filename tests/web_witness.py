@@ -1,24 +1,18 @@
-"""The web examples with a short cycle, and with a service that two at once would give away.
+"""The web examples with a service that is due often, and that two at once would give away.
 
 Loaded by the servers under test, in a folder of their own.
 """
 
+import asyncio
 import fcntl
 import os
 import time
-from datetime import timedelta
 from pathlib import Path
 
 import fastapi_app
 import gunicorn_app
-from turnwise import Settings, Turn
-
-SETTINGS = Settings(
-    interval=timedelta(seconds=2),
-    spread_margin=timedelta(milliseconds=50),
-    heartbeat_timeout=timedelta(seconds=1.2),
-    min_run_margin=timedelta(milliseconds=20),
-)
+from turnwise.scheduler import Scheduler
+from turnwise.turn import Turn
 
 
 def witness(turn: Turn) -> None:
@@ -34,12 +28,24 @@ def witness(turn: Turn) -> None:
 
 
 async def witness_in_a_loop(turn: Turn) -> None:
-    """The same, as a coroutine."""
+    """The same, as a coroutine on the application's loop."""
+    assert asyncio.get_running_loop()
     witness(turn)
 
 
-fastapi_app.SETTINGS = gunicorn_app.SETTINGS = SETTINGS
-fastapi_app.tidy_up = witness_in_a_loop
-gunicorn_app.tidy_up = witness
+def _often(scheduler: Scheduler, function: object) -> None:
+    assert callable(function)
+    scheduler.add(
+        function,
+        "every 2s",
+        name="housekeeping",
+        spread_margin="50ms",
+        heartbeat_timeout="1200ms",
+        min_run_margin="20ms",
+    )
+
+
+_often(fastapi_app.scheduler, witness_in_a_loop)
+_often(gunicorn_app.scheduler, witness)
 fastapi = fastapi_app.app
 wsgi = gunicorn_app.app

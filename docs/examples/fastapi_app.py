@@ -1,40 +1,36 @@
 """A web program with housekeeping: in one of its workers at a time.
 
-uvicorn fastapi_app:app --workers 4 --timeout-graceful-shutdown 30
+TURNWISE_STORAGE=sqlite:///turns.db \
+    uvicorn fastapi_app:app --workers 4 --timeout-graceful-shutdown 30
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 
 from fastapi import FastAPI
 
-from turnwise import Runner, Settings, Turn, open_backend
+from turnwise.scheduler import Scheduler
+from turnwise.turn import Turn
 
-STORAGE = os.environ.get("TURNS", "sqlite:///turns.db")
-SETTINGS = Settings(interval=timedelta(minutes=5))
-GRACE_SECONDS = 25.0
+scheduler = Scheduler(grace="25s")  # on the storage that TURNWISE_STORAGE names
 
 
+@scheduler.every("5m")
 async def tidy_up(turn: Turn) -> None:
-    """The housekeeping: awaited in an event loop of its own, in the runner's thread."""
+    """The housekeeping: on the program's own event loop, beside its requests.
+
+    So it may use what the requests use: a connection pool, an HTTP client, a lock of asyncio.
+    """
     await asyncio.sleep(0.1)  # the work
-    turn.check()  # before a write: raises TurnLost where the turn may be somebody else's by now
+    turn.check()  # before a write: raises TurnLostError where the turn may be another's by now
 
 
 @asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Start a runner with the worker, and end it before the worker ends."""
-    backend = open_backend(STORAGE)
-    runner = Runner(backend, "housekeeping", tidy_up, settings=SETTINGS)
-    runner.start()
-    app.state.runner = runner
-    yield
-    # In a thread, because it waits for the turn that the runner may be in.
-    if await asyncio.to_thread(runner.stop, GRACE_SECONDS):
-        backend.close()
+async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    """Serve turns from the worker's start to its end."""
+    async with scheduler:
+        yield
 
 
 app = FastAPI(lifespan=lifespan)
@@ -43,5 +39,10 @@ app = FastAPI(lifespan=lifespan)
 @app.get("/who")
 def who() -> dict[str, str]:
     """Which worker answers; its runner id is in the history of the turns."""
-    runner: Runner = app.state.runner
-    return {"runner": runner.runner_id}
+    return {"runner": scheduler.runner_id}
+
+
+@app.get("/health")
+def health() -> dict[str, bool]:
+    """For a probe: whether the scheduler runs, its storage answers, and no turn is lost."""
+    return {"is_well": scheduler.health().is_well}

@@ -1,4 +1,4 @@
-"""Four workers, each with a runner from its fork to its end."""
+"""Four workers, each of which serves turns from its fork to its end."""
 
 import gunicorn_app
 
@@ -9,10 +9,10 @@ graceful_timeout = 30  # longer than what a turn may take to end: after it comes
 def post_worker_init(worker: object) -> None:
     """The worker has been forked, and has its application."""
     del worker
-    gunicorn_app.housekeeping.start()
+    gunicorn_app.scheduler.start()
 
 
 def worker_exit(server: object, worker: object) -> None:
     """The worker ends, and answers no more requests."""
     del server, worker
-    gunicorn_app.housekeeping.stop()
+    gunicorn_app.scheduler.stop(25)
