@@ -102,6 +102,9 @@ class Heartbeat:
 
     def _duplicates(self, pulse: Pulse) -> list[Event]:
         """Other lives under our id whose count goes on while we watch are other processes."""
+        if not pulse.others:
+            self._others = {}
+            return []
         alive = {
             boot_id
             for boot_id, count in pulse.others

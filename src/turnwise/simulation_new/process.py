@@ -242,10 +242,6 @@ class Process:
     # Heartbeats -------------------------------------------------------------------------------
 
     def _beat(self, at: int) -> None:
-        wait = self.heart.next(at)
-        if wait is not None:
-            self._beat_at = NEVER if wait.until is None else wait.until
-            return
         parts = self.parts
         runs = (
             parts[0].machine.runs

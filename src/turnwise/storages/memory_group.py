@@ -138,10 +138,16 @@ class Group:
             for service in self.offered.get(key, ())
             if (sight := self.sight(service)) is not None
         }
-        others = tuple(
-            (boot, life.beat_count)
-            for boot in sorted(self.boots[beat.runner_id])
-            if boot != beat.boot_id and (life := self.lives[beat.runner_id, boot]).left_at is None
+        boots = self.boots[beat.runner_id]
+        others = (
+            ()
+            if len(boots) == 1
+            else tuple(
+                (boot, life.beat_count)
+                for boot in sorted(boots)
+                if boot != beat.boot_id
+                and (life := self.lives[beat.runner_id, boot]).left_at is None
+            )
         )
         return Pulse(
             now=now,
