@@ -17,7 +17,7 @@ from explore.invariants import Violation
 from explore.scripts import lives, play
 from explore.search import prepared, search
 from explore.steps import Scope
-from explore.walks import Walk, walk
+from explore.walks import ALL_FAULTS, Walk, walk
 from explore.world import ORIGIN, SECOND, World
 from turnwise.settings import Settings
 
@@ -33,9 +33,7 @@ def _play(runners: dict[str, Settings], steps: str, broken: Sequence[Break] = ()
         return lives(play(world, steps, ANYTHING))
 
 
-def _holds_but_for(
-    runners: dict[str, Settings], steps: str, *broken: Break, found: str
-) -> World:
+def _holds_but_for(runners: dict[str, Settings], steps: str, *broken: Break, found: str) -> World:
     """The shipped code holds; with repairs taken out it fails, and the report says what."""
     with pytest.raises(Violation, match=found):
         _play(runners, steps, broken)
@@ -45,7 +43,9 @@ def _holds_but_for(
 # The interleavings --------------------------------------------------------------------------------
 
 
-def test_a_runner_that_is_suspended_between_its_look_and_its_admission_counts_from_the_look() -> None:
+def test_a_runner_that_is_suspended_between_its_look_and_its_admission_counts_from_the_look() -> (
+    None
+):
     _holds_but_for(
         rooms.WIDE,
         "time, do 0 beat, do 0 ask, send 0 ask, apply 0 ask, suspend 0, all 1,"
@@ -270,8 +270,16 @@ def test_rows_that_the_history_has_are_not_appended_again_and_again() -> None:
 
 # Every interleaving -------------------------------------------------------------------------------
 
-SEARCHES: dict[str, tuple[dict[str, Settings], Scope]] = {
-    "two periods of two cycles": (rooms.NARROW, rooms.scope(4)),
+SEARCHES: dict[str, tuple[dict[str, Settings], Scope, int]] = {
+    "two periods of two cycles": (rooms.NARROW, rooms.scope(4), 2),
+    "a cycle, each request in three parts": (rooms.NARROW, rooms.scope(1, fine=True), 20),
+    "two settings, two cycles": (rooms.MIXED, rooms.scope(2), 1),
+    "two cycles, a plan is lost": (rooms.NARROW, rooms.scope(2, faults=1, plan=1), 10),
+    "two cycles, a runner's row is lost": (rooms.NARROW, rooms.scope(2, faults=1, row=1), 50),
+    "two cycles, a function fails": (rooms.NARROW, rooms.scope(2, fail=1), 10),
+    "a cycle, the gate is lost": (rooms.NARROW, rooms.scope(1, faults=1, gate=1), 10),
+    "a cycle, a trigger": (rooms.NARROW, rooms.scope(1, faults=1, trigger=1), 50),
+    "a cycle, a stop": (rooms.NARROW, rooms.scope(1, faults=1, stop=1), 50),
 }
 
 
@@ -279,7 +287,74 @@ SEARCHES: dict[str, tuple[dict[str, Settings], Scope]] = {
 def test_in_every_state_that_can_be_reached_the_invariants_hold_and_all_comes_right(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runners, scope = SEARCHES[name]
-    found = search(rooms.world(runners), scope, live_every=1)
+    runners, scope, live_every = SEARCHES[name]
+    found = search(rooms.world(runners), scope, live_every=live_every)
     with capsys.disabled():
         sys.stdout.write(f"\n{name}: {found}\n")
+    assert found.happened["TurnStarted"] > 0
+    assert found.lives > 0
+
+
+def test_the_same_search_has_the_same_states() -> None:
+    first, second = (search(rooms.world(rooms.NARROW), rooms.scope(1, fail=1)) for _ in range(2))
+    assert str(first) == str(second)
+
+
+BROKEN: dict[str, tuple[Break, dict[str, Settings], Scope, str]] = {
+    "no settling": (
+        breaks.no_settling,
+        rooms.WIDE,
+        rooms.scope(1, faults=1, lose=1),
+        "starts twice in a slot",
+    ),
+    "a late start": (
+        breaks.starts_late,
+        rooms.WIDE,
+        rooms.scope(1, faults=1, suspend=1),
+        "starts although its turn is lost|starts after the end",
+    ),
+    "one row kept": (
+        breaks.keeps_one_row,
+        rooms.NARROW,
+        rooms.scope(1, faults=1, stop=1),
+        "follow each other for ever",
+    ),
+    "a swap after its slot": (
+        breaks.not_after_ignored,
+        rooms.NARROW,
+        rooms.scope(1, faults=2, delay=2),
+        "admitted after its slot",
+    ),
+    "death by the storage's clock": (
+        breaks.dead_by_storage_time,
+        rooms.WIDE,
+        rooms.scope(1, faults=1, step=1),
+        "is buried, and its owner",
+    ),
+    "one word for two": (
+        breaks.one_word_for_two,
+        rooms.WIDE,
+        rooms.scope(1, faults=1, row=1, longest=4),
+        "is buried, and its owner",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_repair_that_is_taken_out_is_found_with_the_steps_that_show_it(name: str) -> None:
+    broken, runners, scope, found = BROKEN[name]
+    with broken(), pytest.raises(Violation, match=rf"(?s)({found}).*after: time"):
+        search(rooms.world(runners), scope, live_every=7, most=30_000)
+
+
+def test_three_runners_of_different_settings_keep_all_in_random_walks() -> None:
+    how = Walk(rooms.THREE_MIXED, ALL_FAULTS, tuple(n * SECOND for n in (-30, -3, 5)), calm=1_000)
+    found = walk(how, steps=8_000, seed=1)
+    assert found.lives >= 8
+    assert found.happened["TurnStarted"] > 20
+
+
+def test_the_same_seed_takes_the_same_walk() -> None:
+    how = Walk(rooms.THREE, ALL_FAULTS)
+    first, second = (walk(how, steps=1_000, seed=2) for _ in range(2))
+    assert first == second

@@ -7,14 +7,13 @@ never from what a machine says of itself.
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from explore.canon import Parts
 from turnwise import gate as gates
 from turnwise.actions import Swap
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.gate import NO_ATTEMPT, OWNER_DEAD, Execution, Gate, Run
 from turnwise.plan import Plan
 from turnwise.storages import Kind
-
-from explore.canon import Parts
 
 if TYPE_CHECKING:
     from explore.world import Process, World
@@ -90,9 +89,7 @@ class Ledger:
                 slot = cycle.slot(position)
                 self.slots |= {(name, slot.start, slot.end, cycle.rules.attempts)}
 
-    def _opened(
-        self, world: "World", before: Gate | None, run: Run, by: tuple[str, str]
-    ) -> None:
+    def _opened(self, world: "World", before: Gate | None, run: Run, by: tuple[str, str]) -> None:
         now = world.now
         if by != (run.runner_id, run.boot_id):
             raise Violation(f"{by} admits a run of {run.runner_id}")

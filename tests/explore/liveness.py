@@ -8,14 +8,13 @@ the next. All of it is the shipped code; nothing is left to chance.
 
 from collections.abc import Iterator
 
+from explore.invariants import Violation, check
+from explore.steps import command
+from explore.world import Process, World
 from turnwise import gate as gates
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.cycles import microseconds
 from turnwise.gate import Gate
-
-from explore.invariants import Violation, check
-from explore.steps import command
-from explore.world import Process, World
 
 _MOST_MOVES = 400
 _TEN_MINUTES = 600_000_000

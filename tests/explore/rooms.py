@@ -5,12 +5,11 @@ Everything is in small numbers: a period of 8 s, heartbeats every second, slots 
 
 from datetime import timedelta
 
-from turnwise.schedules import Every
-from turnwise.settings import Settings
-
 from explore.search import prepared
 from explore.steps import Scope
 from explore.world import SECOND, World
+from turnwise.schedules import Every
+from turnwise.settings import Settings
 
 START = 24 * SECOND - SECOND // 20
 """Where explorations begin: three periods have gone by, and the fourth is planned."""
@@ -40,8 +39,17 @@ WIDE = {name: settings(cycle=timedelta(seconds=8)) for name in NARROW}
 ALONE = {name: settings(cycle=timedelta(seconds=8), standbys=0) for name in NARROW}
 """Two runners, of whom each plan lists one."""
 
-MIXED = {"a": settings(), "b": settings(cycle=timedelta(seconds=2), heartbeat_timeout=timedelta(seconds=1))}
+MIXED = {
+    "a": settings(),
+    "b": settings(cycle=timedelta(seconds=2), heartbeat_timeout=timedelta(seconds=1)),
+}
 """Two runners whose cycles and heartbeat timeouts differ."""
+
+THREE = {name: settings() for name in "abc"}
+"""Three runners of one kind."""
+
+THREE_MIXED = MIXED | {"c": settings(heartbeat_timeout=timedelta(seconds=2))}
+"""Three runners, each with settings of its own."""
 
 
 def instants(cycles: int) -> tuple[int, ...]:

@@ -4,12 +4,11 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from turnwise.settings import Settings
-
 from explore.invariants import Violation
 from explore.liveness import healed, must_live, quiesce
 from explore.steps import Scope, Step, steps_of, take
 from explore.world import World
+from turnwise.settings import Settings
 
 _Path = tuple["_Path | None", Step | None]
 

@@ -7,16 +7,22 @@ a search ends.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from explore.invariants import check
+from explore.world import GROUP, SERVICE, Process, World
 from turnwise import gate as gates
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.gate import Gate
 from turnwise.storages import Kind, Owner, Record
 from turnwise.texts import gate_to_text
 
-from explore.invariants import check
-from explore.world import GROUP, SERVICE, Process, World
-
 Step = tuple[str | int, ...]
+
+KINDS = (
+    *("crash", "restart", "suspend", "stop", "replace"),
+    *("lose", "drop", "delay", "fail", "row", "plan", "gate", "step"),
+    *("pause", "resume", "trigger"),
+)
+"""What a scope may allow beside what always happens."""
 
 _MOST_PLACES = 5
 _NOT_FAULTS = frozenset({"fail", "restart", "late"})

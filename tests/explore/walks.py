@@ -8,13 +8,15 @@ next, or to a random instant before it. From time to time all faults end, and li
 import random
 from dataclasses import dataclass
 
-from turnwise.settings import Settings
-
 from explore.invariants import Violation
 from explore.liveness import healed, must_live
 from explore.search import Found, prepared
-from explore.steps import Scope, Step, pass_time, spend, steps_of, take
+from explore.steps import KINDS, Scope, Step, pass_time, spend, steps_of, take
 from explore.world import SECOND, World
+from turnwise.settings import Settings
+
+ALL_FAULTS = tuple(kind for kind in KINDS if kind != "gate")
+"""Every fault after which safety is promised."""
 
 _EVERYTHING = 1_000_000_000
 _WEIGHTS = {

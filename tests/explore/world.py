@@ -17,14 +17,17 @@ import copy
 from dataclasses import dataclass, field
 from typing import Final, Self
 
+from explore.canon import Parts, canonical, joined
+from explore.invariants import Ledger, Violation
+from explore.names import Names
 from turnwise.actions import (
     Action,
     Answer,
     Begun,
     Elapsed,
     Failed,
-    Finished,
     FindStable,
+    Finished,
     FunctionEnded,
     Heard,
     ListOffers,
@@ -48,10 +51,6 @@ from turnwise.storages import Beat, Kind, Pulse, Swapped
 from turnwise.storages.memory import MemoryStorage
 from turnwise.storages.memory_group import GroupState
 from turnwise.texts import gate_from_text, plan_from_text
-
-from explore.canon import Parts, canonical, joined
-from explore.invariants import Ledger, Violation
-from explore.names import Names
 
 GROUP: Final = "group"
 SERVICE: Final = "service"
