@@ -4,18 +4,20 @@ from collections.abc import Callable
 
 import pytest
 
-from turnwise import StorageError, open_backend
-from turnwise.backends import Backend, is_sql, without_password
-from turnwise.backends.redis import RedisBackend
-from turnwise.backends.sql import SqlBackend
+from turnwise.errors import StorageError
+from turnwise.storages import Storage
+from turnwise.storages.opening import open_storage
+from turnwise.storages.redis import RedisStorage
+from turnwise.storages.sql import SqlStorage
+from turnwise.storages.urls import without_password
 
 
-def its_class(url: str) -> Backend:
-    """What ``open_backend`` opens, without it."""
-    return SqlBackend(url) if is_sql(url) else RedisBackend(url)
+def its_class(url: str) -> Storage:
+    """What ``open_storage`` opens, without it."""
+    return RedisStorage(url) if url.startswith("redis") else SqlStorage(url)
 
 
-either_way = pytest.mark.parametrize("opened", [open_backend, its_class])
+either_way = pytest.mark.parametrize("opened", [open_storage, its_class])
 
 
 @pytest.mark.parametrize(
@@ -35,7 +37,7 @@ either_way = pytest.mark.parametrize("opened", [open_backend, its_class])
 )
 @either_way
 def test_an_at_or_a_mark_that_should_have_been_quoted_is_refused_and_says_how(
-    url: str, opened: Callable[[str], Backend]
+    url: str, opened: Callable[[str], Storage]
 ) -> None:
     with pytest.raises(ValueError, match="write another as %40, and what a password has") as caught:
         opened(url)
@@ -47,7 +49,7 @@ def test_an_at_or_a_mark_that_should_have_been_quoted_is_refused_and_says_how(
 @pytest.mark.parametrize("url", ["sqlite:///turns.db\n", "redis://h\t/0", "mysql://\udcff@h/db"])
 @either_way
 def test_a_url_with_what_cannot_be_printed_is_refused(
-    url: str, opened: Callable[[str], Backend]
+    url: str, opened: Callable[[str], Storage]
 ) -> None:
     with pytest.raises(ValueError, match="a URL is one line of printable text"):
         opened(url)
@@ -65,7 +67,7 @@ def test_a_url_with_what_cannot_be_printed_is_refused(
 )
 @either_way
 def test_what_a_driver_cannot_take_is_a_value_error_that_says_of_which_url(
-    url: str, said: str, opened: Callable[[str], Backend]
+    url: str, said: str, opened: Callable[[str], Storage]
 ) -> None:
     with pytest.raises(ValueError, match=said) as caught:
         opened(url)
@@ -75,7 +77,7 @@ def test_what_a_driver_cannot_take_is_a_value_error_that_says_of_which_url(
 
 
 @either_way
-def test_a_parameter_that_stands_twice_is_refused(opened: Callable[[str], Backend]) -> None:
+def test_a_parameter_that_stands_twice_is_refused(opened: Callable[[str], Storage]) -> None:
     with pytest.raises(ValueError, match="charset stands in it 2 times"):
         opened("mysql://root:sesame@host/db?charset=latin1&charset=utf8mb4")
 
@@ -93,7 +95,7 @@ def test_a_parameter_that_stands_twice_is_refused(opened: Callable[[str], Backen
 )
 def test_a_url_that_is_quoted_as_it_should_be_gets_as_far_as_its_storage(url: str) -> None:
     with pytest.raises(StorageError):
-        open_backend(url)
+        open_storage(url)
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,9 @@ class Mysql:
             _, given = address.url.get_dialect()().create_connect_args(address.url)
         except ValueError as error:
             raise ValueError(f"{self._shown!r} is no URL of a database: {error}") from None
-        self._given, self._raw = given, raw
+        # Older names of the driver's, which it warns of.
+        self._given = {_OLD_NAMES.get(name, name): value for name, value in given.items()}
+        self._raw = raw
 
     def connect(self) -> MysqlSession:
         """Open a connection to a server that may write."""
@@ -161,6 +163,9 @@ class Mysql:
             raise ValueError(f"{self._shown!r}: its driver cannot encode it") from None
         except (TypeError, AttributeError) as error:  # what it cannot take in a query
             raise ValueError(f"{self._shown!r} is no URL of a database: {error}") from None
+
+
+_OLD_NAMES = {"passwd": "password", "db": "database"}
 
 
 def _ours(connect_seconds: float) -> dict[str, object]:
