@@ -329,8 +329,11 @@ class Judge:
         margin = microseconds(self.play.scenario.settings.min_run_margin)
         slow = 8 * self.most_latency
         if outcome is None and not owner.stopping and left > margin + slow:
-            silent = longest_calm(opened.at, now, owner.trouble, self.play.trouble)
-            if now - opened.at < self.timeout and silent >= now - opened.at:
+            calm = longest_calm(opened.at, now, owner.trouble, self.play.trouble)
+            # Silence is counted from the look, which may have been long before.
+            late = owner.trouble.overlaps(opened.at - self.timeout, opened.at - 1)
+            late = late or self.play.trouble.overlaps(opened.at - self.timeout, opened.at - 1)
+            if not late and now - opened.at < self.timeout and calm >= now - opened.at:
                 self.say(f"runner {owner.runner_id} gave back a run with time left")
 
     def _note_result(self, run: Run, row: Execution) -> None:
@@ -415,10 +418,14 @@ class Judge:
     def heard_of_process(self, process: Process, events: list[Event]) -> None:
         """What a process's heartbeat tells."""
         for event in events:
-            if isinstance(event, DuplicateRunner):
+            if isinstance(event, DuplicateRunner) and self._lives(event.boot_id):
                 self.say(f"another process has the id of runner {process.runner_id}")
             elif isinstance(event, RunnerJoined) and event.again and self.promises_hold:
                 self.say(f"runner {process.runner_id} lost its row")
+
+    def _lives(self, boot_id: str) -> bool:
+        """Whether a process lives; of one that was killed a late request may have come."""
+        return any(each.boot_id == boot_id and each.alive for each in self.play.started)
 
     def _judge_lost(self, part: Part, event: TurnLost) -> None:
         process, now = part.process, self.play.now

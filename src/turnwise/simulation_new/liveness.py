@@ -50,6 +50,7 @@ class Liveness:
         self.missed_dues: dict[int, str] = {}
         self._still_open: list[tuple[int, int]] = []
         self._plans: dict[int, list[CyclePlan]] = {}
+        self._planned_at: dict[CyclePlan, int] = {}
         self._open_spans = Trouble()
         self._ended_badly: Counter[int] = Counter()
         self._busy_until = 0
@@ -62,8 +63,10 @@ class Liveness:
         plans = self._plans.setdefault(cycle.due, [])
         if cycle not in plans:
             plans.append(cycle)
+            self._planned_at[cycle] = self._epoch + self._play.now
         if len(self._plans) > _KEPT_PLANS:
-            del self._plans[next(iter(self._plans))]
+            for old in self._plans.pop(next(iter(self._plans))):
+                del self._planned_at[old]
 
     def opened(self) -> None:
         """A run is open."""
@@ -194,6 +197,9 @@ class Liveness:
         since = cycle.start - self._epoch - self._slack
         for i, (runner_id, _) in enumerate(cycle.runners):
             start, latest, _ = slot_of(cycle, i)
+            known = self._planned_at[cycle]
+            if known > cycle.start - 1:  # it is told by the revision, within a heartbeat
+                start = max(start, known + self._judge.interval)
             if latest - start < 8 * self._judge.most_latency or latest > cycle.not_after:
                 continue
             in_the_way = self._open_spans.overlaps(start - self._epoch, latest - self._epoch)
@@ -221,7 +227,9 @@ class Liveness:
         judge = self._judge
         if any(call in judge.working for call in self._busy_with):
             return
-        ready = max(self._play.heals_at, self.busy_until) + self.bound
+        # What was served while the clock was ahead is not served again.
+        ahead = max([0, *(due - self._epoch for due in judge.served_dues)])
+        ready = max(self._play.heals_at, self.busy_until, ahead) + self.bound
         period = self.planner.schedule.period_at(instant(self._epoch + ready))
         due = max(ready, microseconds(period.until) - self._epoch) + self._slack
         if due > self._play.end or not any(process.alive for process in self._play.started):

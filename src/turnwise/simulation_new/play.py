@@ -181,6 +181,10 @@ class Play:
         skew = (0, most)[place] if place < 2 else int(self._skews.random() * most)  # noqa: PLR2004
         offset = int(self._offsets.random() * _LARGEST_OFFSET)
         process = Process(self, place, runner_id, f"boot-{next(self._numbers)}", offset, skew)
+        before = self.places[place]
+        if same_id and before is not None and before.drained_until > self.now:
+            process.drained_until = before.drained_until
+            process.trouble.add(self.now, process.drained_until)
         self.places[place] = process
         self.started = [other for other in self.started if other.alive]
         self.started.append(process)
