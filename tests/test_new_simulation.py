@@ -72,6 +72,16 @@ def test_who_has_a_slot_in_a_plan_that_replaces_a_void_one_hears_of_it_in_time()
     assert result.periods_missed == 0
 
 
+def test_a_period_before_one_that_was_planned_while_the_clock_was_ahead_is_served() -> None:
+    """The plan of the next period was taken for one that covers what lies before it."""
+    settings = Settings(schedule=Every(4 * MINUTE), cycle=4 * MINUTE)
+    step = Incident(
+        5 * MINUTE + 5 * SECOND, FaultKind.CLOCK_STEP, None, lasts=160 * SECOND, delay=7 * MINUTE
+    )
+    result = with_incidents(step, settings=settings, runners=1, duration=16 * MINUTE)
+    assert result.periods_missed == 0
+
+
 @pytest.mark.parametrize("part", range(PARTS_OF_ALL))
 def test_in_random_scenarios_nothing_happens_that_may_never_happen(part: int) -> None:
     for seed in range(part, SEEDS_IN_ALL, PARTS_OF_ALL):

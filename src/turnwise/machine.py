@@ -1193,7 +1193,8 @@ class Machine:
             self._used_slot,
             self._blocked_by is not None,
         )
-        self._soon, self._wake = None, next_look(plan, records.gate, who, now)
+        # While it keeps quiet it does not plan: it looks again when that is over.
+        self._soon, self._wake = self._quiet_until, next_look(plan, records.gate, who, now)
 
     # Small things -----------------------------------------------------------------------------
 

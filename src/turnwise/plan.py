@@ -254,7 +254,13 @@ def next_target(
         end = cycle.end if ahead is None else min(cycle.end, ahead.start)
         return _target(replace(cycle, start=now, end=end), planner, kept)
     if ahead is not None:
-        return ahead.start
+        mine = planner.cycle_at(now)
+        over = _cannot_start(mine, now, planner.rules) or is_over(mine.due, mine.until, now)
+        if current is not None or over:
+            return ahead.start
+        # Planned while the storage's clock was ahead: what lies before it has no plan.
+        before = replace(mine, start=_clipped(mine, kept, now), end=min(mine.end, ahead.start))
+        return _target(before, planner, kept)
     start = now if current is None else current.end
     cycle = planner.cycle_at(start)
     margin = planner.rules.margin

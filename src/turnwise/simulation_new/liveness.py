@@ -227,8 +227,9 @@ class Liveness:
         judge = self._judge
         if any(call in judge.working for call in self._busy_with):
             return
-        # What was served while the clock was ahead is not served again.
-        ahead = max([0, *(due - self._epoch for due in judge.served_dues)])
+        # What was served, or tried in vain, while the clock was ahead is not served again.
+        over = [*judge.served_dues, *judge.attempts]
+        ahead = max([0, *(due - self._epoch for due in over)])
         ready = max(self._play.heals_at, self.busy_until, ahead) + self.bound
         period = self.planner.schedule.period_at(instant(self._epoch + ready))
         due = max(ready, microseconds(period.until) - self._epoch) + self._slack
