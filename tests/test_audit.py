@@ -13,6 +13,8 @@ from turnwise.cycles import SECOND, instant, microseconds
 from turnwise.gate import Command, CommandName, Execution, Gate, Pause, Row, Run
 from turnwise.plan import service_hash
 from turnwise.settings import Settings
+from turnwise.simulation_new import Fault, FaultKind, Fixed, LogNormal, Scenario, simulate
+from turnwise.texts import row_from_text
 
 SERVICE = "svc"
 MINUTE, HOUR, DAY = 60 * SECOND, 3600 * SECOND, 86_400 * SECOND
@@ -162,6 +164,40 @@ def test_each_due_instant_in_the_window_has_exactly_one_verdict(
     assert found.is_well == (not found.totals[Verdict.MISSED] and not found.served_twice)
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("schedule", ["every 5m", "every 1h"])
+def test_the_audit_of_a_simulation_finds_what_its_oracle_found(schedule: str, seed: int) -> None:
+    """The oracle watches each request; the audit has the history alone."""
+    scenario = Scenario(
+        settings=Settings(schedule=schedule, attempts=2),  # type: ignore[arg-type]
+        job=LogNormal(timedelta(seconds=60), 1.0, timedelta(minutes=14)),
+        duration=timedelta(days=1),
+        quiet=timedelta(hours=2),
+        seed=seed,
+        faults=(
+            Fault(FaultKind.CRASH, timedelta(hours=3), Fixed(timedelta(minutes=2))),
+            Fault(FaultKind.OUTAGE, timedelta(hours=4), Fixed(timedelta(minutes=12))),
+            Fault(FaultKind.FAILURE, timedelta(minutes=20)),
+            Fault(FaultKind.PAUSE, timedelta(hours=7), Fixed(timedelta(minutes=20))),
+        ),
+    )
+    result = simulate(scenario)
+    rows = [row_from_text(entry.body) for entry in result.history]
+    end = microseconds(scenario.start + scenario.duration)
+    found = audit("service", rows, since=0, until=end - HOUR, now=end)
+    unserved = (Verdict.MISSED, Verdict.PAUSED)
+    mine = {each.due: each for each in found.periods if each.verdict in unserved}
+    theirs = {microseconds(due): why for due, why in result.missed}
+    assert set(mine) == {due for due in theirs if due < end - HOUR}
+    assert mine or schedule == "every 1h", "else it shows nothing"
+    for due, why in theirs.items():
+        if why == "paused":
+            assert mine[due].verdict is Verdict.PAUSED or mine[due].cause is Cause.IN_THE_WAY
+        if why == "attempts_used":
+            assert mine[due].cause is Cause.ATTEMPTS
+    assert not found.served_twice
+
+
 # Served -------------------------------------------------------------------------------------------
 
 
@@ -251,6 +287,9 @@ def test_another_periods_run_in_the_way_is_the_cause() -> None:
     assert only(told).cause is Cause.IN_THE_WAY
     short = run(NOON - PERIOD, after=4 * MINUTE, took=90 * SECOND)
     assert only(short).cause is Cause.NOT_IN_TIME, "half a minute is in nobody's way"
+    for took, cause in ((220 * SECOND, Cause.NOT_IN_TIME), (221 * SECOND, Cause.IN_THE_WAY)):
+        long = run(NOON - PERIOD, after=4 * MINUTE, took=took)
+        assert only(long).cause is cause, "140 s have a whole window, 139 s may have none"
 
 
 def test_nobody_was_there_where_no_runner_offered_the_service_then() -> None:
@@ -272,6 +311,21 @@ def test_a_change_that_keeps_the_period_does_not_cut_it_short() -> None:
     assert only(change, settings=DAILY, now=NOON + 2 * DAY).cause is Cause.NOT_IN_TIME
 
 
+def test_settings_change_with_the_deploy_and_not_with_the_first_plan_by_them() -> None:
+    hourly = Settings(schedule="every 1h")  # type: ignore[arg-type]
+    change = settings_row(NOON + HOUR, hourly)
+    old = Presence(NOON - DAY, NOON + 2 * MINUTE, EVERY_5M.to_json())
+    new = Presence(NOON + MINUTE, NOON + DAY, hourly.to_json())
+    rows: list[Row] = [settings_row(NOON - DAY), change, run(NOON)]
+    found = judge(*rows, until=NOON + HOUR, presence=[old, new])
+    assert [each.due for each in found.periods] == [NOON], "12:05 to 12:55 were not due any more"
+    later = replace(new, since=NOON + 31 * MINUTE)
+    found = judge(*rows, until=NOON + HOUR, presence=[old, later])
+    assert [each.due - NOON for each in found.periods] == [n * PERIOD for n in range(7)]
+    assert {each.cause for each in found.periods[1:6]} == {Cause.NOBODY}, "nobody was there at all"
+    assert len(judge(*rows, until=NOON + HOUR).periods) == 12, "where nothing is known of offers"
+
+
 # Paused -------------------------------------------------------------------------------------------
 
 
@@ -280,8 +334,8 @@ def test_a_change_that_keeps_the_period_does_not_cut_it_short() -> None:
     [
         (EVERY_5M, [(-MINUTE, None)], Verdict.PAUSED),
         (EVERY_5M, [(-MINUTE, 4 * MINUTE)], Verdict.PAUSED),
-        (EVERY_5M, [(100 * SECOND - 1, None)], Verdict.PAUSED),
-        (EVERY_5M, [(100 * SECOND, None)], Verdict.MISSED),
+        (EVERY_5M, [(140 * SECOND - 1, None)], Verdict.PAUSED),
+        (EVERY_5M, [(140 * SECOND, None)], Verdict.MISSED),
         (EVERY_5M, [(-HOUR, -MINUTE)], Verdict.MISSED),
         (DAILY, [(-MINUTE, 10 * MINUTE)], Verdict.MISSED),
         (DAILY, [(-MINUTE, 23 * HOUR + 56 * MINUTE)], Verdict.PAUSED),

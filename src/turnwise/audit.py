@@ -14,9 +14,10 @@ Rules
    triggered serves none. Served twice is an error, whatever the reason: a run too many. Where each
    runner runs in its own slot, a *slot* that was served twice is.
 4. **OPEN** is a period at which a run works now, or may still start.
-5. **PAUSED** is a period that nobody served because nobody was allowed to: a pause left no stretch
-   as long as a slot in which it could start; or it was paused at its due instant, and was not free
-   for as long as a cycle until its end.
+5. **PAUSED** is a period that nobody served because nobody was allowed to: pauses left no time that
+   surely had the whole of some slot's window; or it was paused at its due instant, and was not free
+   for as long as a cycle until its end. A run of another period is in the way by the first of
+   these, too, or where somebody was refused for it.
 6. Everything else is **MISSED**, for one cause, the first of these that applies: all its attempts
    failed; other settings took its place; another period's run was in the way; nobody was there;
    nobody could start within the time.
@@ -25,7 +26,8 @@ What the causes rest on
 -----------------------
 Failed attempts and runs in the way are rows of the history. That nobody was there rests on the
 runners that the storage still knows: :class:`Presence` says from when to when somebody offered the
-service. Without them the cause is *nobody could start within the time*.
+service. Without them the cause is *nobody could start within the time*. They also
+tell when a deploy changed the settings, which may be long before a plan was made by the new ones.
 """
 
 from bisect import bisect_right
@@ -33,6 +35,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import zip_longest
 
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.cycles import instant, microseconds
@@ -74,10 +77,14 @@ IN_WORDS: Mapping[Cause, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """That somebody offered the service from ``since`` until ``until``, in microseconds."""
+    """That somebody offered the service from ``since`` until ``until``, in microseconds.
+
+    ``settings`` is the text of the settings that it offered; None where that is not known.
+    """
 
     since: int
     until: int
+    settings: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +188,15 @@ def audit(
 
 @dataclass(frozen=True, slots=True)
 class _Stretch:
-    """Which settings hold from when to when; None where they cannot be read."""
+    """Which settings hold from when to when; None where they cannot be read.
+
+    ``followed_at`` is when the next ones were first planned by. They hold from ``end`` on where
+    it is known that they were offered, and these were not any more, before that.
+    """
 
     start: int
     end: int
+    followed_at: int
     settings: Settings | None
     planner: Planner | None
 
@@ -226,7 +238,7 @@ class _Auditor:
         in_order = sorted(known.values(), key=lambda row: (row.at, row.id))
         commands = [row for row in in_order if isinstance(row, Command)]
         self.executions = [row for row in in_order if isinstance(row, Execution)]
-        self.stretches = _stretches(service, commands)
+        self.stretches = _stretches(service, commands, presence or ())
         self.starts = [stretch.start for stretch in self.stretches]
         self.pauses = _pauses(commands)
         self.complete_from = _complete_from(self.stretches, self.executions, now)
@@ -333,10 +345,10 @@ class _Auditor:
 
     def _goes_on(self, due: int, stretch: _Stretch) -> bool:
         """Whether the settings that follow have the same period, so that it goes on with them."""
-        if stretch.end == _FOR_EVER:
+        if stretch.followed_at == _FOR_EVER:
             return False
-        following = self._stretch_at(stretch.end)
-        period = None if following is None else following.period_at(stretch.end)
+        following = self._stretch_at(stretch.followed_at)
+        period = None if following is None else following.period_at(stretch.followed_at)
         return period is not None and period[0] == due
 
     def _is_paused(self, due: int, last: int, stretch: _Stretch) -> bool:
@@ -345,7 +357,7 @@ class _Auditor:
             return False
         free = longest_free(due, last, pauses)
         at_due = any(start <= due < end for start, end in pauses)
-        return free < _slot(stretch) or (at_due and free < _cycle(stretch))
+        return free < _room(stretch) or (at_due and free < _cycle(stretch))
 
     def _cause(
         self, due: int, until: int, last: int, rows: list[Execution], stretch: _Stretch
@@ -359,7 +371,7 @@ class _Auditor:
         ]
         if others:
             taken = sorted([*others, *self.pauses.within(due, last)])
-            if longest_free(due, last, taken) < _slot(stretch):
+            if longest_free(due, last, taken) < _room(stretch):
                 return Cause.IN_THE_WAY
         if not rows and self.presence is not None and not self._anybody(due, last):
             return Cause.NOBODY
@@ -369,18 +381,36 @@ class _Auditor:
         return any(each.since < last and each.until > due for each in self.presence or ())
 
 
-def _stretches(service: str, commands: Sequence[Command]) -> list[_Stretch]:
+def _stretches(
+    service: str, commands: Sequence[Command], presence: Sequence[Presence]
+) -> list[_Stretch]:
     rows = [row for row in commands if row.name is CommandName.SETTINGS]
-    ends = [*(row.at for row in rows[1:]), _FOR_EVER]
     made = []
     planners: dict[str | None, tuple[Settings | None, Planner | None]] = {}
-    for row, end in zip(rows, ends, strict=False):
+    for row, following in zip_longest(rows, rows[1:]):
         if row.settings not in planners:
             settings = _settings_of(row)
             planner = None if settings is None else Planner.of(service, settings)
             planners[row.settings] = settings, planner
-        made.append(_Stretch(row.at, end, *planners[row.settings]))
-    return [stretch for stretch in made if stretch.start < stretch.end]
+        followed_at = _FOR_EVER if following is None else following.at
+        end = followed_at if following is None else _change(row, following, presence)
+        if row.at < followed_at:
+            made.append(_Stretch(row.at, end, followed_at, *planners[row.settings]))
+    return made
+
+
+def _change(before: Command, after: Command, presence: Sequence[Presence]) -> int:
+    """When settings gave way to others.
+
+    A deploy changes the settings at once, and the first plan by the new ones may come a week later,
+    when the new schedule is due. So they changed when somebody offered the new ones and nobody the
+    old ones any more.
+    """
+    offered = [each.since for each in presence if each.settings == after.settings]
+    began = min((at for at in offered if before.at < at), default=after.at)
+    old = [each for each in presence if each.settings == before.settings]
+    ended = max((each.until for each in old if each.since < after.at), default=began)
+    return min(max(began, ended), after.at)
 
 
 def _pauses(commands: Sequence[Command]) -> "Spans":
@@ -433,7 +463,12 @@ def _cycle(stretch: _Stretch) -> int:
     return microseconds(stretch.settings.shortest_cycle)
 
 
-def _slot(stretch: _Stretch) -> int:
-    """The shortest slot of a cycle, as far as the settings say."""
-    assert stretch.settings is not None  # noqa: S101 (as the caller has seen)
-    return _cycle(stretch) // (1 + stretch.settings.standbys)
+def _room(stretch: _Stretch) -> int:
+    """How much time surely has the whole of a slot's part in which a turn may start.
+
+    A slot, the shortest that the settings know of, and that part of another one.
+    """
+    assert stretch.planner is not None  # noqa: S101 (as the caller has seen)
+    rules = stretch.planner.rules
+    slot = _cycle(stretch) // (1 + rules.standbys)
+    return slot + int(max(0, slot - rules.margin) * rules.window)

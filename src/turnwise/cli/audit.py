@@ -120,7 +120,7 @@ def _presence(known: Known) -> list[Presence]:
         if life is not None and offered.row.offer.may_run:
             # The row's joined_at is inherited; the offer is as old as the life, or younger.
             end = life.row.heard_at if life.row.left_at is None else life.row.left_at
-            found.append(Presence(offered.row.at, end + 1))
+            found.append(Presence(offered.row.at, end + 1, offered.row.offer.settings))
     return found
 
 
