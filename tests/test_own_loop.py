@@ -10,8 +10,6 @@ from uuid import uuid4
 
 import pytest
 
-import asyncio_loop
-import plain_loop
 from live import Shaky, due, ends_of, eventually, runs_of
 from turnwise.gate import Run
 from turnwise.machine import Machine
@@ -22,6 +20,9 @@ from turnwise.storages.memory import MemoryStorage
 
 sys.path.append(str(Path(__file__).parents[1] / "docs" / "examples"))
 
+import asyncio_loop
+import plain_loop
+
 
 def a_machine(runner_id: str) -> Machine:
     return Machine(
@@ -29,7 +30,7 @@ def a_machine(runner_id: str) -> Machine:
         service="job",
         runner_id=runner_id,
         boot_id=uuid4().hex,
-        settings=Settings(Every("1m"), heartbeat_timeout=timedelta(milliseconds=900)),
+        settings=Settings(schedule=Every("1m"), heartbeat_timeout=timedelta(milliseconds=900)),
         names=lambda: uuid4().hex,
     )
 
