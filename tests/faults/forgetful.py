@@ -10,11 +10,13 @@ from typing import Protocol
 
 import psycopg
 import redis
+import sqlalchemy as sa
 
 import servers
 from faults.storages import url_of
 from processes import command_line
-from turnwise.backends._database import Database
+from turnwise.storages.sql import SqlStorage
+from turnwise.storages.sql.tables import NAMES
 
 
 class Forgetful(Protocol):
@@ -88,37 +90,43 @@ class RestoredMariadb:
 
     def __init__(self, folder: Path) -> None:
         self.url = url_of("mariadb", folder)
-        self._database = Database(self.url, may_create=True, clock=None)
-        tables = self._database.tables.metadata.sorted_tables
-        self._copies = {table.name: f"{table.name}_copy" for table in tables}
+        SqlStorage(self.url).close()  # which makes the tables
+        parts = sa.make_url(self.url)
+        names = [f"{parts.query['table_prefix']}{name}" for name in NAMES]
+        self._copies = {name: f"{name}_copy" for name in names}
+        address = parts.set(drivername="mysql+pymysql", query={})
+        self._engine = sa.create_engine(address, poolclass=sa.NullPool)
 
     def remember(self) -> None:
-        with self._database.connection(atomic=False) as connection:
+        with self._engine.begin() as connection:
             for table, copy in self._copies.items():
                 connection.exec_driver_sql(f"CREATE TABLE {copy} SELECT * FROM {table}")  # noqa: S608
 
     def forget(self) -> None:
         locks = ", ".join(f"{t} WRITE, {copy} READ" for t, copy in self._copies.items())
-        with self._database.connection(atomic=False) as connection:
+        with self._engine.begin() as connection:
             connection.exec_driver_sql(f"LOCK TABLES {locks}")
             for table, copy in self._copies.items():
                 connection.exec_driver_sql(f"DELETE FROM {table}")  # noqa: S608
                 connection.exec_driver_sql(f"INSERT INTO {table} SELECT * FROM {copy}")  # noqa: S608
+            connection.exec_driver_sql("COMMIT")
             connection.exec_driver_sql("UNLOCK TABLES")
 
     def stop(self) -> None:
-        self._database.close()
+        self._engine.dispose()
 
 
 class SnapshotRedis:
     """Redis with snapshots and no log, and a power cut after the last one."""
 
+    server: type[servers.Redis] = servers.Redis
+
     def __init__(self, folder: Path) -> None:
-        self._server = servers.Redis(folder, "--appendonly", "no")
+        self._server = self.server(folder, "--appendonly", "no")
         self.url = self._server.url
 
     def remember(self) -> None:
-        with closing(redis.Redis.from_url(self.url)) as client:
+        with closing(redis.Redis.from_url(self.url.replace("valkey", "redis", 1))) as client:
             client.save()
 
     def forget(self) -> None:
@@ -136,10 +144,26 @@ class MemoryRedis(SnapshotRedis):
         """It can't."""
 
 
+class SnapshotValkey(SnapshotRedis):
+    """Valkey with snapshots and no log, and a power cut after the last one."""
+
+    server = servers.Valkey
+
+
+class MemoryValkey(MemoryRedis):
+    """Valkey without persistence, restarted."""
+
+    server = servers.Valkey
+
+
 LOSE_THE_LAST: dict[str, Callable[[Path], Forgetful]] = {
     "sqlite": RestoredFile,
     "postgresql": AsynchronousPostgres,
-    "redis": SnapshotRedis,
     "mariadb": RestoredMariadb,
+    "redis": SnapshotRedis,
+    "valkey": SnapshotValkey,
 }
-LOSE_ALL: dict[str, Callable[[Path], Forgetful]] = {"redis": MemoryRedis}
+LOSE_ALL: dict[str, Callable[[Path], Forgetful]] = {
+    "redis": MemoryRedis,
+    "valkey": MemoryValkey,
+}

@@ -7,8 +7,6 @@ a file of lines, which every participant appends to, with the time of a clock th
 import argparse
 import json
 import logging
-import os
-import signal
 import sys
 import threading
 import time
@@ -16,11 +14,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from turnwise import Runner, Settings, Turn, TurnLost, open_backend
-from turnwise.backends import Backend
+from turnwise.errors import TurnLostError
+from turnwise.scheduler import Scheduler
+from turnwise.storages import Kind, Record, Storage
+from turnwise.storages.opening import open_storage
+from turnwise.turn import Turn
 
+GROUP = "faults"
 SERVICE = "housekeeping"
 STEP_SECONDS = 0.02
 PATIENCE_SECONDS = 30.0
@@ -78,16 +80,25 @@ class Resource:
 
 
 class Held:
-    """A backend whose runner waits before the first request of one kind, until it may go on."""
+    """A storage before whose first admission, or first end of a run, the runner has to wait."""
 
-    def __init__(self, backend: Backend, operation: str, wait: Callable[[], None]) -> None:
-        self._backend, self._operation, self._wait = backend, operation, wait
+    def __init__(self, storage: Storage, before: str, wait: Callable[[], None]) -> None:
+        self._storage, self._before, self._wait = storage, before, wait
 
-    def __getattr__(self, name: str) -> Any:  # whatever a backend has
-        if name == self._operation:
-            self._operation = ""
+    def swap(
+        self, group: str, service: str, kind: Kind, expected: str | None, *rest: Any
+    ) -> object:
+        """Replace a record, once the runner may go on."""
+        new: Record = rest[0]
+        what = "admit" if new.owner is not None else "finish"
+        # The first gate of all ends no run.
+        if kind is Kind.GATE and expected is not None and what == self._before:
+            self._before = ""
             self._wait()
-        return getattr(self._backend, name)
+        return self._storage.swap(group, service, kind, expected, *rest)
+
+    def __getattr__(self, name: str) -> Any:  # whatever a storage has
+        return getattr(self._storage, name)
 
 
 def main() -> int:
@@ -116,41 +127,48 @@ def main() -> int:
             say("write", turn.fencing_token)
             try:
                 turn.check()
-            except TurnLost:
+            except TurnLostError:
                 say("lost", turn.fencing_token)
                 raise
         say("end", turn.fencing_token)
 
-    backend = open_backend(options.backend)
-    backend = Held(backend, options.hold, hold) if options.hold else backend
-    runner = Runner(
-        backend, SERVICE, work, settings=settings_of(options), runner_id=options.runner_id
+    storage: Storage | str = options.storage
+    if options.answer:
+        _answer_within(options.answer)
+    if options.hold:
+        storage = cast("Storage", Held(open_storage(options.storage), options.hold, hold))
+    scheduler = Scheduler(
+        storage, group=GROUP, runner_id=options.runner_id, may_run=not options.only_watch
     )
-    signal.signal(signal.SIGTERM, lambda *_: runner.request_stop())
-    runner.run()
+    scheduler.every(
+        timedelta(seconds=options.interval),
+        name=SERVICE,
+        spread_margin=timedelta(seconds=options.margin),
+        heartbeat_timeout=timedelta(seconds=options.timeout),
+    )(work)
+    scheduler.run()
     return 0
 
 
-def settings_of(options: argparse.Namespace) -> Settings:
-    """The settings that the options of a participant stand for."""
-    return Settings(
-        interval=timedelta(seconds=options.interval),
-        spread_margin=timedelta(seconds=options.margin),
-        heartbeat_timeout=timedelta(seconds=options.timeout),
-        retention_count=100_000,
-    )
+def _answer_within(seconds: float) -> None:
+    """Give a database up after so long, in the place of the usual ten seconds."""
+    from turnwise.storages.sql import connect  # noqa: PLC0415 (the other storages need no SQL)
+
+    connect.ANSWER_SECONDS = seconds
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--backend", required=True)
+    parser.add_argument("--storage", required=True)
     parser.add_argument("--resource", required=True, type=Path)
-    parser.add_argument("--runner-id", default=f"runner-{os.getpid()}")
+    parser.add_argument("--runner-id", required=True)
     parser.add_argument("--interval", type=float, required=True, help="seconds")
     parser.add_argument("--margin", type=float, required=True, help="seconds")
-    parser.add_argument("--timeout", type=float, required=True, help="seconds")
+    parser.add_argument("--timeout", type=float, required=True, help="heartbeat timeout, seconds")
     parser.add_argument("--work", type=float, required=True, help="seconds of work in a turn")
     parser.add_argument("--hold", choices=["admit", "finish"], default="")
+    parser.add_argument("--answer", type=float, help="seconds that a database has to answer")
+    parser.add_argument("--only-watch", action="store_true", help="take no turn")
     return parser.parse_args()
 
 

@@ -24,9 +24,12 @@ class Proxy:
     """Passes connections on to a server, unless told otherwise.
 
     ``url`` is the server's with the proxy's address. ``fault`` may be set at any moment; a cut
-    happens to each connection that says something next, until it is set back. ``passed`` counts
+    happens to each connection that says something next, until it is set back. Where ``only`` is
+    set, requests without these bytes, and their answers, are let through. ``passed`` counts
     bytes, in both directions.
     """
+
+    only = b""
 
     def __init__(self, server_url: str) -> None:
         self.fault = Fault.NONE
@@ -42,6 +45,10 @@ class Proxy:
         """Listen no more, and cut what is open."""
         self._listener.close()
         self.cut()
+
+    def lead_to(self, server_url: str) -> None:
+        """Lead new connections to another server, as a name does that is given to another host."""
+        self._server = _address_of(server_url)
 
     def cut(self) -> None:
         """Cut every connection now."""
@@ -62,11 +69,14 @@ class Proxy:
         with client, socket.socket(kind) as server, contextlib.suppress(OSError):
             server.connect(self._server)
             self._connections += [client, server]
+            is_meant = False
             while True:
                 readable, _, _ = select.select([client, server], [], [])
                 for source in readable:
                     chunk = source.recv(_CHUNK)
-                    if not chunk or self._is_cut(source is client):
+                    if source is client:
+                        is_meant = self.only in chunk
+                    if not chunk or (is_meant and self._is_cut(source is client)):
                         return
                     if self.fault is Fault.SWALLOW:
                         self.struck += 1

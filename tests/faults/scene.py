@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
@@ -15,23 +15,77 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from faults.participant import SERVICE, Event, Line, Resource
+from faults.participant import GROUP, SERVICE, Event, Line, Resource
 from processes import eventually
-from turnwise import AtomicServiceExecutionStatus as Status
-from turnwise import Settings, open_backend
-from turnwise.backends import NO_MARGIN, OWNER_DEAD, ExecutionRecord, StorageError
+from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
+from turnwise.cli.demo import executions
+from turnwise.errors import StorageError
+from turnwise.gate import LOST, NO_MARGIN, OWNER_DEAD, Execution
+from turnwise.schedules import Every
+from turnwise.settings import Settings
+from turnwise.storages.opening import open_storage
 
 PATIENCE_SECONDS = 40.0
 SLACK_SECONDS = 1.5
 """What two processors that others use, too, may add to a bound that counts no processor time."""
 
-SETTINGS = Settings(
-    interval=timedelta(seconds=3),
-    spread_margin=timedelta(seconds=0.1),
-    heartbeat_timeout=timedelta(seconds=1.2),
-)
+
+def settings_of(*, interval: float, margin: float, timeout: float) -> Settings:
+    """Settings by the three durations that a participant is told, in seconds."""
+    return Settings(
+        schedule=Every(timedelta(seconds=interval)),
+        spread_margin=timedelta(seconds=margin),
+        heartbeat_timeout=timedelta(seconds=timeout),
+    )
+
+
+SETTINGS = settings_of(interval=3, margin=0.1, timeout=1.2)
 WORK_SECONDS = 0.4
-ENDINGS = {"", NO_MARGIN, OWNER_DEAD, "exception:TurnLost"}
+ENDINGS = {"", NO_MARGIN, OWNER_DEAD, LOST, "exception:TurnLostError"}
+
+
+@dataclass(frozen=True)
+class Promised:
+    """What the design promises of a number of runners, in seconds; a period is one cycle here."""
+
+    cycle: float
+    slot: float
+    window: float
+    timeout: float
+    heartbeat: float
+
+    @classmethod
+    def of(cls, settings: Settings, runners: int) -> Self:
+        """What these settings promise."""
+        cycle = settings.shortest_cycle.total_seconds()
+        slot = cycle / settings.slots(runners)
+        margin = settings.spread_margin.total_seconds()
+        return cls(
+            cycle,
+            slot,
+            settings.max_start_slot_fraction * (slot - margin),
+            settings.heartbeat_timeout.total_seconds(),
+            settings.heartbeat_interval.total_seconds(),
+        )
+
+    @property
+    def after_kill(self) -> float:
+        """From a kill in a turn to the next start."""
+        return self.timeout + self.heartbeat + 2 * self.slot - self.window
+
+    @property
+    def after_dead_primary(self) -> float:
+        """From a start to the next, where the primary of the next cycle is dead."""
+        return self.cycle + self.slot
+
+    @property
+    def after_outage(self) -> float:
+        """From when a storage answers again to the next start.
+
+        All have been silent, so that a plan may come to be made only when one was heard again: at
+        the latest in the next cycle, where one that was at work is still waited for.
+        """
+        return self.cycle + self.after_kill
 
 
 class Participant:
@@ -52,10 +106,10 @@ class Participant:
         self._log = folder / f"{runner_id}.log"
         command = [
             *(sys.executable, "-m", "faults.participant"),
-            *("--backend", url),
+            *("--storage", url),
             *("--resource", str(folder / "resource")),
             *("--runner-id", runner_id),
-            *("--interval", str(settings.interval.total_seconds())),
+            *("--interval", str(settings.shortest_cycle.total_seconds())),
             *("--margin", str(settings.spread_margin.total_seconds())),
             *("--timeout", str(settings.heartbeat_timeout.total_seconds())),
             *("--work", str(work)),
@@ -96,12 +150,12 @@ class Scene:
         self, runner_id: str, *options: str, url: str | None = None, **more: object
     ) -> Participant:
         """Start a participant."""
+        more = {"settings": self.settings} | more
         participant = Participant(
             url or self.url,
             self.folder,
             runner_id,
             *options,
-            settings=self.settings,
             **more,  # type: ignore[arg-type] # handed on as they are
         )
         self.participants[runner_id] = participant
@@ -128,6 +182,11 @@ class Scene:
         """Wait until so many turns have ended well."""
         eventually(lambda: len(self.lines("end")) >= count, f"{count} turns", PATIENCE_SECONDS)
 
+    def await_log(self, runner_id: str, text: str) -> None:
+        """Wait until a participant has said something."""
+        who = self.participants[runner_id]
+        eventually(lambda: text in who.log, f"{runner_id} says {text!r}", PATIENCE_SECONDS)
+
     def go_on(self) -> None:
         """Let the participant go on that holds before a request."""
         (self.folder / "resource.go").touch()
@@ -141,26 +200,21 @@ class Scene:
         for participant in self.participants.values():
             participant.process.wait(PATIENCE_SECONDS)
 
-    def runs(self) -> list[ExecutionRecord]:
+    def runs(self) -> list[Execution]:
         """The admitted runs that the storage keeps, in the order of their start."""
 
-        def read() -> list[ExecutionRecord] | None:
+        def read() -> list[Execution] | None:
             try:
-                backend = open_backend(self.url)
+                with closing(open_storage(self.url)) as storage:
+                    return executions(storage, GROUP, SERVICE)
             except StorageError:
                 return None
-            try:
-                return [r for r in backend.executions(SERVICE) if r.fencing_token is not None]
-            finally:
-                backend.close()
 
         return eventually(read, "the storage tells its history", PATIENCE_SECONDS)
 
-    def bound(self, runners: int) -> float:
-        """Seconds from a kill in a turn to the next start, as the review promises."""
-        review = self.settings.review(runners=runners, longest_run=timedelta(seconds=WORK_SECONDS))
-        assert review.gap_after_kill is not None
-        return review.gap_after_kill.total_seconds()
+    def promised(self, runners: int) -> Promised:
+        """What is promised of so many runners."""
+        return Promised.of(self.settings, runners)
 
     def recovery(self, since: float) -> float:
         """Seconds until a turn begins again."""
@@ -170,8 +224,10 @@ class Scene:
         """In the storage and at the resource, one at a time; each token once, and growing."""
         runs = self.runs()
         assert overlaps(runs) == 0, runs
-        tokens = [run.fencing_token or 0 for run in runs]
+        tokens = [run.token or 0 for run in runs]
         assert tokens == sorted(set(tokens)), tokens
+        served = [run.due for run in runs if run.status is Status.COMPLETED]
+        assert len(served) == len(set(served)), "a period was served twice"
         writes = [line.token for line in self.lines("write")]
         assert writes == sorted(writes), "the resource took a late write"
         begun = [line.token for line in self.lines("begin")]
@@ -207,16 +263,16 @@ class Scene:
                     print(f"--- {participant.runner_id}\n{participant.log[-3000:]}")  # noqa: T201
 
 
-def overlaps(runs: list[ExecutionRecord]) -> int:
+def overlaps(runs: list[Execution]) -> int:
     """How many runs started while the one before was open."""
-    ordered = sorted(runs, key=lambda run: run.start_time)
+    ordered = sorted(runs, key=lambda run: (run.started_at, run.token or 0))
     return sum(
-        earlier.end_time is None or later.start_time < earlier.end_time
+        earlier.ended_at is None or later.started_at < earlier.ended_at
         for earlier, later in pairwise(ordered)
     )
 
 
-def lost_runs(runs: list[ExecutionRecord]) -> int:
+def lost_runs(runs: list[Execution]) -> int:
     """How many runs were cut off; one that was given back before it began is none of them."""
     return sum(run.status is Status.ABANDONED and run.reason != NO_MARGIN for run in runs)
 
@@ -238,7 +294,12 @@ def overlaps_at_resource(lines: list[Line]) -> int:
 
 @dataclass(frozen=True)
 class Figures:
-    """What one scenario showed on one storage."""
+    """What one scenario showed on one storage.
+
+    ``recovery`` is from the fault to the next start, and ``bound`` what was promised for it, both
+    in seconds. ``tokens_again`` counts the tokens that were handed out twice, where the scenario
+    is outside of the promise.
+    """
 
     scenario: str
     storage: str
@@ -247,11 +308,10 @@ class Figures:
     recovery: float | None
     bound: float | None
     tokens_again: int | None = None
-    """Tokens that were handed out twice; None where none may be."""
 
     def keep(self) -> None:
-        """Write it down for the table, where that is asked for."""
-        if os.environ.get("FAULT_FIGURES"):
+        """Write it down for the table, where one is wanted."""
+        if "FAULT_FIGURES" in os.environ:
             with Path(os.environ["FAULT_FIGURES"]).open("a") as file:
                 file.write(json.dumps(vars(self)) + "\n")
 
@@ -266,10 +326,11 @@ def recorded(
     must be within the bound.
     """
     recovery: list[float] = []
+    promised = scene.promised(runners).after_kill
 
     def recovers_from(fault_at: float) -> None:
         took = scene.recovery(fault_at)
-        assert took <= scene.bound(runners) + SLACK_SECONDS, took
+        assert took <= promised + SLACK_SECONDS, took
         recovery.append(took)
 
     yield recovers_from
@@ -278,5 +339,5 @@ def recorded(
     scene.require_that_all_has_ended()
     runs = scene.runs()
     lost = lost_runs(runs)
-    bound = scene.bound(runners) if recovery else None
+    bound = promised if recovery else None
     Figures(scenario, storage, overlaps(runs), lost, max(recovery, default=None), bound).keep()

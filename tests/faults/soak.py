@@ -2,7 +2,7 @@
 
 Eight processes take turns. About every third cycle one of them, drawn from a seed, is killed and
 replaced, or suspended for up to two heartbeat timeouts. At the end nothing has overlapped, no run
-is open, and no gap between two turns is longer than the bound of the review.
+is open, and no gap between two turns is longer than what is promised.
 """
 
 import argparse
@@ -12,7 +12,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -28,18 +27,14 @@ from faults.scene import (  # noqa: E402
     Scene,
     lost_runs,
     overlaps,
+    settings_of,
 )
 from faults.storages import STORAGES, url_of  # noqa: E402
-from turnwise import Settings  # noqa: E402
 
 RUNNERS = 8
-SETTINGS = Settings(
-    interval=timedelta(seconds=1),
-    spread_margin=timedelta(milliseconds=20),
-    heartbeat_timeout=timedelta(milliseconds=200),
-    retention_count=1_000_000,
-    retention_age=timedelta(days=1),
-)
+SETTINGS = settings_of(interval=1, margin=0.02, timeout=0.2)
+CYCLE_SECONDS = 1.0
+TIMEOUT_SECONDS = 0.2
 WORK_SECONDS = 0.1
 PROBE_SECONDS = 0.05
 
@@ -109,7 +104,7 @@ class Soak:
             scene.await_line("begin")
             began = time.monotonic()
             for cycles in self._moments():
-                strikes_at = began + cycles * SETTINGS.interval.total_seconds()
+                strikes_at = began + cycles * CYCLE_SECONDS
                 time.sleep(max(0.0, strikes_at - time.monotonic()))
                 self._strike()
             scene.await_line("begin", since=time.monotonic())
@@ -147,12 +142,9 @@ class Soak:
 
     def _bound(self) -> float:
         """From a start to the next: a turn that is killed at its end, and a second fault after."""
-        review = SETTINGS.review(runners=RUNNERS, longest_run=timedelta(seconds=WORK_SECONDS))
-        assert review.gap_after_kill is not None
-        assert review.gap_with_one_dead is not None
+        promised = self.scene.promised(RUNNERS)
         # A runner that was struck outside of a turn may be the primary of the next cycle.
-        one_dead = review.gap_with_one_dead.total_seconds()
-        return max(WORK_SECONDS + review.gap_after_kill.total_seconds(), one_dead)
+        return max(WORK_SECONDS + promised.after_kill, promised.after_dead_primary)
 
     def _start(self) -> None:
         self._generation += 1
@@ -168,7 +160,7 @@ class Soak:
             self._start()
             return
         victim.send(SIGSTOP)
-        time.sleep(self._random.uniform(0, 2) * SETTINGS.heartbeat_timeout.total_seconds())
+        time.sleep(self._random.uniform(0, 2) * TIMEOUT_SECONDS)
         victim.send(SIGCONT)
         self.pauses += 1
 
@@ -177,7 +169,7 @@ class Soak:
             each
             for each in self.scene.participants.values()
             if each.process.poll() is None and each not in self.leavers
-            if "first turn at" in each.log
+            if "has joined" in each.log
         ]
         return self._random.choice(alive[: RUNNERS - 2])
 

@@ -8,8 +8,9 @@ import servers
 
 SERVERS: dict[str, Callable[[Path], servers.Server]] = {
     "postgresql": servers.Postgres,
-    "redis": servers.Redis,
     "mariadb": servers.Mariadb,
+    "redis": servers.Redis,
+    "valkey": servers.Valkey,
 }
 """What starts a server of one's own in a folder."""
 
@@ -17,8 +18,9 @@ STORAGES = ("sqlite", *SERVERS)
 
 _SHARED: dict[str, Callable[[], servers.Server]] = {
     "postgresql": servers.postgres,
-    "redis": servers.redis,
     "mariadb": servers.mariadb,
+    "redis": servers.redis,
+    "valkey": servers.valkey,
 }
 
 
@@ -28,6 +30,8 @@ def why_missing(storage: str) -> str | None:
         return servers.WHY_NO_MARIADB
     if storage == "redis" and servers.redis_executable() is None:
         return servers.WHY_NO_REDIS
+    if storage == "valkey" and servers.valkey_executable() is None:
+        return servers.WHY_NO_VALKEY
     return None
 
 
@@ -36,5 +40,5 @@ def url_of(storage: str, folder: Path) -> str:
     if storage == "sqlite":
         return f"sqlite:///{folder / 'turns.db'}"
     url = _SHARED[storage]().url
-    option = "key_prefix" if storage == "redis" else "table_prefix"
+    option = "key_prefix" if storage in ("redis", "valkey") else "table_prefix"
     return f"{url}{'&' if '?' in url else '?'}{option}=t{uuid4().hex[:12]}_"

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-STORAGES = ("sqlite", "postgresql", "redis", "mariadb")
+STORAGES = ("sqlite", "postgresql", "mariadb", "redis", "valkey")
 
 
 def main() -> int:
