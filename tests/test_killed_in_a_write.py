@@ -1,81 +1,73 @@
-"""A process that is killed within a write leaves nothing behind."""
+"""A process that is killed while it writes leaves a whole record behind, and no lock."""
 
+import json
 import multiprocessing
-import threading
-from contextlib import closing
+import random
+import time
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
-from storages import SHARED
-from turnwise.backends import Participant
-from turnwise.backends.sql import SqlBackend
-from turnwise.testing import SETTINGS, Desk, ManualClock
-from turnwise.testing.desk import RUNNING
+from opened import SHARED
+from turnwise.conformance import Opener
+from turnwise.storages import Kind, Owner, Record, Storage
 
-PATIENCE_SECONDS = 60.0
-KILLED = Participant("killed", "boot")
+GROUP, SERVICE = "group", "service"
+KILLS = 3
+PATIENCE_SECONDS = 30.0
+LONGEST_LIFE_SECONDS = 0.05
 spawn = multiprocessing.get_context("spawn")
 
 
-def hang_before_commit(url: str, what: str, hanging: Event) -> None:
-    backend = SqlBackend(url, clock=ManualClock())
-
-    def hang(*_: object) -> None:
-        hanging.set()
-        threading.Event().wait(PATIENCE_SECONDS)
-
-    def hang_at_a_commit(_: object, __: object, statement: str, *___: object) -> None:
-        if statement == "COMMIT":
-            hang()
-
-    desk = Desk(backend, ManualClock())
-    sa.event.listen(backend._database.engine, "commit", hang)
-    sa.event.listen(backend._database.engine, "before_cursor_execute", hang_at_a_commit)
-    if what == "admit":
-        desk.admit("killed")
-    elif what == "finish":
-        desk.finish("open run")
-    else:
-        backend.look(desk.service, KILLED, SETTINGS)
+def swap_for_ever(opener: Opener, writing: Event) -> None:
+    """Count in the record, as fast as the storage takes it."""
+    storage = opener()
+    while True:
+        expected, count = what_is_there(storage)
+        record = Record(f"version {count + 1}", json.dumps(count + 1), owner(count + 1))
+        storage.swap(GROUP, SERVICE, Kind.GATE, expected, record)
+        writing.set()
 
 
-# All that is a transaction of several statements; on PostgreSQL an admission is one statement.
-TRANSACTIONS = {
-    "sqlite-file": ["admit", "finish", "look"],
-    "postgresql": ["look"],
-    "mariadb": ["admit", "look"],
-}
+def what_is_there(storage: Storage) -> tuple[str | None, int]:
+    """The version and the count; a record is whole where its parts belong together."""
+    kept = storage.read(GROUP, (SERVICE,)).services[SERVICE].gate
+    if kept is None:
+        return None, 0
+    count = json.loads(kept.body)
+    assert kept == Record(f"version {count}", json.dumps(count), owner(count))
+    return kept.version, count
 
 
-@pytest.mark.parametrize(
-    ("storage", "what"),
-    [(name, what) for name, whats in TRANSACTIONS.items() if name in SHARED for what in whats],
-)
-def test_a_process_killed_within_a_write_leaves_nothing_behind(
-    tmp_path: Path, storage: str, what: str
+def owner(count: int) -> Owner:
+    return Owner(f"run {count}", "runner", "boot", count)
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_a_process_killed_while_it_writes_leaves_a_whole_record_and_no_lock(
+    name: str, tmp_path: Path
 ) -> None:
-    url, hanging = SHARED[storage](tmp_path), spawn.Event()
-    with closing(SqlBackend(url, clock=ManualClock())) as backend:
-        desk = Desk(backend, ManualClock())
-        backend.publish_settings(desk.service, SETTINGS)
-        if what == "finish":
-            desk.admit("a", run_id="open run")
-        before = desk.executions()
-        process = spawn.Process(target=hang_before_commit, args=(url, what, hanging), daemon=True)
-        process.start()
-        try:
-            assert hanging.wait(PATIENCE_SECONDS)
-        finally:
-            process.kill()
-            process.join(PATIENCE_SECONDS)
-        assert desk.executions() == before
-        if what == "finish":
-            assert desk.record("open run").status is RUNNING
-            desk.finish("open run")
-            desk.clock.advance(SETTINGS.interval)
-        # No lock is left either.
-        assert backend.look(desk.service, Participant("b", "boot"), SETTINGS).size == 0
-        assert desk.admit("b")[1].fencing_token == len(before) + 1
+    opener = SHARED[name](tmp_path)
+    chance = random.Random(1)  # noqa: S311 (no secret)
+    storage, before = opener(), -1
+    try:
+        for _ in range(KILLS):
+            writing = spawn.Event()
+            process = spawn.Process(target=swap_for_ever, args=(opener, writing), daemon=True)
+            process.start()
+            try:
+                assert writing.wait(PATIENCE_SECONDS)
+                time.sleep(chance.uniform(0, LONGEST_LIFE_SECONDS))  # so the kill falls anywhere
+            finally:
+                process.kill()
+                process.join(PATIENCE_SECONDS)
+            version, count = what_is_there(storage)
+            assert count > before
+            next_one = Record("ours", json.dumps("ours"))
+            assert storage.swap(GROUP, SERVICE, Kind.GATE, version, next_one).done
+            back = Record(f"version {count}", json.dumps(count), owner(count))
+            assert storage.swap(GROUP, SERVICE, Kind.GATE, "ours", back).done
+            before = count
+    finally:
+        storage.close()
