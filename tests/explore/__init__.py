@@ -6,10 +6,12 @@ rooms, from the bottom up:
 
 ``names``       names that differ only in their numbers, so that equal states can be told
 ``canon``       a state as one hashable value, whatever its runs and versions are called
-``world``       a world, its processes and what is on its way
+``process``     one life of a runner, and what it has sent
+``world``       all that there is at one instant
 ``steps``       what may happen next, and what it does
 ``invariants``  what may never happen
 ``liveness``    what must happen once faults have ended
+``rooms``       settings and instants
 ``search``      every state that can be reached
 ``walks``       long random walks
 ``scripts``     one interleaving, step by step

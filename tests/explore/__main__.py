@@ -3,7 +3,7 @@
 For example, from the project's folder::
 
     PYTHONPATH=tests python -m explore search --cycles 4 --faults 1 --crash 1 --restart 1
-    PYTHONPATH=tests python -m explore search --room mixed --cycles 2 --faults 1 --suspend 1 --live 20
+    PYTHONPATH=tests python -m explore search --room mixed --cycles 2 --faults 1 --suspend 1
     PYTHONPATH=tests python -m explore walk --steps 10000000 --seed 1
 """
 

@@ -120,7 +120,7 @@ def silence_until_the_answer() -> AbstractContextManager[object]:
     """An observer counts up to the arrival of its last answer, not to the request's departure."""
     observe = Machine._observe
 
-    def hasty(self: Machine, sight: Sight | None, sent: int, at: int) -> None:
+    def hasty(self: Machine, sight: Sight | None, _sent: int, at: int) -> None:
         observe(self, sight, at, at)
 
     return patch.object(Machine, "_observe", hasty)
@@ -129,7 +129,7 @@ def silence_until_the_answer() -> AbstractContextManager[object]:
 def dead_by_storage_time() -> AbstractContextManager[object]:
     """An observer counts on the storage's clock."""
 
-    def by_storage(self: Machine, sight: Sight | None, sent: int, at: int) -> None:
+    def by_storage(self: Machine, sight: Sight | None, *_: int) -> None:
         self._dead = None
         if sight is None or self.turn is not None:
             self._sighting = None
@@ -158,10 +158,12 @@ def observers_timeout() -> AbstractContextManager[object]:
 
 def not_after_ignored() -> AbstractContextManager[object]:
     """A storage carries out a swap however late it comes."""
-    swap = MemoryStorage.swap
+    swap: Any = MemoryStorage.swap
 
-    def late(self: MemoryStorage, *args: Any, **keywords: Any) -> Swapped:
-        return swap(self, *args[:5], None)
+    def late(self: MemoryStorage, *what: Any) -> Swapped:
+        *rest, _ = what
+        answer: Swapped = swap(self, *rest, None)
+        return answer
 
     return patch.object(MemoryStorage, "swap", late)
 
@@ -169,7 +171,7 @@ def not_after_ignored() -> AbstractContextManager[object]:
 def only_the_last_key() -> AbstractContextManager[object]:
     """A gate remembers the last period that was served, and no other."""
 
-    def last(gate: gates.Gate, key: int, *, now: int, ahead: int) -> bool:
+    def last(gate: gates.Gate, key: int, **_: int) -> bool:
         return key <= gate.floor or key in gate.served[-1:]
 
     return patch.object(gates, "is_served", last)
@@ -177,7 +179,7 @@ def only_the_last_key() -> AbstractContextManager[object]:
 
 def no_horizon() -> AbstractContextManager[object]:
     """Periods that were served count, however far ahead of now they lie."""
-    return patch.object(gates, "horizon", lambda due, until: 10**18)
+    return patch.object(gates, "horizon", lambda *_: 10**18)
 
 
 def ahead_is_alive() -> AbstractContextManager[object]:
@@ -222,7 +224,7 @@ def late_heartbeats_count() -> AbstractContextManager[object]:
 
 def plans_for_ever() -> AbstractContextManager[object]:
     """A plan counts, however far away its cycles lie."""
-    return patch.object(plans, "in_force", lambda plan, planner, now: plan)
+    return patch.object(plans, "in_force", lambda plan, *_: plan)
 
 
 def void_plans_stay() -> AbstractContextManager[object]:

@@ -56,7 +56,7 @@ def _text(text: str) -> Parts:
     return (NAME.sub("<>", text) if names else text), tuple(names)
 
 
-def _take_apart(value: Any) -> tuple[Parts, bool]:
+def _take_apart(value: Any) -> tuple[Parts, bool]:  # noqa: PLR0911 (one for each kind)
     """A value's parts, and whether it never changes."""
     if isinstance(value, Enum):
         return (value, ()), False

@@ -16,7 +16,8 @@ from turnwise.plan import Plan
 from turnwise.storages import Kind
 
 if TYPE_CHECKING:
-    from explore.world import Process, World
+    from explore.process import Process
+    from explore.world import World
 
 
 class Violation(AssertionError):  # noqa: N818 (it says what happened)
@@ -89,7 +90,9 @@ class Ledger:
                 slot = cycle.slot(position)
                 self.slots |= {(name, slot.start, slot.end, cycle.rules.attempts)}
 
-    def _opened(self, world: "World", before: Gate | None, run: Run, by: tuple[str, str]) -> None:
+    def _opened(  # noqa: C901 (one rule after the other)
+        self, world: "World", before: Gate | None, run: Run, by: tuple[str, str]
+    ) -> None:
         now = world.now
         if by != (run.runner_id, run.boot_id):
             raise Violation(f"{by} admits a run of {run.runner_id}")

@@ -9,12 +9,15 @@ the next. All of it is the shipped code; nothing is left to chance.
 from collections.abc import Iterator
 
 from explore.invariants import Violation, check
+from explore.process import Process
 from explore.steps import command
-from explore.world import Process, World
+from explore.world import World
 from turnwise import gate as gates
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.cycles import microseconds
 from turnwise.gate import Gate
+from turnwise.schedules import Every
+from turnwise.settings import Settings
 
 _MOST_MOVES = 400
 _TEN_MINUTES = 600_000_000
@@ -65,7 +68,7 @@ def must_live(world: World, known: set[int]) -> int:
     Raises:
         Violation: a period is not served, or a run stays open.
     """
-    period = max(_period(world, s) for s in world.settings.values())
+    period = max(_period(s) for s in world.settings.values())
     keys = [world.now]
     gate = world.gate
     if gate is not None:
@@ -90,9 +93,9 @@ def must_live(world: World, known: set[int]) -> int:
     return moves
 
 
-def _period(world: World, settings: object) -> int:
-    schedule = settings.schedule  # type: ignore[attr-defined]
-    return microseconds(schedule.interval)
+def _period(settings: Settings) -> int:
+    assert isinstance(settings.schedule, Every)
+    return microseconds(settings.schedule.interval)
 
 
 def quiesce(world: World) -> int:
@@ -145,9 +148,10 @@ def _require(world: World, period: int) -> None:
             raise Violation(f"the period due at {due} is not served: {gate}")
     for process in world.living():
         turn = process.machine.turn
-        if turn is not None and not turn.is_at_work and not turn.recorded:
-            if turn.ended_at is not None and world.time - turn.ended_at > period:
-                raise Violation(f"the end of {turn.run.run_id} is never recorded")
+        if turn is None or turn.is_at_work or turn.recorded or turn.ended_at is None:
+            continue
+        if world.time - turn.ended_at > period:
+            raise Violation(f"the end of {turn.run.run_id} is never recorded")
 
 
 def is_over(gate: Gate, due: int, now: int, period: int) -> bool:

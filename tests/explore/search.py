@@ -1,7 +1,6 @@
 """Every state that can be reached, each once."""
 
 from collections import Counter, deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from explore.invariants import Violation
@@ -55,7 +54,6 @@ def search(
     depth_first: bool = False,
     most: int | None = None,
     live_every: int = 0,
-    wanted: Callable[[World], bool] | None = None,
 ) -> Found:
     """Visit every state that can be reached from a world.
 
@@ -65,7 +63,6 @@ def search(
         depth_first: take less memory; the way to a violation is then not the shortest.
         most: stop after so many states.
         live_every: from one state in so many require liveness; 0 for none, 1 for all.
-        wanted: stop where it is true of a state.
 
     Raises:
         Violation: with the steps that lead there.
@@ -108,8 +105,8 @@ def _require_life(world: World, live: set[int], path: _Path, found: Found) -> No
 
 def _told(violation: Violation, path: _Path | None, *more: str) -> str:
     steps: list[str] = []
-    while path is not None and path[1] is not None:
-        before, step = path
-        steps.insert(0, " ".join(map(str, step)))
-        path = before
+    while path is not None:
+        path, step = path
+        if step is not None:
+            steps.insert(0, " ".join(map(str, step)))
     return f"{violation}\nafter: {', '.join([*steps, *more])}"

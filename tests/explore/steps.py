@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from explore.invariants import check
-from explore.world import GROUP, SERVICE, Process, World
+from explore.process import GROUP, SERVICE, Process
+from explore.world import World
 from turnwise import gate as gates
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.gate import Gate
-from turnwise.storages import Kind, Owner, Record
+from turnwise.machine import owner_of
+from turnwise.storages import Kind, Record
 from turnwise.texts import gate_to_text
 
 Step = tuple[str | int, ...]
@@ -153,7 +155,7 @@ def _of_process(world: World, scope: Scope, index: int, process: Process) -> Ite
         yield ("stop", index)
 
 
-def _of_storage(world: World, scope: Scope) -> Iterator[Step]:
+def _of_storage(world: World, scope: Scope) -> Iterator[Step]:  # noqa: C901 (a kind each)
     if scope.may(world, "row"):
         for name in world.settings:
             yield ("row", name)
@@ -310,9 +312,7 @@ def command(world: World, what: str) -> None:
     world.commands += 1
     name = f"<operator.0.{world.commands}>"
     change = {"pause": gates.pause, "resume": gates.resume, "trigger": gates.trigger}[what]
-    after: Gate = change(gate, id=name, now=now, by="operator", reason="")  # type: ignore[operator]
-    run = after.open
-    owner = run and Owner(run.run_id, run.runner_id, run.boot_id, run.heartbeat_timeout)
-    new = Record(f"<command.0.{world.commands}>", gate_to_text(after), owner)
+    after: Gate = change(gate, id=name, now=now, by="operator", reason="")
+    new = Record(f"<command.0.{world.commands}>", gate_to_text(after), owner_of(after))
     storage.swap(GROUP, SERVICE, Kind.GATE, record.version, new)
     storage.advance(GROUP)

@@ -1,0 +1,131 @@
+"""One life of a runner: the shipped machine and heartbeat, and what they have sent.
+
+Only ``next``, ``receive`` and ``beat`` of the two are called; no field of theirs is set.
+"""
+
+import copy
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+from explore.canon import Parts, joined
+from explore.names import Names
+from turnwise.actions import Action, Answer, Request, Wait
+from turnwise.cycles import microseconds
+from turnwise.heartbeat import Heartbeat
+from turnwise.machine import Machine
+from turnwise.settings import Settings
+from turnwise.storages import Beat, Pulse
+
+GROUP: Final = "group"
+SERVICE: Final = "service"
+
+_CONSTANT = frozenset({"settings", "planner", "_settings_text", "_timeout", "_interval", "_names"})
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A request of a process that is on its way: sent, or applied with its answer held back."""
+
+    request: Request | Beat
+    answer: Answer | Pulse | None = None
+
+
+@dataclass(slots=True)
+class Process:
+    """One life of a runner.
+
+    ``ill`` says that it was suspended, or that its messages failed. ``ends_at`` is when its
+    function ends where all goes well. Whoever changes a process says so: :meth:`touch`.
+    """
+
+    runner_id: str
+    boot: int
+    settings: Settings
+    machine: Machine
+    heartbeat: Heartbeat
+    flights: dict[str, Flight] = field(default_factory=dict)
+    suspended: bool = False
+    ill: bool = False
+    finished: bool = False
+    left: bool = False
+    ends_at: int | None = None
+    _parts: Parts | None = None
+    _ready: tuple[int, tuple[str, ...]] | None = None
+
+    @classmethod
+    def start(cls, runner_id: str, boot: int, settings: Settings) -> Self:
+        """A process that has said nothing yet."""
+        timeout = microseconds(settings.heartbeat_timeout)
+        machine = Machine(
+            group=GROUP,
+            service=SERVICE,
+            runner_id=runner_id,
+            boot_id=str(boot),
+            settings=settings,
+            names=Names(f"{runner_id}.{boot}"),
+        )
+        heart = Heartbeat(group=GROUP, runner_id=runner_id, boot_id=str(boot), timeout=timeout)
+        return cls(runner_id, boot, settings, machine, heart)
+
+    def copy(self) -> "Process":
+        """The same process, which goes its own way from here."""
+        other = copy.copy(self)
+        other.machine, other.heartbeat = self.machine.copy(), self.heartbeat.copy()
+        other.flights = dict(self.flights)
+        return other
+
+    def touch(self) -> None:
+        """It has changed, or is about to: what was worked out of it does not count any more."""
+        self._parts = self._ready = None
+
+    def parts(self) -> Parts:
+        """Its part of a state: the shape and the names."""
+        if self._parts is None:
+            who = (self.runner_id, self.boot, self.suspended, self.finished, self.left)
+            fields = [v for k, v in vars(self.machine).items() if k not in _CONSTANT]
+            fields += vars(self.heartbeat).values()
+            self._parts = joined([who, self.ends_at, self.ill, *fields, self.flights])
+        return self._parts
+
+    def serves(self) -> bool:
+        """Whether its function runs."""
+        turn = self.machine.turn
+        return turn is not None and turn.is_at_work and turn.began_at is not None
+
+    def believes(self, at: int) -> bool:
+        """Whether it takes a run for its own."""
+        turn = self.machine.turn
+        return turn is not None and turn.is_at_work and not turn.is_lost(at)
+
+    def action(self, at: int) -> Action:
+        """What the machine would do at ``at``; nothing comes of the question."""
+        return self.machine.copy().next(at)
+
+    def ready(self, at: int) -> tuple[str, ...]:
+        """The channels on which the process has something to send, or to start, at ``at``."""
+        if self._ready is None or self._ready[0] != at:
+            self._ready = (at, tuple(self._find_ready(at)))
+        return self._ready[1]
+
+    def _find_ready(self, at: int) -> list[str]:
+        channels: list[str] = []
+        if self.left:
+            return channels
+        if "beat" not in self.flights and not self.finished and self.heartbeat.next(at) is None:
+            channels.append("beat")
+        if "ask" not in self.flights:
+            action = self.action(at)
+            waits = isinstance(action, Wait) and (action.until is None or action.until > at)
+            if self.finished or not waits:
+                channels.append("ask")
+        return channels
+
+    def wakes_at(self, at: int) -> int | None:
+        """The next time at which the process does something by itself."""
+        if self.left:
+            return None
+        waits = [self.heartbeat.next(at), self.action(at)]
+        instants = [w.until for w in waits if isinstance(w, Wait) and w.until is not None]
+        if self.serves() and self.ends_at is not None:
+            instants.append(self.ends_at)
+        return min((instant for instant in instants if instant > at), default=None)
