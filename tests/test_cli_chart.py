@@ -1,103 +1,105 @@
-"""``turnwise chart``, and ``--chart`` of ``plan`` and ``simulate``: files, and what is refused."""
+"""``turnwise chart``: a file of each kind, what fits into it, and what is refused."""
 
+import re
 import sys
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from turnwise.backends.sql import SqlBackend
+from looked import Looked, looked
 from turnwise.cli import main
-from turnwise.old_settings import Settings
-from turnwise.old_turn import Turn
-from turnwise.runner import Runner
 
-NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-SETTINGS = Settings()
-UNTIL = ("--until", "2026-01-01T13:00:00Z")
+SVC = ("chart", "--service", "svc")
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    """A storage in which two runners have taken turns for half an hour from noon on."""
-    url = f"sqlite:///{tmp_path / 'turns.db'}"
-    now = NOON - timedelta(minutes=5)
-    backend = SqlBackend(url, clock=lambda: now)
-    runners = [
-        Runner(
-            backend,
-            "svc",
-            runner_id=name,
-            heartbeat_thread=False,
-            settings=SETTINGS,
-            monotonic=lambda: now.timestamp(),  # noqa: PLW0108 (now moves on)
-        )
-        for name in ("alice", "bob <b>")
-    ]
-    while now < NOON + timedelta(minutes=30):
-        for runner in runners:
-            turn = runner.begin()
-            if isinstance(turn, Turn):
-                now += timedelta(seconds=5)
-                runner.finish(turn)
-        now += timedelta(seconds=15)
-    backend.close()
-    return url
-
-
-def chart(url: str, path: Path, *options: str) -> int:
-    return main(["chart", "--backend", url, "--service", "svc", "-o", str(path), *options])
+def world(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Looked]:
+    """Three runners that have taken turns for half an hour."""
+    with looked(capsys, monkeypatch) as made:
+        made.serve()
+        made.advance("30m10s")
+        yield made
 
 
 @pytest.mark.parametrize("suffix", ["svg", "png", "pdf", "html", "txt"])
-def test_it_draws_what_the_storage_kept(
-    url: str, tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_it_draws_what_the_storage_kept(world: Looked, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"turns.{suffix}"
-    assert chart(url, path, *UNTIL) == 0
-    said = capsys.readouterr()
-    assert said.out.replace("\n", "").startswith(str(path))
-    assert "completed" in said.out
-    assert said.err == ""
+    status, out, err = world.ask(*SVC, "-o", str(path))
+    assert (status, err) == (0, "")
+    assert out.replace("\n", "") == f"{path}: 5 completed, 1 running"
     assert path.stat().st_size > 100
 
 
-def refused(capsys: pytest.CaptureFixture[str], status: int) -> str:
-    said = capsys.readouterr()
-    assert status == 2
-    assert "Traceback" not in said.err
-    assert len(said.err.strip().splitlines()) == 1, said.err
-    return said.err
+def head(path: Path) -> str:
+    return path.read_text().splitlines()[0]
 
 
-def test_bad_input_is_one_line_and_exit_status_2(
-    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    files = set(tmp_path.iterdir())
-    good = tmp_path / "turns.svg"
-    assert "ends with one of .svg" in refused(capsys, chart(url, tmp_path / "turns.gif"))
-    assert "there is no folder" in refused(capsys, chart(url, tmp_path / "none" / "turns.svg"))
-    assert "File name too long" in refused(capsys, chart(url, tmp_path / f"{'x' * 300}.svg"))
-    assert "--last must be positive" in refused(capsys, chart(url, good, "--last", "0s"))
-    assert "has no execution" in refused(capsys, chart(url, good, "--last", "1s", *UNTIL))
-    assert "no execution" in refused(capsys, chart(url, good, "--until", "2025-01-01T00:00:00Z"))
-    assert "other" in refused(
-        capsys, main(["chart", "--backend", url, "--service", "other", "-o", str(good)])
+def test_without_last_the_window_fits_the_history(world: Looked, tmp_path: Path) -> None:
+    path = tmp_path / "turns.txt"
+    world.ask(*SVC, "-o", str(path))
+    assert head(path) == "svc: 2026-01-01 12:05:00 to 2026-01-01 12:30:10 UTC"
+    world.advance("1m")
+    world.virtual.close()
+    world.advance("30d")
+    world.ask(*SVC, "-o", str(path))
+    # It does not reach to a now at which nothing has run for a month.
+    assert head(path) == "svc: 2026-01-01 12:05:00 to 2026-01-01 12:33:14 UTC"
+
+
+def test_last_and_until_say_what_is_shown(world: Looked, tmp_path: Path) -> None:
+    path = tmp_path / "turns.txt"
+    status, _, _ = world.ask(
+        *SVC, "-o", str(path), "--last", "10m", "--until", "2026-01-01T12:21:00Z"
     )
-    nowhere = f"sqlite:///{tmp_path / 'nowhere.db'}"
-    assert "nowhere.db" in refused(capsys, chart(nowhere, good))
-    assert set(tmp_path.iterdir()) <= files | {
-        p for p in tmp_path.iterdir() if "turns.db" in p.name
-    }
+    assert status == 0
+    assert head(path) == "svc: 2026-01-01 12:11:00 to 2026-01-01 12:21:00 UTC"
+    shown = re.findall(
+        r"^(\d\d:\d\d):\d\d .* (?:completed|running)", path.read_text(), re.MULTILINE
+    )
+    assert shown == ["12:15", "12:20"]
+
+
+def test_a_run_that_reaches_into_the_window_is_drawn(world: Looked, tmp_path: Path) -> None:
+    path = tmp_path / "turns.txt"
+    world.ask(*SVC, "-o", str(path), "--last", "1m", "--until", "2026-01-01T12:21:20Z")
+    assert "12:20:00" in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["-o", "{}/turns.gif"], "ends with one of .svg"),
+        (["-o", "{}/none/turns.svg"], "there is no folder"),
+        (["-o", "{}/" + "x" * 300 + ".svg"], "File name too long"),
+        (["-o", "{}/turns.svg", "--last", "0s"], "--last must be positive"),
+        (["-o", "{}/turns.svg", "--until", "2025-01-01"], "no execution"),
+        (["-o", "{}/turns.svg", "--last", "1s", "--until", "2026-01-01T12:09:00Z"], "no execution"),
+        (["-o", "{}/turns.svg", "--group", "other"], "has no service"),
+        ([], "Missing option '--output'"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_status_2_and_leaves_no_file(
+    world: Looked, tmp_path: Path, options: list[str], says: str
+) -> None:
+    status, out, err = world.ask(*SVC, *(option.format(tmp_path) for option in options))
+    assert (status, out, len(err.strip().splitlines())) == (2, "", 1)
+    assert says in err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_the_extra_one_line_says_what_to_install(
-    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    world: Looked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     for name in [name for name in sys.modules if name.startswith("turnwise.chart")]:
         monkeypatch.delitem(sys.modules, name)
-    assert "install turnwise[chart]" in refused(capsys, chart(url, tmp_path / "turns.svg"))
+    status, _, err = world.ask(*SVC, "-o", str(tmp_path / "turns.svg"))
+    assert status == 2
+    assert "install turnwise[chart]" in err
+
+
+# Of a plan, and of a simulation -------------------------------------------------------------------
 
 
 def test_a_folder_that_may_not_be_written_to_is_found_before_the_work(
@@ -135,8 +137,7 @@ def test_a_simulation_in_json_prints_json_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "night.svg"
-    assert (
-        main(["simulate", "--runners", "2", "--days", "0.1", "--json", "--chart", str(path)]) == 0
-    )
+    options = ["--runners", "2", "--days", "0.1", "--json", "--chart", str(path)]
+    assert main(["simulate", *options]) == 0
     assert capsys.readouterr().out.strip().endswith("}")
     assert path.exists()
