@@ -1,6 +1,7 @@
 """What a service can be, and what its end means."""
 
 import functools
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -10,7 +11,7 @@ import pytest
 
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.errors import TurnFailedError, TurnLostError
-from turnwise.functions import check_result, outcome_of, served
+from turnwise.functions import check_result, end_a_forked_child, outcome_of, served
 from turnwise.testing_new import fake_turn
 from turnwise.turn import Turn
 
@@ -196,7 +197,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
-@pytest.mark.parametrize(
+ENDINGS = pytest.mark.parametrize(
     ("error", "status"),
     [
         ("None", 0),
@@ -206,6 +207,23 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         ("ValueError('no')", 1),
     ],
 )
+
+
+@ENDINGS
+def test_a_forked_child_says_what_it_has_said_and_exits(
+    error: str, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same as below, in this process, which takes itself for another one."""
+    errors = {"SystemExit": SystemExit, "ValueError": ValueError, "sorry": "sorry", "no": "no"}
+    raised = eval(error, {"__builtins__": {}}, errors)  # noqa: S307 (texts of this file)
+    exits: list[int] = []
+    monkeypatch.setattr(os, "_exit", exits.append)
+    end_a_forked_child(os.getpid() + 1, raised)
+    assert exits == [status]
+    assert ("ValueError: no" in capsys.readouterr().err) == (error == "ValueError('no')")
+
+
+@ENDINGS
 def test_a_child_that_a_function_has_forked_ends_with_the_status_of_its_error(
     error: str, status: int
 ) -> None:

@@ -387,6 +387,29 @@ def job(turn):
     assert (done.returncode, done.stdout) == (0, "[('completed', '')] 1 SIG_DFL\n"), done.stderr
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_signal_that_interrupts_no_wait_of_the_main_thread_is_heard_all_the_same(
+    count: int,
+) -> None:
+    """As one that comes just before the wait begins, or that the system gives to a thread."""
+    done = ran(
+        f"""
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+@scheduler.every("1m")
+def job(turn):
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    os.kill(me, signal.SIGTERM)
+    while not turn.stop_requested:
+        time.sleep(0.01)
+    for _ in range({count} - 1):
+        os.kill(me, signal.SIGTERM)
+        time.sleep(30)
+"""
+    )
+    ended = "('completed', '')" if count == 1 else "('abandoned', 'stopped')"
+    assert done.stdout.startswith(f"[{ended}]"), done.stderr
+
+
 def test_a_second_signal_ends_the_grace() -> None:
     done = ran("""
 @scheduler.every("1m")

@@ -11,6 +11,7 @@ through a queue, which a signal handler may write to at any time.
 
 import contextlib
 import logging
+import math
 import queue
 import threading
 import time
@@ -32,6 +33,7 @@ _log = logging.getLogger("turnwise.engine")
 _FIRST_BACKOFF_SECONDS = 0.1
 _LONGEST_BACKOFF_SECONDS = 5.0
 _LAST_WORDS_SECONDS = 5.0
+_LONGEST_WAIT_SECONDS = 0.5
 
 
 def monotonic_us() -> int:
@@ -139,10 +141,14 @@ class Engine:
         self.wake()
 
     def join(self, timeout: float | None) -> bool:
-        """Wait until both threads have ended; whether they have."""
-        end = None if timeout is None else time.monotonic() + timeout
+        """Wait until both threads have ended; whether they have.
+
+        In steps, so that a signal that interrupts nothing is heard soon all the same.
+        """
+        end = math.inf if timeout is None else time.monotonic() + timeout
         for thread in self._threads:
-            thread.join(None if end is None else max(0.0, end - time.monotonic()))
+            while thread.is_alive() and (left := end - time.monotonic()) > 0:
+                thread.join(min(left, _LONGEST_WAIT_SECONDS))
         return not any(thread.is_alive() for thread in self._threads)
 
     def is_one_of_ours(self) -> bool:

@@ -20,6 +20,7 @@ A scheduler may be built before a fork and started after it. One that was starte
 raises :class:`~turnwise.errors.ForkError` in the child.
 """
 
+import contextlib
 import os
 import queue
 import secrets
@@ -58,6 +59,7 @@ _RUNNER_ID = "TURNWISE_RUNNER_ID"
 _DEFAULT_GRACE = timedelta(seconds=20)
 _LONGEST_START_SECONDS = 1.0
 _LONGEST_STOP_SECONDS = 20.0
+_LONGEST_WAIT_SECONDS = 0.5
 
 
 class Scheduler(Registration):
@@ -132,7 +134,7 @@ class Scheduler(Registration):
         with SignalsEnd(self.request_stop, self._end_grace):
             self.start()
             try:
-                self._stops.get()
+                self._wait_for_stop()
             finally:
                 self.stop(self._grace)
 
@@ -346,6 +348,16 @@ class Scheduler(Registration):
         if opened is not None:
             opened.close()
         self._engine = None
+
+    def _wait_for_stop(self) -> None:
+        """Wait until somebody asks for a stop.
+
+        In steps: a signal that comes just before a wait begins, or to another thread, interrupts
+        nothing, and its handler runs only when the wait is over.
+        """
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return self._stops.get(timeout=_LONGEST_WAIT_SECONDS)
 
     def _end_grace(self) -> None:
         engine = self._engine
