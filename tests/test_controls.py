@@ -12,9 +12,9 @@ from turnwise.controls import Controls
 from turnwise.cycles import SECOND, instant
 from turnwise.errors import BusyError, StillAliveError
 from turnwise.gate import Ask, Command, Gate, Refusal, Run
-from turnwise.storages import Beat, Kind, Offer, Record, Swapped
+from turnwise.storages import Beat, Entry, Kind, Offer, Record, Swapped
 from turnwise.storages.memory import MemoryStorage
-from turnwise.texts import gate_from_text, gate_to_text, row_from_text
+from turnwise.texts import gate_from_text, gate_to_text, row_from_text, row_to_text
 
 NOON = 1_767_268_800 * SECOND
 SERVICE = "nightly"
@@ -261,6 +261,22 @@ def test_a_run_that_was_stopped_is_not_the_end_of_its_trigger(
     ended = controls.wait_for(
         SERVICE, trigger, sleep=lambda _: serve_trigger(storage, "second", "exit:1")
     )
+    assert ended is not None
+    assert ended.id == "second"
+
+
+def test_a_clock_that_stepped_back_does_not_make_a_stopped_run_the_last_one(
+    controls: Controls, storage: Busy
+) -> None:
+    trigger = controls.trigger(SERVICE)
+    serve_trigger(storage, "first", gates.STOPPED)
+    serve_trigger(storage, "second")
+    rows = gate_of(storage).unsaid
+    for row in rows:
+        at = NOON + SECOND * (row.id == "first")
+        storage.append(GROUP, SERVICE, [Entry(row.id, at, row.kind, row_to_text(row))])
+    change(storage, lambda gate: gates.without(gate, frozenset(row.id for row in rows)))
+    ended = controls.wait_for(SERVICE, trigger)
     assert ended is not None
     assert ended.id == "second"
 
