@@ -79,8 +79,18 @@ def judge(
     now: int = NOON + DAY,
     gate: Gate | None = None,
     presence: list[Presence] | None = None,
+    present_from: int = 0,
 ) -> Audit:
-    return audit(SERVICE, rows, since=since, until=until, now=now, gate=gate, presence=presence)
+    return audit(
+        SERVICE,
+        rows,
+        since=since,
+        until=until,
+        now=now,
+        gate=gate,
+        presence=presence,
+        present_from=present_from,
+    )
 
 
 def only(*rows: Row, settings: Settings = EVERY_5M, **more: object) -> Judged:
@@ -301,7 +311,7 @@ def test_nobody_was_there_where_no_runner_offered_the_service_then() -> None:
 
 def test_a_period_that_other_settings_cut_short_says_so() -> None:
     change = settings_row(NOON + HOUR, EVERY_5M)
-    judged = only(change, settings=DAILY)
+    judged = only(change, settings=DAILY, presence=[], present_from=0)
     assert (judged.verdict, judged.cause) == (Verdict.MISSED, Cause.CHANGED)
 
 
@@ -323,7 +333,23 @@ def test_settings_change_with_the_deploy_and_not_with_the_first_plan_by_them() -
     found = judge(*rows, until=NOON + HOUR, presence=[old, later])
     assert [each.due - NOON for each in found.periods] == [n * PERIOD for n in range(7)]
     assert {each.cause for each in found.periods[1:6]} == {Cause.NOBODY}, "nobody was there at all"
-    assert len(judge(*rows, until=NOON + HOUR).periods) == 12, "where nothing is known of offers"
+
+
+def test_where_nobody_knows_any_more_when_the_settings_changed_nothing_is_missed() -> None:
+    change = settings_row(NOON + HOUR, Settings(schedule="every 1h"))  # type: ignore[arg-type]
+    rows: list[Row] = [settings_row(NOON - DAY), change, run(NOON), run(NOON + 2 * PERIOD)]
+    for found in (
+        judge(*rows),
+        judge(*rows, presence=[], present_from=NOON + DAY),
+    ):
+        words = [each.verdict for each in found.periods]
+        assert words[:3] == [Verdict.SERVED, Verdict.MISSED, Verdict.SERVED]
+        assert set(words[3:]) == {Verdict.UNKNOWN}
+
+
+def test_that_nobody_was_there_is_said_only_as_long_as_runners_that_are_gone_are_known() -> None:
+    assert only(presence=[], present_from=NOON).cause is Cause.NOBODY
+    assert only(presence=[], present_from=NOON + 1).cause is Cause.NOT_IN_TIME
 
 
 # Paused -------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ def plan(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
 
 @pytest.fixture(autouse=True)
 def _eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("turnwise.cli.output.console.width", 80, raising=False)
 
 
 def rows(text: str) -> list[list[str]]:
@@ -81,7 +81,7 @@ def test_a_run_as_long_as_the_interval_is_an_error(capsys: pytest.CaptureFixture
 RUNNERS = [
     {"id": "old", "creation_time": "2026-01-01T00:00:00Z", "last_heartbeat": 1767268799},
     {"runner_id": "older", "creation_time": 1767000000.5, "last_heartbeat": 1767268790},
-    {"id": "new", "creation_time": "2026-01-01T13:00:01+01:00", "last_heartbeat": 1767268805},
+    {"id": "new", "creation_time": "2026-01-01T13:00:11+01:00", "last_heartbeat": 1767268805},
     {"id": "mute", "creation_time": 1767000000, "last_heartbeat": 1767268000},
     {"id": "barred", "creation_time": 1, "last_heartbeat": 1767268805, "may_run": False},
 ]
@@ -94,24 +94,24 @@ def test_a_file_of_runners_shows_the_stable_set_and_why_the_others_are_outside(
     file.write_text(json.dumps(RUNNERS))
     status, out, _ = plan(capsys, "--runners", str(file), "--at", "2026-01-01T12:00:10Z")
     assert status == 0
-    assert "2 stable runners" in out
+    assert "\n2 runners, cycles of 5m" in out
     assert {row[1] for row in rows(out) if len(row) == 7} == {"old", "older"}
-    assert "not in the stable set: new: joined too late for this cycle" in out
-    assert "not in the stable set: mute: silent" in out
-    assert "not in the stable set: barred: may not run the service" in out
+    assert "does not count: new: it joins later" in out
+    assert "does not count: mute: it is dead" in out
+    assert "does not count: barred: it may not run" in out
 
 
-@pytest.mark.parametrize("at", ["1970-01-01T00:00:00Z", "2199-12-31T23:59:59.999999Z"])
-@pytest.mark.parametrize("interval", ["5m", "3653d"])
+@pytest.mark.parametrize("at", ["1970-01-01T00:00:00Z", "2199-12-31T23:59:59Z"])
+@pytest.mark.parametrize("every", ["5m", "3653d"])
 def test_a_cycle_can_be_planned_at_either_end_of_the_years_that_are_counted(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], at: str, interval: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], at: str, every: str
 ) -> None:
     file = tmp_path / "runners.json"
-    old, heard = "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"
-    file.write_text(json.dumps([{"id": "a", "creation_time": old, "last_heartbeat": heard}]))
-    status, out, _ = plan(capsys, "--runners", str(file), "--at", at, "--interval", interval)
+    old = "0001-01-01T00:00:00Z"
+    file.write_text(json.dumps([{"id": "a", "creation_time": old, "last_heartbeat": at}]))
+    status, out, _ = plan(capsys, "--runners", str(file), "--at", at, "--every", every)
     assert status == 0
-    assert "1 stable runner," in out
+    assert "\n1 runner, cycles of 5m" in out
 
 
 def test_a_file_without_a_stable_runner_is_an_error(
@@ -163,8 +163,8 @@ def test_a_bad_file_is_one_line_and_status_2(
         (["--runners", "missing.json"], "No such file"),
         (["--runners", "/dev"], "Is a directory"),
         (["--runners", "3", "--margin", "5m"], "--margin (5m) must be shorter than a slot"),
-        (["--runners", "3", "--interval", "0s"], "--interval must be positive"),
-        (["--runners", "3", "--interval", "20s", "--heartbeat-timeout", "21s"], "at most"),
+        (["--runners", "3", "--every", "0s"], "--every must be from 1us"),
+        (["--runners", "3", "--every", "20s", "--heartbeat-timeout", "21s"], "at most"),
         (["--runners", "3", "--max-start-fraction", "nan"], "--max-start-fraction must be over 0"),
         (["--runners", "3", "--clock-skew", "1x"], "is no duration"),
         (["--runners", "3", "--at", "noon"], "is no instant"),
@@ -172,6 +172,9 @@ def test_a_bad_file_is_one_line_and_status_2(
         (["--runners", "3", "--at", "0001-01-01T00:00:00Z"], "must be from 1970 to 2199"),
         (["--runners", "3", "--at", "2200-01-01T00:00:00Z"], "must be from 1970 to 2199"),
         (["--runners", "3", "--at", "1970-01-01T00:00:00+00:01"], "must be from 1970 to 2199"),
+        (["every 1x", "--runners", "3"], "is no duration"),
+        (["every 1m", "--runners", "3", "--cron", "* * * * *"], "do not go together"),
+        (["cron 0 3 * * *", "--runners", "3", "--every-slot"], "--every-slot goes with"),
         ([], "Missing option '--runners'"),
     ],
 )
@@ -198,6 +201,44 @@ def test_names_in_a_file_are_text_and_no_markup(
 def test_the_bar_of_the_shortest_cycles_lies_within_them(
     capsys: pytest.CaptureFixture[str], microseconds: int
 ) -> None:
-    status, out, _ = plan(capsys, "--runners", "3", "--interval", f"{microseconds}us")
+    status, out, _ = plan(capsys, "--runners", "3", "--every", f"{microseconds}us")
     assert status == 0
     assert any(len(line) == 72 and not line.strip("#-.") for line in out.splitlines())
+
+
+VIENNA = "cron 0 3 * * * Europe/Vienna"
+
+
+def test_a_schedule_is_an_argument_or_options_and_means_the_same(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    at = ("--at", "2026-03-27T12:00:00Z")
+    _, said, _ = plan(capsys, VIENNA, "--runners", "6", *at)
+    options = ("--cron", "0 3 * * *", "--timezone", "Europe/Vienna")
+    assert plan(capsys, *options, "--runners", "6", *at)[1] == said
+    assert plan(capsys, "--schedule", VIENNA, "--runners", "6", *at)[1] == said
+    assert "2026-03-28 02:00:00  Sat 2026-03-28 03:00:00 +0100" in said
+    assert "2026-03-29 01:00:00  Sun 2026-03-29 03:00:00 +0200  clock +1h" in said
+    assert max(map(len, said.splitlines())) <= 80
+
+
+def test_a_due_instant_that_is_now_is_the_next_one(capsys: pytest.CaptureFixture[str]) -> None:
+    at = ("--at", "2026-01-01T12:00:00Z", "--json")
+    told = json.loads(plan(capsys, "every 5m", "--runners", "2", *at)[1])
+    assert told["next_dues"][:2] == ["2026-01-01T12:00:00+00:00", "2026-01-01T12:05:00+00:00"]
+
+
+def test_json_has_the_slots_the_figures_and_the_findings(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    at = ("--at", "2026-01-01T12:00:01Z", "--json")
+    status, out, _ = plan(capsys, "every 5m", "--runners", "4", *at)
+    assert status == 0
+    told = json.loads(out)
+    assert told["schedule"] == "every 5m"
+    assert [slot["role"] for slot in told["slots"]] == ["primary", "standby", "standby"]
+    assert told["slots"][1]["start"] == "2026-01-01T12:06:40+00:00"
+    assert told["slots"][1]["start_by"] == "2026-01-01T12:07:20+00:00"
+    assert told["sleeping"] == ["runner 4"]
+    assert told["review"]["runners"] == 4
+    assert {"level", "meaning", "change"} == set(told["review"]["findings"][0])

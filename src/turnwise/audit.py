@@ -7,7 +7,8 @@ Rules
 1. **Each due instant has exactly one verdict.** The schedule that held at an instant says whether
    it was due: :class:`~turnwise.gate.Command` rows named SETTINGS say which settings hold from when
    on.
-2. **What is not known is not missed.** Before the first SETTINGS row nobody knows what was due.
+2. **What is not known is not missed.** Before the first SETTINGS row nobody knows what was due, nor
+   between the last run by some settings and the first plan by others, long ago.
    Rows that retention may have forgotten may be the ones that would show a run. A period from that
    time is UNKNOWN, unless what is still there shows that it was served.
 3. **A period is served** where a run that has it for its due instant completed. A run that was
@@ -30,7 +31,7 @@ service. Without them the cause is *nobody could start within the time*. They al
 tell when a deploy changed the settings, which may be long before a plan was made by the new ones.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -164,6 +165,7 @@ def audit(
     now: int,
     gate: Gate | None = None,
     presence: Sequence[Presence] | None = None,
+    present_from: int = 0,
 ) -> Audit:
     """Judge every period of a service that was due in ``[since, until)``, and not after ``now``.
 
@@ -176,11 +178,14 @@ def audit(
         now: the storage's now.
         gate: the service's gate: the run that is open, and what the history does not know yet.
         presence: when somebody offered the service; None where that is not known.
+        present_from: the instant from which on ``presence`` is complete: runners that have been
+            silent for long are forgotten.
 
     Raises:
         MissingExtraError: a schedule is a ``cron`` one, and the extra ``cron`` is not installed.
     """
-    return _Auditor(service, rows, now, gate, presence).judge(since, min(until, now + 1))
+    auditor = _Auditor(service, rows, now, gate, presence, present_from)
+    return auditor.judge(since, min(until, now + 1))
 
 
 # What the history says ----------------------------------------------------------------------------
@@ -228,8 +233,10 @@ class _Auditor:
         now: int,
         gate: Gate | None,
         presence: Sequence[Presence] | None,
+        present_from: int,
     ) -> None:
         self.service, self.now, self.presence = service, now, presence
+        self.present_from = _FOR_EVER if presence is None else present_from
         known = {row.id: row for row in rows}
         for row in () if gate is None else gate.unsaid:
             known.setdefault(row.id, row)
@@ -251,6 +258,7 @@ class _Auditor:
             for row in self.executions
             if row.token is not None
         )
+        self.starts_of_runs = [row.started_at for row in self.executions if row.token is not None]
         self.served_keys = frozenset(() if gate is None else gate.served)
 
     def judge(self, since: int, until: int) -> Audit:
@@ -319,7 +327,7 @@ class _Auditor:
             return Verdict.MISSED, Cause.ATTEMPTS
         if self.now < last:
             return Verdict.OPEN, None
-        if due < self.complete_from:
+        if due < self.complete_from or self._may_have_changed(due, stretch):
             return Verdict.UNKNOWN, None
         if self._is_paused(due, last, stretch):
             return Verdict.PAUSED, None
@@ -351,6 +359,18 @@ class _Auditor:
         period = None if following is None else following.period_at(stretch.followed_at)
         return period is not None and period[0] == due
 
+    def _may_have_changed(self, due: int, stretch: _Stretch) -> bool:
+        """Whether a deploy may have changed the settings already, and nobody knows any more.
+
+        Between the last run by the old settings and the first plan by the new ones only those who
+        were there can say which of them held.
+        """
+        told = stretch.end < stretch.followed_at or due >= self.present_from
+        if told or stretch.followed_at == _FOR_EVER or self._goes_on(due, stretch):
+            return False
+        number = bisect_left(self.starts_of_runs, stretch.followed_at) - 1
+        return number < 0 or self.starts_of_runs[number] < due
+
     def _is_paused(self, due: int, last: int, stretch: _Stretch) -> bool:
         pauses = self.pauses.within(due, last)
         if not pauses:
@@ -373,7 +393,7 @@ class _Auditor:
             taken = sorted([*others, *self.pauses.within(due, last)])
             if longest_free(due, last, taken) < _room(stretch):
                 return Cause.IN_THE_WAY
-        if not rows and self.presence is not None and not self._anybody(due, last):
+        if not rows and due >= self.present_from and not self._anybody(due, last):
             return Cause.NOBODY
         return Cause.NOT_IN_TIME
 

@@ -31,6 +31,8 @@ from turnwise.storages import Storage
 _THIRTY_DAYS = timedelta(days=30)
 _BEFORE = 64
 """So many rows before the window are read: among them the run that may have reached into it."""
+_KEPT_AT_LEAST = microseconds(timedelta(days=1))
+"""For so long a runner that is gone is still known, as the machine has it."""
 _MOST_LINES = 20
 _STYLES = {
     Verdict.SERVED: "green",
@@ -109,6 +111,7 @@ def audited(storage: Storage, known: Known, since: int) -> Audit:
         now=known.now,
         gate=known.gate,
         presence=_presence(known),
+        present_from=known.now - _KEPT_AT_LEAST,
     )
 
 

@@ -1,9 +1,9 @@
 """``turnwise plan``: due instants, a cycle as a table and a bar, and what settings promise."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -138,9 +138,13 @@ def plan(
 
 
 def _next_dues(schedule: Schedule, now: datetime) -> list[datetime]:
+    """The next few due instants; fewer where the years that are counted end."""
     first = schedule.period_at(now)
-    due = first.due if first.due == now else first.until
-    return list(islice(schedule.dues(due, due + timedelta(days=20_000)), _DUES))
+    dues = [first.due if first.due == now else first.until]
+    with suppress(ValueError):
+        while len(dues) < _DUES:
+            dues.append(schedule.period_at(dues[-1]).until)
+    return dues
 
 
 # Who has which slot -------------------------------------------------------------------------------

@@ -77,9 +77,10 @@ def coincidences(result: Result, promised: Review) -> list[Coincidence]:
         for row in rows
         if isinstance(row, Execution) and row.status is not Status.BLOCKED
     ]
+    end = scenario.start + scenario.duration
     long = [
         (before, after, more)
-        for before, after in pairwise(sorted(starts))
+        for before, after in pairwise([*sorted(starts), end])
         if (more := _excess(before, after, planner)) > limit
     ]
     if not long:
