@@ -17,14 +17,16 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
-import typer
 from markdown_it import MarkdownIt
 
 import turnwise
-from turnwise.cli.app import _app
+from turnwise.cli.app import _ENTRIES
+from turnwise.cli.help import load
 from turnwise.durations import format_duration
 from turnwise.settings import Settings
 
@@ -193,25 +195,69 @@ def test_tests_that_a_page_names_exist(page: Path) -> None:
         assert f"def {name}(" in tests, f"{page.name} names {name}"
 
 
-def test_every_option_of_every_command_is_on_the_page_of_the_command_line() -> None:
+SHARED = ("Options of most commands", "Options that say how turns are taken")
+
+
+def commands() -> dict[str, Any]:
+    """Every command of the command line, with its options."""
+    return {name: load(name, entry) for name, entry in _ENTRIES.items()}
+
+
+@pytest.mark.parametrize("name", _ENTRIES)
+def test_every_option_of_a_command_is_in_its_section_or_in_one_that_it_shares(name: str) -> None:
     sections = sections_of(ROOT / "docs" / "command-line.md")
-    shared = sections["Options that say how turns are taken"]
-    group = typer.main.get_command(_app)
-    for name, command in getattr(group, "commands", {}).items():
-        has_shared = name in ("run", "plan", "simulate")
-        text = sections[f"turnwise {name}"] + (shared if has_shared else "")
-        for parameter in command.params:
-            for option in parameter.opts:
-                if option.startswith("--"):
-                    assert f"`{option}" in text, f"turnwise {name} {option}"
+    own = sections[f"turnwise {name}"]
+    for parameter in load(name, _ENTRIES[name]).params:
+        for option in parameter.opts:
+            if not option.startswith("--") or option == "--help":
+                continue
+            if f"`{option}" in own:
+                continue
+            # A shared option is explained once; the section says that the command has it.
+            assert any(f"`{option}" in sections[shared] for shared in SHARED), (name, option)
+            assert "options that say how turns are" in own, (name, option)
+
+
+def test_every_option_on_the_page_of_the_command_line_is_one_of_its_command() -> None:
+    sections = sections_of(ROOT / "docs" / "command-line.md")
+    every = {option for command in commands().values() for p in command.params for option in p.opts}
+    for name, command in commands().items():
+        known = {option for parameter in command.params for option in parameter.opts}
+        for row in re.findall(r"^\| `--.*", sections[f"turnwise {name}"], flags=re.MULTILINE):
+            for option in re.findall(r"`(--[\w-]+)", row.split(" | ")[0]):
+                assert option in known, (name, option)
+    for shared in SHARED:
+        for row in re.findall(r"^\| `--.*", sections[shared], flags=re.MULTILINE):
+            for option in re.findall(r"`(--[\w-]+)", row.split(" | ")[0]):
+                assert option in every, option
 
 
 def test_every_setting_has_a_section_with_its_default() -> None:
+    """A default that scales with the cycle reads like ``20s, or a fifteenth of ...``."""
     sections = sections_of(ROOT / "docs" / "settings.md")
     for field in fields(Settings):
+        text = sections[f"`{field.name}`"]
         default = getattr(Settings(), field.name)
-        shown = format_duration(default) if isinstance(default, timedelta) else default
-        assert f"\nDefault\n: `{shown}`" in sections[f"`{field.name}`"], field.name
+        shown = format_duration(default) if isinstance(default, timedelta) else str(default)
+        assert f"\nDefault\n: `{shown}`" in text, field.name
+        if field.name in SCALED:
+            assert f"\nDefault\n: `{shown}`, or " in text, field.name
+
+
+SCALED = ("spread_margin", "heartbeat_timeout", "min_run_margin")
+
+
+def test_the_page_of_the_names_has_a_row_for_each_name_of_the_face_and_no_other() -> None:
+    face = sections_of(ROOT / "docs" / "api.md")["The face"]
+    assert re.findall(r"^\| `([\w.]+)` \|", face, flags=re.MULTILINE) == sorted(turnwise.__all__)
+
+
+def test_every_module_on_the_page_of_the_names_exists_and_every_room_is_on_it() -> None:
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    shown = re.findall(r"automodule:: (turnwise[\w.]*)", text)
+    assert len(shown) == len(set(shown))
+    for module in shown:
+        import_module(module)
 
 
 def sections_of(page: Path) -> dict[str, str]:
