@@ -1,66 +1,45 @@
-"""N runners take turns at one service by the clock: no leader, no lock holder, one at a time.
+"""Each job of a program runs once, in one of its replicas: no leader, no lock holder.
 
-The face of the layers that need the standard library alone. Start with :class:`Runner` and
-:func:`open_backend`, or with :func:`decide_atomic_service_claim` where you keep your own
-storage.
+The face: few names, which need the standard library alone. Start with :class:`Scheduler`, or with
+:func:`decide_atomic_service_claim` where you keep your own storage.
 """
 
 from turnwise.atomic_service import (
     ActiveRunnerInfo,
     AtomicServiceClaim,
-    AtomicServiceDecisionReason,
-    AtomicServiceExecution,
-    AtomicServiceExecutionStatus,
-    AtomicServiceId,
-    AtomicServiceRun,
     decide_atomic_service_claim,
 )
-from turnwise.backends import (
-    Backend,
-    ExecutionRecord,
+from turnwise.controls import Controls
+from turnwise.errors import (
     MissingExtraError,
     StorageError,
-    open_backend,
+    TurnFailedError,
+    TurnLostError,
+    TurnwiseError,
 )
-from turnwise.membership import Cycle, RunnerRecord, cycle_at, schedule, stable_set
-from turnwise.old_review import Finding, Level, Review
-from turnwise.old_settings import Settings
-from turnwise.old_turn import Turn, TurnFailed, TurnLost
-from turnwise.own_process import ForkError
-from turnwise.runner import Runner
-from turnwise.timetable import NextTurn, Role, Slot, lay_out, next_turn
+from turnwise.schedules import Cron, Every
+from turnwise.scheduler import Scheduler
+from turnwise.settings import Settings
+from turnwise.storages.opening import open_storage
+from turnwise.turn import Turn
+
+__version__ = "0.2.0"
 
 __all__ = [
     "ActiveRunnerInfo",
     "AtomicServiceClaim",
-    "AtomicServiceDecisionReason",
-    "AtomicServiceExecution",
-    "AtomicServiceExecutionStatus",
-    "AtomicServiceId",
-    "AtomicServiceRun",
-    "Backend",
-    "Cycle",
-    "ExecutionRecord",
-    "Finding",
-    "ForkError",
-    "Level",
+    "Controls",
+    "Cron",
+    "Every",
     "MissingExtraError",
-    "NextTurn",
-    "Review",
-    "Role",
-    "Runner",
-    "RunnerRecord",
+    "Scheduler",
     "Settings",
-    "Slot",
     "StorageError",
     "Turn",
-    "TurnFailed",
-    "TurnLost",
-    "cycle_at",
+    "TurnFailedError",
+    "TurnLostError",
+    "TurnwiseError",
+    "__version__",
     "decide_atomic_service_claim",
-    "lay_out",
-    "next_turn",
-    "open_backend",
-    "schedule",
-    "stable_set",
+    "open_storage",
 ]
