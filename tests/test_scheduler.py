@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -1030,3 +1031,28 @@ def test_monotonic_time_counts_while_the_host_is_suspended_where_it_can(
     assert abs(monotonic_us() - time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000) < 10_000_000
     monkeypatch.delattr(time, "CLOCK_BOOTTIME")
     assert abs(monotonic_us() - time.monotonic_ns() // 1000) < 10_000_000
+
+
+def test_an_admission_that_was_long_in_coming_is_followed_by_a_heartbeat_at_once(
+    heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0]
+    monkeypatch.setattr(schedulers, "Engine", partial(Engine, monotonic=lambda: _later(clock)))
+    shaky = Shaky(due())
+    go_on = threading.Event()
+
+    def observer(event: Event) -> None:
+        if isinstance(event, Looked):
+            clock[0] += 2_000_000  # as if the look had taken so long
+
+    scheduler = a_scheduler(shaky, observers=(observer, heard))
+    scheduler.add(lambda: go_on.wait(30), "every 1m", name="job", heartbeat_timeout="6s")
+    with scheduler:
+        heard.wait_for(TurnStarted)
+        eventually(lambda: shaky.calls.count("heartbeat") > 1, "it is sent at once", seconds=1.5)
+        go_on.set()
+        heard.wait_for(TurnEnded)
+
+
+def _later(clock: list[int]) -> int:
+    return monotonic_us() + clock[0]

@@ -8,12 +8,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, cast
 
 import pytest
 
 from live import Heard, Shaky, due, due_later, ends_of, eventually, runs_of
 from turnwise import engine as engines
+from turnwise import scheduler as schedulers
 from turnwise import services
 from turnwise.events import Event, Looked, RunnerJoined, RunnerLeft, TurnEnded, TurnStarted
 from turnwise.scheduler import Scheduler
@@ -489,3 +491,34 @@ def test_in_a_forked_child_a_signal_does_what_it_does_without_a_handler(
 
 def test_hurrying_a_scheduler_that_does_not_run_does_nothing(heard: Heard) -> None:
     a_scheduler(due(), heard)._end_grace()
+
+
+def test_a_stop_that_takes_longer_than_it_may_answers_that_something_still_runs(
+    heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedulers, "_LONGEST_STOP_SECONDS", 0.05)
+    shaky = Shaky(due_later())
+    scheduler = a_scheduler(shaky, heard)
+    scheduler.add(lambda: None, "every 1m", name="job")
+    scheduler.start()
+    heard.wait_for(Looked)
+    shaky.hangs = threading.Event()
+    assert scheduler.stop(timedelta()) is False
+    shaky.hangs.set()
+    assert scheduler.stop(30)
+
+
+def test_what_was_given_up_is_neither_watched_nor_given_up_again(heard: Heard) -> None:
+    scheduler = a_scheduler(due(), heard)
+    scheduler.add(None, "every 1m", name="job")
+    with scheduler, scheduler.turn("job") as turn:
+        assert turn is not None
+        engine = scheduler._engine
+        assert engine is not None
+        service = engine.services.by_name["job"]
+        state = service.turn
+        assert state is not None
+        engine.services._give_up(service)
+        engine.services._give_up(service)
+        assert engine.services._watch(service, state) is None
+        assert len(heard.wait_for(TurnEnded)) == 1
