@@ -78,6 +78,11 @@ def shortest_cycle(length: int, longest: int) -> int:
     return length // _ceil_div(length, longest)
 
 
+def longest_cycle(length: int, longest: int) -> int:
+    """The length of the longest cycle of a period of ``length``, in microseconds."""
+    return _ceil_div(length, _ceil_div(length, longest))
+
+
 @dataclass(frozen=True, slots=True)
 class Slot:
     """The slot at ``position`` of a cycle: its runner may start in ``[start, end)``.

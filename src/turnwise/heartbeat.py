@@ -43,8 +43,11 @@ class Heartbeat:
 
     @property
     def interval(self) -> int:
-        """Time between two heartbeats, in microseconds."""
-        return max(self.timeout // 3, 1)
+        """Time between two heartbeats, in microseconds: three of them are a timeout at least.
+
+        So whoever watches a run need not wait for a fourth.
+        """
+        return max(-(-self.timeout // 3), 1)
 
     def copy(self) -> "Heartbeat":
         """Another one in the same state, which goes its own way from here."""

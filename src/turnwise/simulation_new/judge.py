@@ -187,7 +187,8 @@ class Judge:
         before, self.plan, self.plan_version = self.plan, plan, version
         now = self.play.base + self.play.now
         for cycle in plan.cycles:
-            self.liveness.note_plan(cycle)
+            if before is None or cycle not in before.cycles:
+                self.liveness.note_plan(cycle)
             for old in () if before is None else before.cycles:
                 if (
                     old != cycle

@@ -60,6 +60,8 @@ class Liveness:
 
     def note_plan(self, cycle: CyclePlan) -> None:
         """A cycle is planned."""
+        if self._judge is self._play.judge:
+            self._play.bounds.planned(cycle)
         plans = self._plans.setdefault(cycle.due, [])
         if cycle not in plans:
             plans.append(cycle)

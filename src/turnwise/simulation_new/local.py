@@ -112,3 +112,7 @@ class OwnClockNoGate:
     ) -> None:
         """See :class:`turnwise.storages.Storage`."""
         self._storage.purge(group, service, before=before, keep=keep, spare=spare)
+
+    def purge_runners(self, group: str, *, before: int) -> None:
+        """See :class:`turnwise.storages.Storage`."""
+        self._storage.purge_runners(group, before=before)

@@ -120,6 +120,7 @@ class Play:
         Faults(self).plan()
         for judge in self.judges.values():
             judge.plan_periods()
+        self.bounds.begin()
         if progress is not None:
             self._report((progress, 0))
         self._go_through(self.end)
