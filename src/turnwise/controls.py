@@ -69,7 +69,7 @@ class Controls:
                 now, by the storage's clock; None for until it is resumed.
 
         Returns:
-            The gate as it is now: ``pause`` says until when, ``open`` which run is at work.
+            The gate, as it is now; ``pause`` says until when, ``open`` which run is at work.
 
         Raises:
             ValueError: ``until`` is not in the future, or has no zone.

@@ -76,7 +76,7 @@ class Registration:
 
         Args:
             function: what to run in each turn; None where the program asks for its turns
-                itself (:meth:`turn`), and then a name must be given.
+                itself (:meth:`~turnwise.scheduler.Scheduler.turn`), and then a name must be given.
             schedule: when it is due: a schedule, or its text such as ``"every 5m"``.
             name: the service's name, 1 to 255 characters; the function's by default.
             **knobs: see :class:`~turnwise.settings.Settings`.

@@ -6,8 +6,8 @@ Rules
    each is one atomic step, and what it answers is true at its ``now``.
 2. What is kept is made of values that never change; an operation replaces them. So a copy shares
    them, and costs a few shallow copies of dicts.
-3. An operation looks up what it needs by its key. Only lists, purges and :meth:`MemoryStorage
-   .stable` go through many rows.
+3. An operation looks up what it needs by its key. Only lists, purges and
+   :meth:`MemoryStorage.stable` go through many rows.
 
 Not guaranteed
 --------------
