@@ -352,6 +352,12 @@ def test_that_nobody_was_there_is_said_only_as_long_as_runners_that_are_gone_are
     assert only(presence=[], present_from=NOON + 1).cause is Cause.NOT_IN_TIME
 
 
+def test_at_the_instant_of_a_change_the_new_schedule_alone_is_asked() -> None:
+    change = settings_row(NOON + PERIOD, Settings(schedule="every 1h offset 7m"))  # type: ignore[arg-type]
+    found = judge(settings_row(NOON), change, until=NOON + 10 * MINUTE)
+    assert [each.due for each in found.periods] == [NOON, NOON + 7 * MINUTE]
+
+
 # Paused -------------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ import pytest
 from looked import Looked, NotClosed, looked
 from turnwise.cli import main
 from turnwise.controls import Controls
-from turnwise.cycles import SECOND
+from turnwise.cycles import SECOND, microseconds
 from turnwise.errors import StorageError
 from turnwise.settings import Settings
 from turnwise.storages import Beat, Kind, Offer, Record
@@ -144,9 +144,14 @@ def test_a_clock_that_stepped_back_makes_no_negative_age(serving: Looked) -> Non
     from datetime import timedelta  # noqa: PLC0415 (of this test alone)
 
     serving.virtual.step_clock(-timedelta(minutes=3))
+    assert serving.virtual.storage.runners("default")[0].heard_at > microseconds(
+        serving.virtual.now
+    )
     for command in (["status"], ["explain", *SVC], ["history", *SVC], ["check"]):
         _, out, _ = serving.ask(*command)
         assert "-" not in out.replace("2026-01-01", "").replace("--", ""), command
+    told = json.loads(serving.ask("status", "--json")[1])
+    assert {runner["silent_seconds"] for runner in told["runners"]} == {0.0}
 
 
 def test_thirty_runners_on_a_small_terminal_leave_room_for_what_matters(
