@@ -47,13 +47,15 @@ PLANTED: list[tuple[str, str, object]] = [
     ("durations", "fuzz.targets.format_duration", one_second_more),
     ("runner-files", "turnwise.cli.runner_file.json.loads", wrong),
     ("runner-files", "turnwise.cli.runner_file.checked_name", whatever_it_is),
-    ("settings", "turnwise.old_settings.Settings._check_ranges", wrong),
-    ("settings", "turnwise.old_settings.Settings.to_json", lambda _: "{}"),
-    ("settings-as-text", "turnwise.old_settings.json.loads", wrong),
-    ("settings-as-text", "turnwise.old_settings.Settings.to_json", lambda _: '{"standbys": 7}'),
-    ("urls", "turnwise.backends.sql.SqlBackend.__init__", wrong),
+    ("records", "turnwise.texts._checked", lambda _, value, __: value),
+    ("schedules", "turnwise.schedules.Every.__str__", lambda _: "every 5m"),
+    ("settings", "turnwise.settings.Settings._check_ranges", wrong),
+    ("settings", "turnwise.settings.Settings.to_json", lambda _: "{}"),
+    ("settings-as-text", "turnwise.settings.json.loads", wrong),
+    ("settings-as-text", "turnwise.settings.Settings.to_json", lambda _: '{"standbys": 7}'),
+    ("urls", "turnwise.storages.sql.SqlStorage.__init__", wrong),
     ("urls", "fuzz.urls.without_password", str),
-    ("urls", "turnwise.backends._AUTHORITY", re.compile("(?!)")),
+    ("urls", "turnwise.storages.urls._AUTHORITY", re.compile("(?!)")),
 ]
 
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from fuzz.spelling import MICROSECOND, Spelling
 from turnwise import ActiveRunnerInfo, AtomicServiceClaim, decide_atomic_service_claim
-from turnwise import AtomicServiceDecisionReason as Reason
+from turnwise.atomic_service import AtomicServiceDecisionReason as Reason
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WITHOUT_SLOT = (Reason.NO_STABLE_RUNNERS, Reason.SLOT_WINDOW_INVALID)

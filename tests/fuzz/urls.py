@@ -2,12 +2,13 @@
 
 from fuzz.spelling import Spelling
 from fuzz.unconnected import unconnected
-from turnwise import MissingExtraError, StorageError, open_backend
-from turnwise.backends import without_password
+from turnwise.errors import MissingExtraError, StorageError
+from turnwise.storages.opening import open_storage
+from turnwise.storages.urls import without_password
 
 _SECRET = "sesame"  # noqa: S105 (nobody's password)
 _SCHEMES = (
-    *("redis", "rediss", "sqlite", "postgresql", "postgresql+psycopg"),
+    *("redis", "rediss", "valkey", "sqlite", "postgres", "postgresql", "postgresql+psycopg"),
     *("mysql", "mysql+pymysql", "mariadb", "mariadb+pymysql", "memory", "ftp", ""),
 )
 _HOSTS = ("h", "", "127.0.0.1:1", "h:x", "h:99999", "[::1]", "[::1]:5432", "[", "h,i", "ü")
@@ -61,11 +62,13 @@ def _open(url: str, secret: str | None = None) -> None:
     said = without_password(url)
     try:
         with unconnected():
-            backend = open_backend(url, create_tables=False)
-            said += repr(backend)
-            backend.close()
+            storage = open_storage(url, create_tables=False)
+            said += repr(storage)
+            storage.close()
     except (ValueError, MissingExtraError, StorageError) as error:
-        assert type(error) in (ValueError, MissingExtraError, StorageError), repr(error)
+        assert isinstance(error, MissingExtraError | StorageError) or type(error) is ValueError, (
+            repr(error)
+        )
         assert len(str(error).splitlines()) == 1, repr(error)
         said += _with_what_led_to_it(error)
     assert secret is None or secret not in said, (url, said)
