@@ -76,7 +76,10 @@ def _measure(
     storage: Storage, floor: Callable[[], object], rounds: int
 ) -> tuple[float, float, float, float]:
     """A turn and the floor, one after the other; then looks and heartbeats."""
-    turns, floors, looks, beats = [], [], [], []
+    turns: list[float] = []
+    floors: list[float] = []
+    looks: list[float] = []
+    beats: list[float] = []
     counts = iter(range(2, 10**9))
     dues = iter(range(1, 10**9))
     for number in range(-20, rounds):
@@ -139,14 +142,14 @@ def _timed(operation: Callable[[], object]) -> float:
 @contextmanager
 def _floor(name: str, folder: Path) -> Iterator[Callable[[], object]]:
     """Three round trips of the bare driver on the same server."""
-    make = {
+    makers: dict[str, Callable[[], _Floor]] = {
         "sqlite-file": lambda: _sqlite(folder / "floor.db"),
         "postgresql": _postgresql,
         "mariadb": _mariadb,
         "redis": lambda: _redis(servers.redis().url),
         "valkey": lambda: _redis(servers.valkey().url.replace("valkey", "redis", 1)),
-    }[name]
-    floor, close = make()
+    }
+    floor, close = makers[name]()
     try:
         yield floor
     finally:
@@ -193,7 +196,7 @@ def _mariadb() -> _Floor:
         password=url.password or "",
         database=url.database,
         autocommit=True,
-        unix_socket=url.query.get("unix_socket"),  # type: ignore[arg-type]  # text, or None
+        unix_socket=url.query.get("unix_socket"),
     )
     cursor = connection.cursor()
     cursor.execute("CREATE TABLE IF NOT EXISTS floor (id int PRIMARY KEY, body text)")

@@ -1,4 +1,4 @@
-"""Read by type checkers alone: how users write against the public names, with the types they get."""
+"""Read by type checkers alone: how users write against the public names, and what they get."""
 
 from datetime import UTC, datetime, timedelta
 from typing import assert_type
