@@ -106,12 +106,15 @@ def _shown(storage: Storage, group: str, service: str | None, *, every: bool) ->
         blocks += [literal(f"group {group} at {words.second(known.now)} UTC"), ""]
         blocks += [_service_table(known.services, known.now), ""]
     concerned = _concerned(known, service)
-    room = len(concerned)
-    if console.is_terminal and not every:
-        above = 9 if len(known.services) == 1 else 4 + len(known.services)
-        room = max(_FEWEST_RUNNERS, console.height - above - 5 - len(executions))
-    blocks += _runner_blocks(concerned, known, room=room, every=every)
-    blocks += ["", _execution_table(executions, known, with_service=len(known.services) > 1)]
+    room, is_cramped = len(concerned), console.is_terminal and not every
+    executed = _execution_table(executions, known, with_service=len(known.services) > 1)
+    if is_cramped:
+        # A line each for the heads, the count of runners, what is empty, and the prompt.
+        taken = len(console.render_lines(Block(*blocks, executed)))
+        room = max(_FEWEST_RUNNERS, console.height - taken - 4)
+    longest = _LONGEST_NAME if is_cramped else 60
+    blocks += _runner_blocks(concerned, known, room=room, every=every, longest=longest)
+    blocks += ["", executed]
     return Block(*blocks)
 
 
@@ -195,7 +198,7 @@ def _concerned(known: GroupKnown, service: str | None) -> list[Life]:
 
 
 def _runner_blocks(
-    lives: list[Life], known: GroupKnown, *, room: int, every: bool
+    lives: list[Life], known: GroupKnown, *, room: int, every: bool, longest: int
 ) -> list[RenderableType]:
     alive_ids = {life.row.runner_id for life in lives if life.is_alive}
     gone = [life for life in lives if _is_gone(life, alive_ids)]
@@ -206,7 +209,7 @@ def _runner_blocks(
     listed.sort(key=lambda life: (_interest(life, works), life.row.runner_id, life.row.joined_at))
     rows = table("runner", "alive", "since", "heard of", "does", "offers")
     for life in listed[:room]:
-        _add_runner(rows, life, known, works)
+        _add_runner(rows, life, known, works, longest)
     blocks: list[RenderableType] = [rows] if listed else []
     said = [f"{len(alive_ids)} alive"]
     if hidden := len(listed) - room:
@@ -246,7 +249,11 @@ def _interest(life: Life, works: Mapping[tuple[str, str], list[str]]) -> int:
 
 
 def _add_runner(
-    rows: Table, life: Life, known: GroupKnown, works: Mapping[tuple[str, str], list[str]]
+    rows: Table,
+    life: Life,
+    known: GroupKnown,
+    works: Mapping[tuple[str, str], list[str]],
+    longest: int,
 ) -> None:
     key = (life.row.runner_id, life.row.boot_id)
     does = [f"runs {cut(name, _LONGEST_NAME)}" for name in works.get(key, [])]
@@ -254,7 +261,7 @@ def _add_runner(
         does.append("drained")
     alive = "left" if life.has_left else "yes" if life.is_alive else "silent"
     rows.add_row(
-        literal(cut(life.row.runner_id, 60)),
+        literal(cut(life.row.runner_id, longest)),
         alive,
         words.second(life.row.joined_at, known.now),
         words.ago(life.silent),
@@ -265,7 +272,7 @@ def _add_runner(
 
 def _offers(life: Life, known: GroupKnown) -> str:
     names = _offered(life, known)
-    return ", ".join(names) if len(names) <= 2 else f"{len(names)} services"  # noqa: PLR2004
+    return names[0] if len(names) == 1 else f"{len(names)} services"
 
 
 def _offered(life: Life, known: GroupKnown) -> list[str]:
