@@ -154,6 +154,11 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class NotSent:
+    """The request was not carried out, because what led to it may have changed: look again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Begun:
     """The function runs."""
 
@@ -203,6 +208,7 @@ Answer = (
     | Swapped
     | Done
     | Failed
+    | NotSent
     | Begun
     | FunctionEnded
     | Elapsed

@@ -13,11 +13,22 @@ import contextlib
 import logging
 import math
 import queue
+import random
 import threading
 import time
 from collections.abc import Callable, Sequence
 
-from turnwise.actions import Answer, Failed, FindStable, ListOffers, Look, Request, Serve, Wait
+from turnwise.actions import (
+    Answer,
+    Failed,
+    FindStable,
+    ListOffers,
+    Look,
+    NotSent,
+    Request,
+    Serve,
+    Wait,
+)
 from turnwise.at_work import Service
 from turnwise.calls import Loops
 from turnwise.cycles import SECOND
@@ -27,7 +38,7 @@ from turnwise.events import Observer, RunnerLeft, StorageBack, StorageLost
 from turnwise.heartbeat import Heartbeat
 from turnwise.link import HEARTBEATS, OPENING, READS, WRITES, Link
 from turnwise.services import Services
-from turnwise.storages import Pulse, Storage
+from turnwise.storages import Pulse, Storage, Swapped
 
 _log = logging.getLogger("turnwise.engine")
 _FIRST_BACKOFF_SECONDS = 0.1
@@ -236,9 +247,9 @@ class Engine:
         """Carry out what the machines ask: the looks in one request, the rest one by one."""
         looks = [each for each, request in requests if isinstance(request, Look)]
         for each, request in requests:
-            if not isinstance(request, Look):
-                lane = READS if isinstance(request, FindStable | ListOffers) else WRITES
-                self._answer(each, self._tried(storage, each, request, lane), lane)
+            if not isinstance(request, Look | FindStable):
+                self._ask_one(storage, each, request)
+        self._plan(storage, [each for each in requests if isinstance(each[1], FindStable)])
         if not looks:
             return
         try:
@@ -249,6 +260,31 @@ class Engine:
         else:
             for each in looks:
                 self._answer(each, seen(reading, each.name), READS)
+
+    def _plan(self, storage: Storage, questions: list[tuple[Service, Request]]) -> None:
+        """Ask for the sets of several services, and make the plan of each before the next one.
+
+        Other processes may be planning the same services now. Each begins with another one; and
+        who finds a plan made already looks again at what is left, in one request.
+        """
+        random.shuffle(questions)
+        while questions:
+            service, question = questions.pop()
+            self._ask_one(storage, service, question)
+            follows = self.services.next(service, self._monotonic())
+            if not isinstance(follows, Request):
+                continue
+            answer = self._ask_one(storage, service, follows)
+            if isinstance(answer, Swapped) and not answer.done:
+                for each, _ in questions:
+                    self.services.answer(each, NotSent())
+                return
+
+    def _ask_one(self, storage: Storage, service: Service, request: Request) -> Answer:
+        lane = READS if isinstance(request, FindStable | ListOffers | Look) else WRITES
+        answer = self._tried(storage, service, request, lane)
+        self._answer(service, answer, lane)
+        return answer
 
     def _tried(self, storage: Storage, service: Service, request: Request, lane: str) -> Answer:
         try:

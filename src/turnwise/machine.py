@@ -84,6 +84,7 @@ from turnwise.actions import (
     ListOffers,
     Look,
     MakeOffer,
+    NotSent,
     Offered,
     OffersListed,
     Purge,
@@ -447,12 +448,16 @@ class Machine:
 
     # Answers ----------------------------------------------------------------------------------
 
-    def _answered(self, at: int, answer: Answer) -> list[Event]:  # noqa: PLR0911 (a kind each)
+    def _answered(self, at: int, answer: Answer) -> list[Event]:  # noqa: C901, PLR0911
         asked, self._asked = self._asked, None
         if asked is None:
             raise RuntimeError(f"{self.service}: {answer!r} answers nothing that was asked")
         if isinstance(answer, Failed):
             return self._failed(at, asked)
+        if isinstance(answer, NotSent):
+            self._purpose = self._doubted = None
+            self._look_now(at)
+            return []
         self._failures, self._retry_at = 0, None
         match asked, answer:
             case Look(), Seen():
