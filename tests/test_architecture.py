@@ -147,9 +147,9 @@ def test_a_pure_room_reads_no_clock_and_no_randomness_but_the_run_id(module: str
     assert bool(drawn) == (module == "atomic_service")
 
 
-def test_importing_turnwise_brings_the_standard_library_alone_and_no_asyncio() -> None:
+def test_the_whole_face_brings_the_standard_library_alone_and_no_asyncio() -> None:
     program = (
-        "import sys; before = set(sys.modules); import turnwise; "
+        "import sys; before = set(sys.modules); import turnwise; from turnwise import *; "
         "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before}))"
     )
     done = subprocess.run(
@@ -163,10 +163,19 @@ def test_importing_turnwise_brings_the_standard_library_alone_and_no_asyncio() -
     assert "asyncio" not in brought
 
 
+def test_the_face_alone_loads_no_room() -> None:
+    program = "import sys, turnwise; print(*(name for name in sys.modules if 'turnwise.' in name))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout.split() == []
+
+
 def test_the_face_is_sorted_and_shows_what_it_says() -> None:
     assert list(turnwise.__all__) == sorted(turnwise.__all__)
     for name in turnwise.__all__:
         assert getattr(turnwise, name) is not None
+        assert name in dir(turnwise)
+    with pytest.raises(AttributeError, match="'turnwise' has no attribute 'Runner'"):
+        turnwise.Runner  # type: ignore[attr-defined]  # noqa: B018 (asking for it is the point)
 
 
 def test_the_face_is_what_the_documentation_lists() -> None:
