@@ -37,6 +37,7 @@ from turnwise.actions import (
     Wait,
 )
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
+from turnwise.controls import Controls
 from turnwise.drive import carry_out
 from turnwise.errors import TurnFailedError, TurnLostError
 from turnwise.events import (
@@ -941,3 +942,78 @@ def test_a_turn_starts_and_ends_with_an_event_that_says_how_long_it_took() -> No
     assert isinstance(ended, TurnEnded)
     assert (started.token, started.attempt) == (1, 1)
     assert (ended.took, ended.status, ended.reason) == (1_500_000, Status.COMPLETED, "")
+
+
+# Commands -----------------------------------------------------------------------------------
+
+
+def test_a_trigger_is_served_once_as_soon_as_somebody_has_a_slot_and_serves_no_period() -> None:
+    seen: list[tuple[bool, int]] = []
+    world = World(OTHERS, work=lambda turn: seen.append((turn.triggered, turn.fencing_token)))
+    world.run_to(second=65)
+    Controls(world.virtual.storage, by="me").trigger(SERVICE)
+    world.run_to(second=119)
+    assert [triggered for triggered, _ in seen] == [False, True]
+    world.run_to(second=179)
+    assert [triggered for triggered, _ in seen] == [False, True, False], "and the next is served"
+
+
+def test_a_trigger_where_no_plan_covers_now_has_one_made() -> None:
+    world = World(schedule="every 1h", knobs={"cycle": PERIOD})
+    world.run_to(second=3605)
+    world.run_for(10 * PERIOD)
+    Controls(world.virtual.storage, by="me").trigger(SERVICE)
+    world.run_for(2 * HEARTBEAT + SECOND)
+    assert len(world.served) == 2
+
+
+def test_while_paused_nothing_starts_and_the_pause_ends_by_itself() -> None:
+    world = World(OTHERS)
+    world.run_to(second=65)
+    Controls(world.virtual.storage, by="me").pause(SERVICE, until=timedelta(seconds=60))
+    world.run_to(second=124)
+    assert world.seconds() == [60]
+    world.run_to(second=179)
+    assert len(world.served) == 2, "it ends at 125 s, in the middle of the period"
+
+
+def test_a_period_that_passes_while_paused_is_told_as_missed_for_that() -> None:
+    world = World(OTHERS)
+    world.run_to(second=119)
+    Controls(world.virtual.storage, by="me").pause(SERVICE)
+    world.run_to(second=300)
+    assert {e.why for e in world.told(PeriodMissed) if isinstance(e, PeriodMissed)} <= {"paused"}
+    assert world.seconds() == [60]
+
+
+def test_where_all_of_a_plan_with_other_settings_are_silent_the_others_take_its_place() -> None:
+    world = World(("a",))
+    world.run_to(second=117)
+    other = World((), knobs={"standbys": 1})
+    other.virtual.kill("a")
+    other.virtual.storage = world.virtual.storage
+    other.virtual._epoch, other.virtual._time = world.virtual._epoch, world.virtual._time
+    world.run_to(second=119.5)
+    other.start("c")
+    world.virtual._processes["c"] = other.virtual._processes["c"]
+    world.virtual.kill("a")
+    world.run_to(second=179)
+    assert other.dues() == [120]
+
+
+def test_an_admission_that_the_machine_looks_at_too_late_starts_nothing() -> None:
+    world = World()
+    machine = world.machine()
+    world.run_to(second=59)
+    process = world.virtual._processes["a"]
+    real = process.services.answer
+
+    def slow(service: Any, answer: Any) -> None:
+        real(service, answer)
+        if machine.turn is not None and machine.turn.began_at is None:
+            world.pass_in_silence(TIMEOUT)
+
+    process.services.answer = slow  # type: ignore[method-assign]
+    world.run_to(second=100)
+    assert world.served == []
+    assert world.ends()[0] == ("a", "abandoned", "no_margin")
