@@ -526,3 +526,18 @@ def test_what_was_given_up_is_neither_watched_nor_given_up_again(heard: Heard) -
         engine.services._give_up(service)
         assert engine.services._watch(service, state) is None
         assert len(heard.wait_for(TurnEnded)) == 1
+
+
+def test_an_id_that_was_not_given_is_made_anew_at_each_start_and_a_hurried_stop_ends_the_grace(
+    heard: Heard,
+) -> None:
+    storage = due()
+    scheduler = Scheduler(storage, observers=(heard,))
+    scheduler.add(_sleeps, "every 1m", name="job")
+    before = scheduler.runner_id
+    scheduler.start()
+    assert scheduler.runner_id != before
+    heard.wait_for(TurnStarted)
+    scheduler._end_grace()
+    assert scheduler.stop()
+    assert ends_of(storage, "job") == [("abandoned", "stopped")]
