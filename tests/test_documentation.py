@@ -252,7 +252,7 @@ def test_the_page_of_the_names_has_a_row_for_each_name_of_the_face_and_no_other(
     assert re.findall(r"^\| `([\w.]+)` \|", face, flags=re.MULTILINE) == sorted(turnwise.__all__)
 
 
-def test_every_module_on_the_page_of_the_names_exists_and_every_room_is_on_it() -> None:
+def test_every_module_on_the_page_of_the_names_exists_and_is_there_once() -> None:
     text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     shown = re.findall(r"automodule:: (turnwise[\w.]*)", text)
     assert len(shown) == len(set(shown))
