@@ -10,7 +10,7 @@ import pytest
 
 from turnwise.cli import main
 from turnwise.storages import Storage
-from turnwise.testing_new import VirtualScheduler
+from turnwise.testing import VirtualScheduler
 from turnwise.turn import Turn
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

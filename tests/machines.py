@@ -12,7 +12,7 @@ from turnwise.events import Event
 from turnwise.gate import Execution
 from turnwise.machine import Machine
 from turnwise.storages import Storage
-from turnwise.testing_new import VirtualScheduler
+from turnwise.testing import VirtualScheduler
 from turnwise.texts import row_from_text
 from turnwise.turn import Turn
 

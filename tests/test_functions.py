@@ -12,7 +12,7 @@ import pytest
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.errors import TurnFailedError, TurnLostError
 from turnwise.functions import check_result, end_a_forked_child, outcome_of, served
-from turnwise.testing_new import fake_turn
+from turnwise.testing import fake_turn
 from turnwise.turn import Turn
 
 

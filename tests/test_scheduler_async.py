@@ -20,7 +20,7 @@ from turnwise.events import RunnerJoined, RunnerLeft, TurnEnded, TurnStarted
 from turnwise.functions import served
 from turnwise.scheduler import Scheduler
 from turnwise.storages import Storage
-from turnwise.testing_new import fake_turn
+from turnwise.testing import fake_turn
 from turnwise.turn import Turn
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from turnwise.events import Event, RunnerLeft, StorageBack, StorageLost, TurnEnded
-from turnwise.testing_new import VirtualScheduler
+from turnwise.testing import VirtualScheduler
 from turnwise.turn import Turn
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

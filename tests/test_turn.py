@@ -9,7 +9,7 @@ from turnwise.at_work import lost_at, why_lost
 from turnwise.errors import TurnLostError
 from turnwise.gate import new_gate
 from turnwise.machine import TurnState
-from turnwise.testing_new import FakeTurn, fake_turn
+from turnwise.testing import FakeTurn, fake_turn
 
 DUE = datetime(2026, 3, 4, 3, tzinfo=UTC)
 

@@ -10,7 +10,7 @@ from turnwise.gate import Execution
 from turnwise.health import Health, ServiceHealth
 from turnwise.scheduler import Scheduler
 from turnwise.storages.memory import MemoryStorage
-from turnwise.testing_new import FakeTurn, VirtualScheduler, fake_turn
+from turnwise.testing import FakeTurn, VirtualScheduler, fake_turn
 from turnwise.turn import Turn
 
 

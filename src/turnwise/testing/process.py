@@ -21,7 +21,7 @@ from turnwise.machine import Machine
 from turnwise.services import Services
 from turnwise.settings import Settings
 from turnwise.storages import Pulse, Storage
-from turnwise.virtual_time import Sleeper, VirtualLoops, VirtualTime
+from turnwise.testing.virtual_time import Sleeper, VirtualLoops, VirtualTime
 
 _MOST_AT_ONCE = 1000
 _LAST_WORDS = 5_000_000

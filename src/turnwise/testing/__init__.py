@@ -33,10 +33,10 @@ from turnwise.registration import Function, Registration
 from turnwise.settings import Settings
 from turnwise.storages import Storage
 from turnwise.storages.memory import MemoryStorage
+from turnwise.testing.process import VirtualProcess
+from turnwise.testing.virtual_time import VirtualTime, sleep
 from turnwise.texts import gate_from_text, row_from_text
 from turnwise.turn import Turn, TurnView
-from turnwise.virtual_process import VirtualProcess
-from turnwise.virtual_time import VirtualTime, sleep
 
 __all__ = ["FakeTurn", "VirtualScheduler", "fake_turn"]
 
