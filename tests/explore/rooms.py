@@ -36,6 +36,9 @@ NARROW = {"a": settings(), "b": settings()}
 WIDE = {name: settings(cycle=timedelta(seconds=8)) for name in NARROW}
 """Two runners, one cycle in a period; a slot has 4 s."""
 
+HASTY = WIDE | {"b": settings(cycle=timedelta(seconds=8), heartbeat_timeout=timedelta(seconds=1))}
+"""As wide, but for the heartbeat timeout of the second, which is a third of the first's."""
+
 ALONE = {name: settings(cycle=timedelta(seconds=8), standbys=0) for name in NARROW}
 """Two runners, of whom each plan lists one."""
 
