@@ -72,6 +72,19 @@ def test_who_has_a_slot_in_a_plan_that_replaces_a_void_one_hears_of_it_in_time()
     assert result.periods_missed == 0
 
 
+@pytest.mark.parametrize(
+    "seed",
+    [
+        80,  # after an outage offers were made in a loop until a heartbeat came
+        122,  # who had a slot in a plan that replaced a void one heard of it too late
+        4963,  # the period before one that was planned while the clock was ahead had no plan
+        7923,  # where the answer was lost, nobody was told of the plan that replaced a void one
+    ],
+)
+def test_what_the_long_run_once_found_is_found_no_more(seed: int) -> None:
+    well(simulate(random_scenario(seed)))
+
+
 def test_a_period_before_one_that_was_planned_while_the_clock_was_ahead_is_served() -> None:
     """The plan of the next period was taken for one that covers what lies before it."""
     settings = Settings(schedule=Every(4 * MINUTE), cycle=4 * MINUTE)

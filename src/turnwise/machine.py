@@ -1096,6 +1096,9 @@ class Machine:
             plan, target, answer.runners, size=answer.size, digest=answer.digest
         )
         new = Record(self._names(), plan_to_text(made))
+        # Whoever has a slot then may not look before it is over. It is told where the answer is lost,
+        # too.
+        self._tells_all = target.void
         not_after = target.cycle.end - 1
         self._then = Swap(Kind.PLAN, records.plan_version, new, not_after)
         self._purpose = partial(Machine._planned, target=target, made=made, version=new.version)
@@ -1115,10 +1118,10 @@ class Machine:
         records = self._records
         assert records is not None  # noqa: S101 (as the look that led here has seen)
         if not answer.done:
+            self._tells_all = False
             self._look_now(at)
             return []
         self._owe(records, target)
-        self._tells_all = target.void  # whoever has a slot now may not look before it is over
         self._records = replace(records, plan=made, plan_version=version)
         self._look_if_in_slot(at, answer.now)
         self._say_settings(records.plan, target)

@@ -268,7 +268,7 @@ class Judge:
         if owner is None:
             return  # it has died since it asked, and only a book that is gone could tell
         self.open = OpenRun(run, owner, self.play.now)
-        self.liveness.opened()
+        self.liveness.opened(run)
 
     def _judge_admission(self, run: Run, before: Gate, now: int) -> None:
         who = f"a run of {run.runner_id} was admitted"
@@ -317,7 +317,7 @@ class Judge:
             else:
                 self._judge_own_end(opened, row)
         self._note_result(run, row)
-        self.liveness.closed(run, opened, row)
+        self.liveness.closed()
 
     def _judge_own_end(self, opened: OpenRun, row: Execution) -> None:
         outcome = self.outcomes.get(row.id)
@@ -409,6 +409,7 @@ class Judge:
                 self._judge_lost(part, event)
             elif isinstance(event, NoTurn):
                 self.executions[f"blocked:{event.reason.partition(':')[0]}"] += 1
+                self.liveness.refused(event.due, event.reason)
             elif isinstance(event, PeriodMissed):
                 self._judge_missed(event)
             elif isinstance(event, RecordUnreadable):

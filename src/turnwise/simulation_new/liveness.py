@@ -12,8 +12,9 @@ from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from turnwise.atomic_service import AtomicServiceDecisionReason as Reason
 from turnwise.cycles import instant, microseconds
-from turnwise.gate import Execution, Run
+from turnwise.gate import Run
 from turnwise.plan import CyclePlan, Planner
 from turnwise.settings import Settings
 from turnwise.simulation_new.process import NEVER, Call, Process
@@ -52,7 +53,8 @@ class Liveness:
         self._plans: dict[int, list[CyclePlan]] = {}
         self._planned_at: dict[CyclePlan, int] = {}
         self._open_spans = Trouble()
-        self._ended_badly: Counter[int] = Counter()
+        self._used: set[tuple[str, int]] = set()
+        self._in_grace: set[int] = set()
         self._busy_until = 0
         self._busy_with: list[Call] = []
 
@@ -70,15 +72,19 @@ class Liveness:
             for old in self._plans.pop(next(iter(self._plans))):
                 del self._planned_at[old]
 
-    def opened(self) -> None:
-        """A run is open."""
+    def opened(self, run: Run) -> None:
+        """A run is open. A runner starts once in a slot, whatever the clock does then."""
+        self._used.add((run.runner_id, run.slot_start))
         self._open_spans.add(self._play.now, NEVER)
 
-    def closed(self, run: Run, opened: "OpenRun | None", row: Execution) -> None:
+    def closed(self) -> None:
         """A run was closed."""
-        del opened, row
         self._open_spans.cut(self._play.now)
-        self._ended_badly[run.due] += 1
+
+    def refused(self, due: int, reason: str) -> None:
+        """A runner could not start in its slot."""
+        if reason == Reason.SCHEDULED_RUNNER_IN_GRACE.value:
+            self._in_grace.add(due)
 
     def healed(self) -> None:
         """Nothing goes wrong any more; who is at work may be so for long."""
@@ -145,12 +151,21 @@ class Liveness:
             return "failed"
         if self._open_spans.overlaps(start, end):
             return "prior_running"
+        if due in self._in_grace:
+            return "in_grace"
         if any(each.overlaps(start - self._slack, end) for each in self._troubles()):
             return "disturbed"
         lead = self.cycle + self.planner.rules.margin + self._slack
         well = [p for p in self._play.started if self._judge.is_well(p, start - lead)]
         if not any(self._was_idle(process, start - lead) for process in well):
             return "all_at_work" if well else "nobody_there"
+        plans = [c for c in self._plans.get(due, ()) if self._planned_at[c] <= c.start]
+        listed = {name for cycle in plans for name, _ in cycle.runners}
+        if listed and not listed & {process.runner_id for process in well}:
+            return "disturbed"  # it has died since, or before it was silent for long enough
+        busy = {p.runner_id for p in well if not self._was_idle(p, start - lead)}
+        if listed and listed <= busy:
+            return "all_at_work"
         if self._messages_take_too_long(due):
             return "slow_messages"
         judge.say(f"the period that is due at {due} was missed, and nothing was wrong")
@@ -199,6 +214,8 @@ class Liveness:
         since = cycle.start - self._epoch - self._slack
         for i, (runner_id, _) in enumerate(cycle.runners):
             start, latest, _ = slot_of(cycle, i)
+            if (runner_id, start) in self._used:
+                continue
             known = self._planned_at[cycle]
             if known > cycle.start - 1:  # it is told by the revision, within a heartbeat
                 start = max(start, known + self._judge.interval)
