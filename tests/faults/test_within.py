@@ -342,14 +342,18 @@ def test_a_turn_that_ended_well_while_the_storage_was_away_is_recorded_and_not_s
     ):
         slow = scene.add("slow", "--hold", "finish")
         scene.await_line("at finish", "slow")
-        scene.add("alice")
-        scene.await_log("alice", "has joined")
+        if proxy:
+            scene.add("alice")
+            scene.await_log("alice", "has joined")
         ended = scene.lines("end", "slow")[-1]
         with away:
             scene.go_on()
             gone_at = time.monotonic()
             eventually(lambda: time.monotonic() > gone_at + AWAY_SECONDS, "it is away")
         scene.await_log("slow", f"turn {ended.token} ends")
+        if not proxy:
+            # A file can be read meanwhile: whoever watched would have seen the silence, and buried.
+            scene.add("alice")
         later = scene.await_line("begin", since=ended.at)
         scene.await_line("end", since=later.at)
     (run,) = [run for run in scene.runs() if run.token == ended.token]
