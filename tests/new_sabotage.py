@@ -228,7 +228,7 @@ BUGS = {
     "duplicate runner": Bug(
         "another process has the id", Parts(runner_id=lambda place, _: f"twin-{place // 2}")
     ),
-    "plan not frozen": Bug("saw different plans", Parts(view=PlanOfNow)),  # type: ignore[arg-type]
+    "plan not frozen": Bug("saw different plans", Parts(view=PlanOfNow)),
     "margin ignored": Bug(
         "outside its own slot",
         patched=lambda: patch.object(machine, "decide", decided_without_margin),
@@ -242,7 +242,7 @@ BUGS = {
     ),
     "clock of the runner instead of the storage": Bug(
         "outside its own slot",
-        Parts(view=OwnClock),  # type: ignore[arg-type] # what is not there is the storage's
+        Parts(view=OwnClock),
     ),
 }
 """The sabotage row: the planted bugs that the simulation must find."""

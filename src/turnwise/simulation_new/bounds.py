@@ -97,9 +97,8 @@ class Bounds:
         if process.is_at_work and self._killed_at is None:
             self._killed_at, self._in_turn = self._play.now, True
 
-    def started(self, process: Process, run: Run) -> None:
+    def started(self, run: Run) -> None:
         """A turn has begun."""
-        del process
         now = self._play.now
         if self._killed_at is not None:
             self.failovers.append(now - self._killed_at)
@@ -158,7 +157,7 @@ class Bounds:
 
     def end(self) -> None:
         """The play has ended."""
-        starts = self._play.judge.starts
+        starts = self._play.judge.work.starts
         instants = [self._from, *starts, self._play.now]
         known = [at for at in instants if at >= self._from]
         gaps = [later - earlier for earlier, later in pairwise(known)]

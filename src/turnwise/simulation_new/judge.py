@@ -6,16 +6,16 @@ wrong with whom. It keeps books of its own, and trusts no rule that it judges:
 1. At most one run is open. No open run disappears.
 2. Only its owner ends a run, as its function ended; others bury it, and only where its owner had
    not been able to speak for itself. A run that its owner gives back had no time left.
-3. Fencing tokens grow. A resource that refuses older ones never takes a write out of order.
+3. Fencing tokens grow.
 4. No period is served twice, nor tried more often than its attempts, nor while the service is
    paused. A run that nobody asked for has a trigger.
 5. Who asks the gate is in the plan that it has read, at its own slot and within its window.
 6. Everybody who reads one version of a plan reads the same. A plan is replaced within its cycle
    only where nobody of it is well.
 7. A runner that is well keeps its row and its turn, and no other process has its id.
-8. Two functions are never at work while both may think that the turn is theirs.
-9. What was closed comes into the history, once, as it was.
-10. A period is missed for a cause; who says so is right. See :mod:`.liveness`.
+8. What was closed comes into the history.
+9. What functions at work may never do: see :mod:`.work`.
+10. A period is missed for a cause; who says so is right: see :mod:`.liveness`.
 """
 
 from collections import Counter
@@ -38,9 +38,10 @@ from turnwise.events import (
 from turnwise.gate import NO_ATTEMPT, NO_MARGIN, OWNER_DEAD, Execution, Gate, Run, is_paused
 from turnwise.plan import CyclePlan, Plan
 from turnwise.simulation_new.liveness import Liveness
-from turnwise.simulation_new.process import GROUP, Call, Part, Process
+from turnwise.simulation_new.process import GROUP, Part, Process
 from turnwise.simulation_new.slots import slot_of
 from turnwise.simulation_new.trouble import Trouble, longest_calm
+from turnwise.simulation_new.work import Work
 from turnwise.storages import Kind, Record
 from turnwise.texts import gate_from_text, plan_from_text
 
@@ -89,12 +90,7 @@ class Judge:
         self.paused_spans = Trouble()
         self.executions: Counter[str] = Counter()
         self.told_missed: dict[int, str] = {}
-        self.working: dict[Call, Part] = {}
-        self.overlaps = self.refused_writes = 0
-        self.turns_of_place: Counter[int] = Counter()
-        self.starts: list[int] = []
-        self._newest_written = 0
-        self._resource = play.parts.resource()
+        self.work = Work(self)
         self._seen_plans: dict[str, str] = {}
         self._looks: dict[str, tuple[int, Plan | None]] = {}
         self.liveness = Liveness(self)
@@ -137,7 +133,7 @@ class Judge:
                 self._note_look(part.process, answer, is_heard=is_heard)
             return
         if isinstance(request, Append):
-            self._note_history(request)
+            self.in_history.update(entry.id for entry in request.entries)
         elif isinstance(request, Swap):
             owner = request.new.owner
             if owner is not None and self._is_asked_for_first(owner.run_id, owner.boot_id, part):
@@ -270,7 +266,7 @@ class Judge:
         self.open = OpenRun(run, owner, self.play.now)
         self.liveness.opened(run)
 
-    def _judge_admission(self, run: Run, before: Gate, now: int) -> None:
+    def _judge_admission(self, run: Run, before: Gate, now: int) -> None:  # noqa: C901 (a rule each)
         who = f"a run of {run.runner_id} was admitted"
         if self.open is not None:
             self.say(f"{who} while another is open")
@@ -372,18 +368,13 @@ class Judge:
 
     # History ----------------------------------------------------------------------------------
 
-    def _note_history(self, request: Append) -> None:
-        self.in_history.update(entry.id for entry in request.entries)
-
     def _require_rows_kept(self, before: Gate, gate: Gate) -> None:
         kept = {row.id for row in gate.unsaid}
         for row in before.unsaid:
-            if row.id not in kept and row.id not in self.in_history and not self._is_command(row):
+            # Those of commands the operator's tool appends.
+            known = row.id in kept or row.id in self.in_history
+            if not known and isinstance(row, Execution):
                 self.say("a row has left the gate before it was in the history")
-
-    @staticmethod
-    def _is_command(row: object) -> bool:
-        return not isinstance(row, Execution)  # the operator's tool appends its own rows
 
     def _require_history(self) -> None:
         """The history has every run that was closed, unless it was purged, or is in the gate."""
@@ -406,7 +397,7 @@ class Judge:
         """What a machine tells."""
         for event in events:
             if isinstance(event, TurnLost):
-                self._judge_lost(part, event)
+                self._judge_lost(part)
             elif isinstance(event, NoTurn):
                 self.executions[f"blocked:{event.reason.partition(':')[0]}"] += 1
                 self.liveness.refused(event.due, event.reason)
@@ -415,7 +406,7 @@ class Judge:
             elif isinstance(event, RecordUnreadable):
                 self.say(f"a record cannot be read: {event.error}")
             elif isinstance(event, TurnStarted):
-                self._judge_started(part, event)
+                self.work.judge_started(part, event)
 
     def heard_of_process(self, process: Process, events: list[Event]) -> None:
         """What a process's heartbeat tells."""
@@ -429,7 +420,7 @@ class Judge:
         """Whether a process lives; of one that was killed a late request may have come."""
         return any(each.boot_id == boot_id and each.alive for each in self.play.started)
 
-    def _judge_lost(self, part: Part, event: TurnLost) -> None:
+    def _judge_lost(self, part: Part) -> None:
         process, now = part.process, self.play.now
         call = part.call
         since = now - self.timeout if call is None else max(call.began_at, now - self.timeout)
@@ -440,54 +431,3 @@ class Judge:
         if event.due in self.served_dues and self.promises_hold:
             self.say(f"the period that is due at {event.due} was called missed, and is served")
         self.told_missed.setdefault(event.due, event.why)
-
-    def _judge_started(self, part: Part, event: TurnStarted) -> None:
-        opened = self.open
-        if not self.promises_hold or not self.play.gated:
-            return
-        call = part.call
-        if call is not None and call.turn.is_lost(self.play.now + part.process.offset):
-            self.say(f"runner {event.runner_id} started a turn that was lost")
-        calm = self.is_well(part.process, self.play.now - self.timeout)
-        if calm and (opened is None or opened.run.run_id != event.run_id):
-            self.say(f"runner {event.runner_id} started a turn that is not open")
-
-    # Functions at work ------------------------------------------------------------------------
-
-    def begins(self, part: Part, call: Call) -> None:
-        """A function is about to work, and writes to the resource."""
-        self.turns_of_place[part.process.place] += 1
-        self.starts.append(self.play.now)
-        # Those of processes that were killed are at work no more.
-        self.working = {o: at for o, at in self.working.items() if at.process.alive}
-        for other, at in self.working.items():
-            self._note_overlap(part.process, other, at.process)
-        self.working[call] = part
-        self._write(call.turn.run.token)
-        self.play.bounds.started(part.process, call.turn.run)
-
-    def ends(self, part: Part, call: Call) -> None:
-        """A function has ended, and writes once more."""
-        call.ended_at = self.play.now
-        self.working.pop(call, None)
-        self._write(call.turn.run.token)
-        self.play.bounds.ended(call.turn.run)
-
-    def _note_overlap(self, process: Process, other: Call, at: Process) -> None:
-        """Somebody else is at work, too. With the gate, he must know better."""
-        self.overlaps += 1
-        self.play.bounds.overlapped(at)
-        promised = self.play.gated and self.promises_hold
-        if promised and not other.turn.is_lost(self.play.now + at.offset):
-            self.say(
-                f"runner {process.runner_id} starts while {at.runner_id} is at work and may think "
-                "that the turn is its own"
-            )
-
-    def _write(self, token: int) -> None:
-        if not self._resource.write(token):
-            self.refused_writes += 1
-        elif token < self._newest_written and self.play.gated and self.promises_hold:
-            self.say(f"the resource took a write with token {token} after {self._newest_written}")
-        else:
-            self._newest_written = token

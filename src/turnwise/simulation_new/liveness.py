@@ -22,7 +22,7 @@ from turnwise.simulation_new.slots import slot_of
 from turnwise.simulation_new.trouble import Trouble, longest_calm
 
 if TYPE_CHECKING:
-    from turnwise.simulation_new.judge import Judge, OpenRun
+    from turnwise.simulation_new.judge import Judge
 
 _KEPT_PLANS = 64
 
@@ -88,7 +88,7 @@ class Liveness:
 
     def healed(self) -> None:
         """Nothing goes wrong any more; who is at work may be so for long."""
-        self._busy_with = list(self._judge.working)
+        self._busy_with = list(self._judge.work.working)
         self._busy_until = self._play.now
 
     # Periods ----------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ class Liveness:
                 self.causes["ended_badly"] += 1
                 self.missed_dues[due] = "ended_badly"
 
-    def _cause(self, due: int, until: int) -> str:
+    def _cause(self, due: int, until: int) -> str:  # noqa: C901, PLR0911 (a cause each)
         """Why a period was missed, in a word; where there is no cause, it is a violation."""
         judge, start, end = self._judge, due - self._epoch, until - self._epoch
         if not judge.promises_hold:
@@ -159,7 +159,7 @@ class Liveness:
         well = [p for p in self._play.started if self._judge.is_well(p, start - lead)]
         if not any(self._was_idle(process, start - lead) for process in well):
             return "all_at_work" if well else "nobody_there"
-        plans = [c for c in self._plans.get(due, ()) if self._planned_at[c] <= c.start]
+        plans = [c for c in self._plans.get(due, ()) if self._planned_at[c] < c.start]
         listed = {name for cycle in plans for name, _ in cycle.runners}
         if listed and not listed & {process.runner_id for process in well}:
             return "disturbed"  # it has died since, or before it was silent for long enough
@@ -244,7 +244,7 @@ class Liveness:
 
     def _require_that_it_came_back(self) -> None:
         judge = self._judge
-        if any(call in judge.working for call in self._busy_with):
+        if any(call in judge.work.working for call in self._busy_with):
             return
         # What was served, or tried in vain, while the clock was ahead is not served again.
         over = [*judge.served_dues, *judge.attempts]
@@ -254,7 +254,7 @@ class Liveness:
         due = max(ready, microseconds(period.until) - self._epoch) + self._slack
         if due > self._play.end or not any(process.alive for process in self._play.started):
             return
-        if not any(self._play.heals_at <= start <= due for start in judge.starts):
+        if not any(self._play.heals_at <= start <= due for start in judge.work.starts):
             judge.say(
                 f"nothing has started within {(due - self._play.heals_at) / 1e6:g} s after the "
                 "last fault"
@@ -274,7 +274,7 @@ class Liveness:
         longest = self._judge.timeout + 2 * self.cycle + self._slack
         at_work = any(
             call.turn.run.run_id == run.run.run_id and part.process.alive
-            for call, part in self._judge.working.items()
+            for call, part in self._judge.work.working.items()
         )
         since = max(run.at, self._play.heals_at, run.owner.idle_since)
         if not at_work and self._play.now - since > longest:

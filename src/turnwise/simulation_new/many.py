@@ -53,7 +53,8 @@ class Sum:
     def text(self, seconds: float) -> str:
         """The sum, and how near each bound was reached."""
         summary = (
-            f"{self.cycles:,} cycles, {self.periods:,} periods, {self.turns:,} turns, {self.rounds:,} rounds in "
+            f"{self.cycles:,} cycles, {self.periods:,} periods, {self.turns:,} turns, "
+            f"{self.rounds:,} rounds in "
             f"{seconds:,.0f} s ({self.rounds / max(seconds, 1e-9):,.0f} rounds a second); "
             f"{self.failed} seeds failed"
         )

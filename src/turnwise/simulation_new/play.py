@@ -61,7 +61,8 @@ class Parts:
 SHIPPED: Final = Parts()
 """What is shipped."""
 
-_NO_GATE: Final = Parts(view=OwnClockNoGate)
+# What it lacks of a storage nobody here asks for.
+_NO_GATE: Final = Parts(view=OwnClockNoGate)  # type: ignore[arg-type]
 
 
 class Play:

@@ -9,7 +9,7 @@ it is answered at once.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from turnwise import gate as gates
 from turnwise.actions import (
@@ -45,8 +45,10 @@ _ROUND_AND_ROUND: Final = 100  # requests at one instant: no machine has so much
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """The request of a process that leaves: the storage's ``leave``, and where its going leaves a
-    gap, ``advance``."""
+    """The request of a process that leaves: the storage's ``leave``.
+
+    Where its going leaves a gap, ``advance`` follows.
+    """
 
     gap: bool
 
@@ -275,7 +277,7 @@ class Process:
         now = self.play.now
         takes, fails, poison = self.play.next_job()
         part.call = call = Call(turn, now, fails, poison)
-        self.play.judges[part.service].begins(part, call)
+        self.play.judges[part.service].work.begins(part, call)
         self._tell(part, part.machine.receive(now + self.offset, Begun()))
         self.play.at(now + takes, self._function_ends, (part, call, None))
         self.play.began(part)
@@ -289,7 +291,7 @@ class Process:
             return
         part.call, self.idle_since = None, self.play.now
         judge = self.play.judges[part.service]
-        judge.ends(part, call)
+        judge.work.ends(call)
         if call.poison_for is not None:
             self.play.crash(self, call.poison_for, same_id=True)
             return
@@ -305,7 +307,7 @@ class Process:
 
     # The link ---------------------------------------------------------------------------------
 
-    def _ask(self, part: Part | None, request: "Request | Beat | Leave") -> object:
+    def _ask(self, part: Part | None, request: "Request | Beat | Leave") -> Any:
         """Ask the storage: the answer, or None where it comes later."""
         play = self.play
         play.asked[type(request).__name__] += 1
@@ -357,7 +359,7 @@ class Process:
 
     def _act(
         self, part: Part | None, request: "Request | Beat | Leave", *, is_heard: bool = True
-    ) -> object:
+    ) -> Any:
         """What the storage does, and what the judge sees of it."""
         try:
             if isinstance(request, Beat):
@@ -392,7 +394,7 @@ class Process:
         play = self.play
         play.at(play.now + play.travel_time(), self._answered, (part, request, answer))
 
-    def _answered(self, message: tuple[Part | None, object, object]) -> None:
+    def _answered(self, message: tuple[Part | None, object, Any]) -> None:
         """An answer comes back."""
         if not self.alive:
             return
@@ -406,10 +408,10 @@ class Process:
         if isinstance(request, Leave):
             self.alive = False
         elif part is None:
-            self._heartbeat_answered(at, answer)  # type: ignore[arg-type] # of a heartbeat
+            self._heartbeat_answered(at, answer)
             self._go()
         else:
-            self._tell(part, part.machine.receive(at, answer))  # type: ignore[arg-type]
+            self._tell(part, part.machine.receive(at, answer))
             self._go()
 
 

@@ -47,8 +47,8 @@ class Result:
 
     ``turns`` counts starts of the service. A period counts from the first that is due when the
     service has a gate to the last that ended, and whose turn did; it is served when a turn at it
-    was completed; ``cycles`` are those of the periods that count. ``causes`` is why periods were missed, and ``missed`` which: pairs of due instant
-    and cause.
+    was completed. ``cycles`` are those of the periods that count. ``causes`` is why periods were
+    missed, and ``missed`` which: pairs of due instant and cause.
     ``overlaps`` counts starts of the service while another turn was still at work; with the gate
     that is only a runner that was suspended, or cut off, for longer than the heartbeat timeout, and
     ``refused_writes`` are what the resource has spared. ``gaps`` are from start to start,
@@ -104,27 +104,27 @@ def result_of(play: "Play") -> Result:
     """What came of a play that has ended."""
     judges = list(play.judges.values())
     gaps = Spread.of(
-        later - earlier for judge in judges for earlier, later in pairwise(judge.starts)
+        later - earlier for judge in judges for earlier, later in pairwise(judge.work.starts)
     )
     verdicts = [judge.liveness for judge in judges]
     missed = [pair for each in verdicts for pair in each.missed_dues.items()]
     served, missed_count = sum(v.served for v in verdicts), sum(v.missed for v in verdicts)
     return Result(
         scenario=play.scenario,
-        turns=sum(len(judge.starts) for judge in judges),
+        turns=sum(len(judge.work.starts) for judge in judges),
         periods=served + missed_count,
         periods_served=served,
         periods_missed=missed_count,
         cycles=sum(each.cycles for each in verdicts),
         causes=_added(each.causes for each in verdicts),
         missed=tuple((instant(due), why) for due, why in sorted(missed)),
-        overlaps=sum(judge.overlaps for judge in judges),
-        refused_writes=sum(judge.refused_writes for judge in judges),
+        overlaps=sum(judge.work.overlaps for judge in judges),
+        refused_writes=sum(judge.work.refused_writes for judge in judges),
         longest_gap=gaps.most,
         gaps=gaps,
         failovers=Spread.of(play.bounds.failovers),
         turns_of_runner={
-            f"runner-{place + 1}": sum(judge.turns_of_place[place] for judge in judges)
+            f"runner-{place + 1}": sum(judge.work.turns_of_place[place] for judge in judges)
             for place in range(len(play.places))
         },
         operations=dict(sorted(play.asked.items())),
