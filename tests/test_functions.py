@@ -11,7 +11,7 @@ import pytest
 
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.errors import TurnFailedError, TurnLostError
-from turnwise.functions import check_result, end_a_forked_child, outcome_of, served
+from turnwise.scheduler.functions import check_result, end_a_forked_child, outcome_of, served
 from turnwise.testing import fake_turn
 from turnwise.turn import Turn
 
@@ -185,7 +185,7 @@ def test_what_a_function_raised_says_how_its_turn_ended(
 
 FORKING = """
 import os, sys
-from turnwise.functions import end_a_forked_child
+from turnwise.scheduler.functions import end_a_forked_child
 pid = os.getpid()
 end_a_forked_child(pid, None)
 child = os.fork()

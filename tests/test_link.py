@@ -1,7 +1,7 @@
 """Whether the storage answers, from what two threads see of it."""
 
 from turnwise.events import Event, StorageBack, StorageLost
-from turnwise.link import HEARTBEATS, OPENING, READS, WRITES, Link
+from turnwise.scheduler.link import HEARTBEATS, OPENING, READS, WRITES, Link
 
 
 def a_link() -> Link:

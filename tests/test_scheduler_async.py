@@ -14,11 +14,11 @@ import pytest
 
 from live import Heard, Shaky, due, due_later, ends_of, eventually
 from turnwise import scheduler as schedulers
-from turnwise.calls import CoroutineCall, Loops, Work, start_call
 from turnwise.errors import StorageError
 from turnwise.events import RunnerJoined, RunnerLeft, TurnEnded, TurnStarted
-from turnwise.functions import served
 from turnwise.scheduler import Scheduler
+from turnwise.scheduler.calls import CoroutineCall, Loops, Work, start_call
+from turnwise.scheduler.functions import served
 from turnwise.storages import Storage
 from turnwise.testing import fake_turn
 from turnwise.turn import Turn

@@ -14,12 +14,11 @@ from typing import Any, cast
 import pytest
 
 from live import Heard, Shaky, due, due_later, ends_of, eventually, runs_of
-from turnwise import engine as engines
 from turnwise import scheduler as schedulers
-from turnwise import services
 from turnwise.events import Event, Looked, RunnerJoined, RunnerLeft, TurnEnded, TurnStarted
-from turnwise.scheduler import Scheduler
-from turnwise.signals import SignalsEnd
+from turnwise.scheduler import Scheduler, services
+from turnwise.scheduler import engine as engines
+from turnwise.scheduler.signals import SignalsEnd
 from turnwise.storages import Storage
 from turnwise.texts import gate_from_text
 from turnwise.turn import Turn

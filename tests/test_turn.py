@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from turnwise.at_work import lost_at, why_lost
 from turnwise.errors import TurnLostError
 from turnwise.gate import new_gate
 from turnwise.machine import TurnState
+from turnwise.scheduler.at_work import lost_at, why_lost
 from turnwise.testing import FakeTurn, fake_turn
 
 DUE = datetime(2026, 3, 4, 3, tzinfo=UTC)

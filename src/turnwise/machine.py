@@ -1096,8 +1096,8 @@ class Machine:
             plan, target, answer.runners, size=answer.size, digest=answer.digest
         )
         new = Record(self._names(), plan_to_text(made))
-        # Whoever has a slot then may not look before it is over. It is told where the answer is lost,
-        # too.
+        # Whoever has a slot then may not look before it is over. It is told even where the answer
+        # is lost.
         self._tells_all = target.void
         not_after = target.cycle.end - 1
         self._then = Swap(Kind.PLAN, records.plan_version, new, not_after)

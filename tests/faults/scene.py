@@ -39,7 +39,7 @@ def settings_of(*, interval: float, margin: float, timeout: float) -> Settings:
     )
 
 
-SETTINGS = settings_of(interval=3, margin=0.1, timeout=1.2)
+SETTINGS = settings_of(interval=2, margin=0.1, timeout=0.8)
 WORK_SECONDS = 0.4
 ENDINGS = {"", NO_MARGIN, OWNER_DEAD, LOST, "exception:TurnLostError"}
 

@@ -1,5 +1,6 @@
 """The storages that faults are tried on, each with a part that nobody has used."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
@@ -15,6 +16,15 @@ SERVERS: dict[str, Callable[[Path], servers.Server]] = {
 """What starts a server of one's own in a folder."""
 
 STORAGES = ("sqlite", *SERVERS)
+
+THOROUGH = bool(os.environ.get("FAULTS_THOROUGH"))
+"""Whether everything is tried on Valkey that is tried on Redis, more often, and for longer.
+
+What is asked of the two, and by what, is the same; so Valkey has some of the scenarios else.
+"""
+
+KINDS = STORAGES if THOROUGH else tuple(name for name in STORAGES if name != "valkey")
+"""The storages that differ from each other."""
 
 _SHARED: dict[str, Callable[[], servers.Server]] = {
     "postgresql": servers.postgres,

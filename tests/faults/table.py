@@ -26,7 +26,7 @@ def main() -> int:
                 "2",
                 Path(__file__).parent,
             ],
-            env=os.environ | {"FAULT_FIGURES": str(path)},
+            env=os.environ | {"FAULT_FIGURES": str(path), "FAULTS_THOROUGH": "1"},
             stdout=sys.stderr,
             check=False,
         )

@@ -14,7 +14,7 @@ import pytest
 from faults.proxy import Fault, Proxy
 from faults.scene import SETTINGS, SLACK_SECONDS, WORK_SECONDS, Scene, recorded
 from faults.soak import Churn, Soak
-from faults.storages import SERVERS, STORAGES, url_of, why_missing
+from faults.storages import KINDS, SERVERS, STORAGES, url_of, why_missing
 from processes import eventually
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.cycles import SECOND
@@ -41,12 +41,12 @@ def there(storage: str) -> str:
     return storage
 
 
-@pytest.fixture(params=STORAGES)
+@pytest.fixture(params=KINDS)
 def storage(request: pytest.FixtureRequest) -> str:
     return there(request.param)
 
 
-@pytest.fixture(params=SERVERS)
+@pytest.fixture(params=KINDS[1:])
 def server(request: pytest.FixtureRequest) -> str:
     return there(request.param)
 
@@ -72,6 +72,7 @@ def behind(server: str, proxy: Proxy, tmp_path: Path) -> Iterator[Scene]:
         yield made
 
 
+@pytest.mark.parametrize("storage", STORAGES, indirect=True)
 def test_a_runner_is_killed_in_its_turn(scene: Scene, storage: str) -> None:
     with recorded("killed in its turn", storage, scene) as recovers_from:
         for name in NAMES:
@@ -84,6 +85,7 @@ def test_a_runner_is_killed_in_its_turn(scene: Scene, storage: str) -> None:
     assert (lost.token, lost.reason) == (begun.token, "owner_dead")
 
 
+@pytest.mark.parametrize("storage", STORAGES, indirect=True)
 def test_a_runner_is_suspended_in_its_turn_for_longer_than_the_timeout(
     scene: Scene, storage: str
 ) -> None:
@@ -194,6 +196,7 @@ def test_a_link_swallows_everything_during_a_turn(behind: Scene, server: str, pr
         behind.await_line("begin", "far", since=swallowed_at + 1)
 
 
+@pytest.mark.parametrize("server", SERVERS, indirect=True)
 def test_a_server_is_killed_and_comes_back_while_a_turn_runs(
     server: str, tmp_path: Path, apart: Path
 ) -> None:
@@ -353,6 +356,7 @@ def test_a_file_is_read_only_for_one_runner(tmp_path: Path) -> None:
         assert not scene.lines("begin", "reader")
 
 
+@pytest.mark.parametrize("storage", STORAGES, indirect=True)
 def test_eight_processes_through_random_kills_and_pauses(storage: str, tmp_path: Path) -> None:
     soak = Soak(url_of(storage, tmp_path), tmp_path, cycles=17, seed=1, slack=3.0)
     soak.run()

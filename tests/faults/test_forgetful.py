@@ -33,8 +33,8 @@ pytestmark = pytest.mark.faults
 NAMES = ("alice", "bob", "carol")
 CYCLE = SETTINGS.shortest_cycle.total_seconds()
 SLOT = CYCLE / len(NAMES)
-WORK_SECONDS = 2.2
-"""Longer than a slot, and than the heartbeat timeout after it."""
+WORK_SECONDS = SLOT + SETTINGS.heartbeat_timeout.total_seconds() + 0.2
+"""Longer than a slot, and the heartbeat timeout after it."""
 LONGEST_WAIT_SECONDS = 5.0
 """Whoever waits for a storage that does not answer asks again after so long at the latest."""
 

@@ -3,7 +3,6 @@
 And runners that differ: one that may not run, and two with other heartbeat timeouts.
 """
 
-import os
 import signal
 import sqlite3
 import time
@@ -20,7 +19,7 @@ import servers
 from faults.participant import GROUP, SERVICE, STEP_SECONDS
 from faults.proxy import Fault, Proxy
 from faults.scene import SLACK_SECONDS, Figures, Scene, recorded, settings_of
-from faults.storages import SERVERS, url_of, why_missing
+from faults.storages import KINDS, STORAGES, THOROUGH, url_of, why_missing
 from processes import eventually
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.storages.opening import open_storage
@@ -29,8 +28,6 @@ from turnwise.texts import plan_from_text
 pytestmark = pytest.mark.faults
 
 NAMES = ("alice", "bob", "carol")
-THOROUGH = bool(os.environ.get("FAULTS_THOROUGH"))
-"""Thirty suspensions where six are tried, and a lock of a minute where it is of six seconds."""
 
 
 def there(storage: str) -> str:
@@ -41,7 +38,7 @@ def there(storage: str) -> str:
     return storage
 
 
-@pytest.fixture(params=SERVERS)
+@pytest.fixture(params=KINDS[1:])
 def server(request: pytest.FixtureRequest) -> str:
     return there(request.param)
 
@@ -329,7 +326,7 @@ def locked_file(path: Path) -> Iterator[None]:
     locker.close()
 
 
-@pytest.mark.parametrize("storage", ["sqlite", *SERVERS])
+@pytest.mark.parametrize("storage", STORAGES)
 def test_a_turn_that_ended_well_while_the_storage_was_away_is_recorded_and_not_served_again(
     storage: str, tmp_path: Path
 ) -> None:

@@ -7,8 +7,8 @@ from typing import Any, assert_type
 
 from turnwise.events import Event, TurnEnded
 from turnwise.gate import Execution
-from turnwise.health import Health, ServiceHealth
 from turnwise.scheduler import Scheduler
+from turnwise.scheduler.health import Health, ServiceHealth
 from turnwise.storages.memory import MemoryStorage
 from turnwise.testing import FakeTurn, VirtualScheduler, fake_turn
 from turnwise.turn import Turn

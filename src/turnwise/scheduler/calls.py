@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from turnwise import gate as gates
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
-from turnwise.functions import Served, check_result, end_a_forked_child, outcome_of
+from turnwise.scheduler.functions import Served, check_result, end_a_forked_child, outcome_of
 from turnwise.turn import Turn
 
 if TYPE_CHECKING:

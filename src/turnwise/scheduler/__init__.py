@@ -11,10 +11,10 @@ as stopped, so that another runner may start.
 How it works
 ------------
 Every process builds the same scheduler, with the same services, and starts it. Two threads of its
-own do the rest (:mod:`turnwise.engine`). Functions run in worker threads, one for each turn;
-coroutines on the application's event loop (``async with scheduler:``) or on one of the scheduler's
-own. A storage that is away neither blocks the start nor ends the program: it is logged once, waited
-for, and never starts a turn.
+own do the rest (:mod:`turnwise.scheduler.engine`). Functions run in worker threads, one for each
+turn; coroutines on the application's event loop (``async with scheduler:``) or on one of the
+scheduler's own. A storage that is away neither blocks the start nor ends the program: it is logged
+once, waited for, and never starts a turn.
 
 A scheduler may be built before a fork and started after it. One that was started before a fork
 raises :class:`~turnwise.errors.ForkError` in the child.
@@ -31,22 +31,22 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from turnwise.at_work import Service, is_within
-from turnwise.calls import Loops
 from turnwise.cycles import SECOND
-from turnwise.engine import Engine, monotonic_us
 from turnwise.errors import SchemaError, StorageError
 from turnwise.events import Observer
-from turnwise.functions import served
-from turnwise.health import Health, health_of
-from turnwise.knobs import Duration, duration_of
 from turnwise.machine import Machine
 from turnwise.names import checked_name, default_runner_id, random_name
 from turnwise.observers.log import log_event
 from turnwise.own_process import OwnProcess
-from turnwise.registration import Function, Registration
+from turnwise.scheduler.at_work import Service, is_within
+from turnwise.scheduler.calls import Loops
+from turnwise.scheduler.engine import Engine, monotonic_us
+from turnwise.scheduler.functions import served
+from turnwise.scheduler.health import Health, health_of
+from turnwise.scheduler.knobs import Duration, duration_of
+from turnwise.scheduler.registration import Function, Registration
+from turnwise.scheduler.signals import SignalsEnd
 from turnwise.settings import Settings
-from turnwise.signals import SignalsEnd
 from turnwise.storages import Storage
 from turnwise.storages.opening import open_storage
 from turnwise.turn import Turn

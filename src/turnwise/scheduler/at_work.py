@@ -10,10 +10,10 @@ import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 
-from turnwise.calls import Call
 from turnwise.cycles import SECOND
-from turnwise.functions import Served
 from turnwise.machine import Machine, TurnState
+from turnwise.scheduler.calls import Call
+from turnwise.scheduler.functions import Served
 from turnwise.turn import Turn, TurnView
 
 _AT_WORK: ContextVar[tuple[object, ...]] = ContextVar("turnwise_at_work", default=())

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from turnwise.at_work import Service
 from turnwise.cycles import instant
 from turnwise.gate import is_paused
+from turnwise.scheduler.at_work import Service
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,16 +25,16 @@ from turnwise.actions import (
     TurnWanted,
     Wait,
 )
-from turnwise.at_work import Service, Wish, marked, view_of
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
-from turnwise.calls import BlockCall, Call, Loops, Work, start_call
 from turnwise.cycles import SECOND
 from turnwise.events import Event, Observer, TurnLost, TurnOverdue
-from turnwise.functions import outcome_of
 from turnwise.machine import TurnState
+from turnwise.scheduler.at_work import Service, Wish, marked, view_of
+from turnwise.scheduler.calls import BlockCall, Call, Loops, Work, start_call
+from turnwise.scheduler.functions import outcome_of
 from turnwise.turn import Turn
 
-_log = logging.getLogger("turnwise.services")
+_log = logging.getLogger("turnwise.scheduler.services")
 _REST_AFTER_A_BUG = SECOND
 _CANCELLING = 5 * SECOND
 

@@ -2,8 +2,8 @@
 
 One thread, the *driver*, drives the machines of all services and asks the storage for them: the
 looks that are due at one time go in one request. A second thread sends the heartbeats, so that
-nothing holds them up. What they share is in :mod:`turnwise.services`; nobody holds its lock while
-the storage is asked.
+nothing holds them up. What they share is in :mod:`turnwise.scheduler.services`; nobody holds its
+lock while the storage is asked.
 
 A function that ends, a heartbeat that shows something new, and a request to stop wake the driver
 through a queue, which a signal handler may write to at any time.
@@ -29,18 +29,18 @@ from turnwise.actions import (
     Serve,
     Wait,
 )
-from turnwise.at_work import Service
-from turnwise.calls import Loops
 from turnwise.cycles import SECOND
 from turnwise.drive import carry_out, seen
 from turnwise.errors import StorageError
 from turnwise.events import Observer, RunnerLeft, StorageBack, StorageLost
 from turnwise.heartbeat import Heartbeat
-from turnwise.link import HEARTBEATS, OPENING, READS, WRITES, Link
-from turnwise.services import Services
+from turnwise.scheduler.at_work import Service
+from turnwise.scheduler.calls import Loops
+from turnwise.scheduler.link import HEARTBEATS, OPENING, READS, WRITES, Link
+from turnwise.scheduler.services import Services
 from turnwise.storages import Pulse, Storage, Swapped
 
-_log = logging.getLogger("turnwise.engine")
+_log = logging.getLogger("turnwise.scheduler.engine")
 _FIRST_BACKOFF_SECONDS = 0.1
 _LONGEST_BACKOFF_SECONDS = 5.0
 _LAST_WORDS_SECONDS = 5.0

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import TypeVar, Unpack
 
-from turnwise.functions import served
-from turnwise.knobs import Duration, Knobs, settings_with
 from turnwise.names import checked_name
+from turnwise.scheduler.functions import served
+from turnwise.scheduler.knobs import Duration, Knobs, settings_with
 from turnwise.schedules import Cron, Every, Schedule, parse_schedule
 from turnwise.settings import Settings
 
