@@ -28,8 +28,8 @@ from typing import Self
 from turnwise.cycles import duration, instant, microseconds
 from turnwise.events import Event, Observer
 from turnwise.gate import Execution, Run, open_row
-from turnwise.knobs import Duration, duration_of
-from turnwise.registration import Function, Registration
+from turnwise.scheduler.knobs import Duration, duration_of
+from turnwise.scheduler.registration import Function, Registration
 from turnwise.settings import Settings
 from turnwise.storages import Storage
 from turnwise.storages.memory import MemoryStorage

@@ -1,6 +1,6 @@
 """One process in virtual time: the machines of its services, its heartbeat and its functions.
 
-It does what :class:`turnwise.engine.Engine` does, in steps instead of threads.
+It does what :class:`turnwise.scheduler.engine.Engine` does, in steps instead of threads.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,16 +9,16 @@ from functools import partial
 from itertools import count
 
 from turnwise.actions import Answer, Failed, Request, Serve, Wait
-from turnwise.at_work import Service
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
-from turnwise.calls import Call, Ended, Work, start_call
 from turnwise.drive import carry_out
 from turnwise.errors import StorageError
 from turnwise.events import Observer, RunnerLeft
-from turnwise.functions import served
 from turnwise.heartbeat import Heartbeat
 from turnwise.machine import Machine
-from turnwise.services import Services
+from turnwise.scheduler.at_work import Service
+from turnwise.scheduler.calls import Call, Ended, Work, start_call
+from turnwise.scheduler.functions import served
+from turnwise.scheduler.services import Services
 from turnwise.settings import Settings
 from turnwise.storages import Pulse, Storage
 from turnwise.testing.virtual_time import Sleeper, VirtualLoops, VirtualTime

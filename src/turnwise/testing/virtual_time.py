@@ -10,8 +10,8 @@ import selectors
 import threading
 from collections.abc import Callable
 
-from turnwise.calls import Loops, ThreadCall, Work
 from turnwise.cycles import SECOND
+from turnwise.scheduler.calls import Loops, ThreadCall, Work
 
 
 class VirtualTime:
