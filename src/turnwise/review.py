@@ -211,6 +211,19 @@ def _periods(schedule: Schedule) -> tuple[timedelta, timedelta]:
     """The shortest and the longest period."""
     if isinstance(schedule, Every):
         return schedule.interval, schedule.interval
+    text = str(schedule)  # which says all that its dues depend on
+    if text not in _looked_at:
+        if len(_looked_at) >= _MOST_KEPT:
+            _looked_at.clear()
+        _looked_at[text] = _look_at(schedule)
+    return _looked_at[text]
+
+
+_MOST_KEPT: Final = 64
+_looked_at: dict[str, tuple[timedelta, timedelta]] = {}
+
+
+def _look_at(schedule: Schedule) -> tuple[timedelta, timedelta]:
     first = schedule.period_at(_LOOK_FROM)
     ahead = islice(schedule.dues(first.due, first.due + _LOOK_UNTIL), _PERIODS_LOOKED_AT)
     lengths = [later - earlier for earlier, later in pairwise(ahead)]

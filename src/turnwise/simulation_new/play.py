@@ -20,7 +20,7 @@ from turnwise.simulation_new.judge import Judge
 from turnwise.simulation_new.local import OwnClockNoGate
 from turnwise.simulation_new.process import GROUP, Part, Process, View
 from turnwise.simulation_new.result import Result, result_of
-from turnwise.simulation_new.scenario import NOTHING, Scenario
+from turnwise.simulation_new.scenario import NOTHING, Scenario, drawer
 from turnwise.simulation_new.trouble import Trouble
 from turnwise.simulation_new.violations import Violations
 from turnwise.storages import Storage
@@ -87,6 +87,7 @@ class Play:
         # The network, for all.
         self.is_instant = scenario.latency == NOTHING
         self.network_random = scenario.random("network").random
+        self._latency = drawer(scenario.latency, self.network_random)
         self.troubled_until = 0
         self.down_until = 0
         self._slow = (0, 0)
@@ -225,9 +226,7 @@ class Play:
 
     def travel_time(self) -> int:
         """How long one request, or its answer, is on its way."""
-        took = (
-            0 if self.is_instant else microseconds(self.scenario.latency.draw(self.network_random))
-        )
+        took = 0 if self.is_instant else self._latency()
         until, most = self._slow
         if self.now < until:
             took += int(self.network_random() * most)

@@ -200,8 +200,8 @@ class Process:
         for _ in range(_ROUND_AND_ROUND):
             action = machine.next(at)
             if isinstance(action, Wait):
-                part.until = action.until
-                if part.until is None or part.until > at:
+                part.until = until = action.until
+                if until is None or until > at:
                     return
                 self._tell(part, machine.receive(at, Elapsed()))
             elif isinstance(action, Finished):

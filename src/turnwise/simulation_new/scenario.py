@@ -14,7 +14,7 @@ from random import Random
 from statistics import NormalDist
 from typing import Literal
 
-from turnwise.cycles import MICROSECOND
+from turnwise.cycles import MICROSECOND, microseconds
 from turnwise.durations import format_duration
 from turnwise.settings import Settings
 
@@ -99,6 +99,18 @@ def _at_most(unit: timedelta, factor: float, most: timedelta) -> timedelta:
 
 Distribution = Fixed | Uniform | LogNormal | HeavyTail
 """How long something takes."""
+
+
+def drawer(distribution: Distribution, random: Draw) -> Callable[[], int]:
+    """What draws again and again from a distribution, in microseconds, as fast as can be."""
+    if isinstance(distribution, Uniform):
+        least, span = (
+            microseconds(distribution.least),
+            microseconds(distribution.most - distribution.least),
+        )
+        return lambda: least + int(random() * span)
+    return lambda: microseconds(distribution.draw(random))
+
 
 NOTHING = Fixed(_ZERO)
 """It takes no time."""

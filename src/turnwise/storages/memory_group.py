@@ -155,7 +155,7 @@ class Group:
             found=found,
             left=self.lives[key].left_at is not None,
             drained=beat.runner_id in self.drained,
-            open_runs=frozenset(run for run in beat.runs if run in self.open_runs),
+            open_runs=frozenset(filter(self.open_runs.__contains__, beat.runs)),
             sights=sights,
             others=others,
         )
