@@ -358,9 +358,9 @@ def test_a_file_is_read_only_for_one_runner(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("storage", STORAGES, indirect=True)
 def test_eight_processes_through_random_kills_and_pauses(storage: str, tmp_path: Path) -> None:
-    soak = Soak(url_of(storage, tmp_path), tmp_path, cycles=17, seed=1, slack=3.0)
+    soak = Soak(url_of(storage, tmp_path), tmp_path, cycles=13, seed=1, slack=3.0)
     soak.run()
-    assert soak.kills + soak.pauses >= 4
+    assert soak.kills + soak.pauses >= 3
 
 
 def test_a_runner_leaves_and_another_joins_in_every_cycle(storage: str, tmp_path: Path) -> None:
