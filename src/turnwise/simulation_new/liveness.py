@@ -174,7 +174,7 @@ class Liveness:
     def _messages_take_too_long(self, due: int) -> bool:
         """Whether the windows of a period's plans leave too little for a few messages."""
         windows = [
-            latest - start
+            min(latest, cycle.not_after) - start
             for cycle in self._plans.get(due, ())
             for start, latest, _ in (slot_of(cycle, i) for i in range(len(cycle.runners)))
         ]
@@ -289,4 +289,6 @@ def messages_fit(runners: int, settings: Settings, latency: timedelta) -> bool:
     # A runner more for each that may join.
     slots = settings.slots(2 * runners)
     slot = settings.shortest_cycle / slots - (settings.spread_margin if slots > 1 else timedelta(0))
-    return 8 * latency <= slot * settings.max_start_slot_fraction
+    within = settings.start_within
+    fits_the_period = within is None or 8 * latency <= within
+    return fits_the_period and 8 * latency <= slot * settings.max_start_slot_fraction
