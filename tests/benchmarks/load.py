@@ -37,7 +37,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from statistics import median
@@ -50,9 +50,14 @@ import servers
 from faults.proxy import Proxy
 from faults.replicated import HostPostgres
 from turnwise.events import Event, PeriodMissed, TurnEnded, TurnStarted
+from turnwise.gate import KEPT_KEYS, new_gate
+from turnwise.plan import CyclePlan, Plan, PlanRules
 from turnwise.scheduler import Scheduler
-from turnwise.storages import Beat, Offer, Storage
+from turnwise.schedules import Every
+from turnwise.settings import Settings
+from turnwise.storages import Beat, Kind, Offer, Record, Storage
 from turnwise.storages.opening import open_storage
+from turnwise.texts import gate_to_text, plan_to_text
 from turnwise.turn import Turn
 
 GROUP = "load"
@@ -402,20 +407,27 @@ def extrapolate(options: argparse.Namespace) -> None:
     names = [f"service-{number}" for number in range(options.services)]
     try:
         with closing(open_storage(proxy.url)) as storage:
+            # A set is of one service: the offers of the others make no difference.
             for runner in range(options.processes):
-                _join(storage, f"runner-{runner}", names)
+                _join(storage, f"runner-{runner}", names if runner == 0 else names[:1])
+            for name in names:
+                _keep_records(storage, name)
+            if isinstance(server, MeasuredPostgres):
+                server.say("VACUUM ANALYZE")  # as it does by itself once a minute
             print(
                 f"{options.storage}, {options.processes} processes x {options.services} services, "
                 f"CPython {platform.python_version()}"
             )
             counts = iter(range(3, 10**6))
+            costs = {}
             for what, operation in (
                 ("heartbeat", lambda: storage.heartbeat(GROUP, _beat("runner-0", next(counts)))),
                 ("look of all services", lambda: storage.read(GROUP, names)),
                 ("look of one service", lambda: storage.read(GROUP, names[:1])),
                 ("set", lambda: storage.stable(GROUP, names[0], rotation=0, limit=3)),
             ):
-                _print_cost(what, operation, server, proxy)
+                costs[what] = _cost(what, operation, server, proxy)
+            _print_whole(options, costs)
     finally:
         proxy.close()
         server.stop()
@@ -428,13 +440,42 @@ def _join(storage: Storage, runner: str, names: list[str]) -> None:
     storage.heartbeat(GROUP, _beat(runner, 2))
 
 
+def _keep_records(storage: Storage, name: str) -> None:
+    """A gate that has served as many periods as it keeps, and a plan of this cycle and the next."""
+    minute = 60 * 10**6
+    now = storage.read(GROUP, ()).now
+    served = tuple(now // minute * minute - back * minute for back in range(KEPT_KEYS))
+    gate = replace(new_gate(now), served=served)
+    rules = PlanRules(4 * 10**6, 0.5, 2, 3, every_slot=False, stabilization=0, start_within=None)
+    runners = tuple((f"runner-{number}", now) for number in range(3))
+    cycles = [
+        CyclePlan(due, due + minute, 0, due, due + minute, rules, runners, 3, 2**47, 1, "settings")
+        for due in (served[0], served[0] + minute)
+    ]
+    for kind, body in (
+        (Kind.GATE, gate_to_text(gate)),
+        (Kind.PLAN, plan_to_text(Plan(tuple(cycles)))),
+    ):
+        storage.swap(GROUP, name, kind, None, Record("version", body))
+
+
 def _beat(runner: str, count: int) -> Beat:
     return Beat(runner, "boot", count, 10**9)
 
 
-def _print_cost(
+@dataclass(frozen=True)
+class Cost:
+    """What one operation costs."""
+
+    statements: float
+    rows: float
+    size: float
+    processor: float
+
+
+def _cost(
     what: str, operation: Callable[[], object], server: Measured, proxy: Proxy, times: int = 200
-) -> None:
+) -> Cost:
     operation()
     time.sleep(1.1)  # PostgreSQL tells its counts once a second
     before, passed, began = server.counts(), proxy.passed, time.perf_counter()
@@ -446,12 +487,45 @@ def _print_cost(
     operation()
     after = server.counts()
     times += 1
-    asked = (sum(after.statements.values()) - sum(before.statements.values())) / times
-    rows = (after.rows - before.rows) / times
-    busy = (after.processor - before.processor) / times
+    cost = Cost(
+        (sum(after.statements.values()) - sum(before.statements.values())) / times,
+        (after.rows - before.rows) / times,
+        size,
+        (after.processor - before.processor) / times,
+    )
     print(
-        f"  {what:<22}{asked:.1f} statements, {rows:.1f} rows, {size:,.0f} bytes, "
-        f"{took * 1000:.2f} ms, {busy * 1000:.2f} ms of the server's processor"
+        f"  {what:<22}{cost.statements:.1f} statements, {cost.rows:.1f} rows, {size:,.0f} bytes, "
+        f"{took * 1000:.2f} ms, {cost.processor * 1000:.2f} ms of the server's processor",
+        flush=True,
+    )
+    return cost
+
+
+def _print_whole(options: argparse.Namespace, costs: dict[str, Cost]) -> None:
+    """What all of them need in a second, every minute served: an estimate.
+
+    Each process sends three heartbeats in each heartbeat timeout, and looks at all services once in
+    each cycle. For each service somebody finds the set, and three look in their slots; with the
+    three swaps and the row of history of a turn these are eight requests, as large as a look.
+    """
+    minute = Settings(schedule=Every("1m"))
+    beats = options.processes / minute.heartbeat_interval.total_seconds()
+    looks = options.processes / 60
+    turns = options.services / 60
+    parts = [
+        (beats, costs["heartbeat"]),
+        (looks, costs["look of all services"]),
+        (turns, costs["set"]),
+        (8 * turns, costs["look of one service"]),
+    ]
+    statements, size, processor = (
+        sum(rate * getattr(cost, name) for rate, cost in parts)
+        for name in ("statements", "size", "processor")
+    )
+    print(
+        f"  all, every minute     {beats:.0f} heartbeats and {looks:.1f} looks a second: "
+        f"{statements:.0f} statements, {size / 1000:,.0f} kB a second, "
+        f"{processor:.1%} of the server's processor"
     )
 
 
