@@ -1,7 +1,8 @@
 """A storage of your own, on anything that keeps values with versions and compares and sets."""
 
 # ruff: noqa: D102 (what each method does stands in the protocol)
-# fmt: off (it is a page of a book, and short)
+# It is a page of a book, and short. What follows must be those two words alone.
+# fmt: off
 
 import os
 from collections.abc import Callable, Sequence
@@ -60,43 +61,25 @@ class ShelfStorage:
         def change(kept: Kept, _: int) -> None:
             for key in [key for key in kept if gone(kept, key)]:
                 del kept[key]
-
         self._change(group, change)
 
     def heartbeat(self, group: str, beat: ts.Beat) -> ts.Pulse:
         me = (beat.runner_id, beat.boot_id)
-
         def change(kept: Kept, now: int) -> ts.Pulse:
             before, mine = kept.get(("life", *me)), of(kept, "life", beat.runner_id)
             if before is None or (before.left_at is None and beat.count > before.count):
                 joined = min((one.joined_at for one in mine), default=now)
-                kept["life", *me] = ts.RunnerRow(
-                    *me,
-                    joined,
-                    now,
-                    None,
-                    beat.count,
-                    beat.heartbeat_timeout,
-                    beat.runs,
-                    drained=False,
-                )
+                kept["life", *me] = ts.RunnerRow(*me, joined, now, None, beat.count,
+                                                 beat.heartbeat_timeout, beat.runs, drained=False)
             runs = frozenset(gate.owner.run_id for gate in of(kept, "gate") if gate.owner)
             offered = {key[1] for key in kept if key[0] == "offer" and key[2:] == me}
             return ts.Pulse(
-                now,
-                kept["revision",],
-                found=before is not None,
+                now, kept["revision",], found=before is not None,
                 left=kept["life", *me].left_at is not None,
-                drained=kept.get(("drained", me[0]), False),
-                open_runs=runs & frozenset(beat.runs),
+                drained=kept.get(("drained", me[0]), False), open_runs=runs & frozenset(beat.runs),
                 sights={name: seen for name in offered if (seen := sight(kept, name))},
-                others=tuple(
-                    (one.boot_id, one.count)
-                    for one in mine
-                    if one.left_at is None and one.boot_id != beat.boot_id
-                ),
-            )
-
+                others=tuple((one.boot_id, one.count) for one in mine
+                             if one.left_at is None and one.boot_id != beat.boot_id))
         return self._change(group, change)
 
     def leave(self, group: str, runner_id: str, boot_id: str) -> None:
@@ -104,82 +87,50 @@ class ShelfStorage:
             life = kept.get(("life", runner_id, boot_id))
             if life and life.left_at is None:
                 kept["life", runner_id, boot_id] = replace(life, left_at=now)
-
         self._change(group, change)
 
     def offer(self, group: str, offer: ts.Offer) -> int:
         key = ("offer", offer.service, offer.runner_id, offer.boot_id)
-
         def change(kept: Kept, now: int) -> int:
             before = kept.pop(key, None)
             others = {row.offer.settings for row in of(kept, "offer", offer.service)}
             kept[key] = before if before and before.offer == offer else ts.OfferRow(offer, now)
             return int(kept["revision",]) if offer.settings in others else grown(kept)
-
         return self._change(group, change)
 
     def withdraw(self, group: str, runner_id: str, boot_id: str, service: str) -> None:
         self._forget(group, lambda _, key: key == ("offer", service, runner_id, boot_id))
 
-    def stable(
-        self,
-        group: str,
-        service: str,
-        *,
-        rotation: int,
-        limit: int | None,
-        among: Sequence[str] = (),
-    ) -> ts.StableSet:
+    def stable(self, group: str, service: str, *, rotation: int, limit: int | None,
+               among: Sequence[str] = ()) -> ts.StableSet:
         now, _, kept = self._read(group)
         joined: dict[str, int] = {}
         for one in (row.offer for row in of(kept, "offer", service) if row.offer.may_run):
             life = kept.get(("life", one.runner_id, one.boot_id))
-            if (
-                life
-                and life.left_at is None
-                and not kept.get(("drained", one.runner_id))
-                and 0 <= now - life.heard_at <= one.heartbeat_timeout
-            ):
+            if life and life.left_at is None and not kept.get(("drained", one.runner_id)) \
+                    and 0 <= now - life.heard_at <= one.heartbeat_timeout:
                 joined[one.runner_id] = life.joined_at
         ids = sorted(joined, key=lambda runner_id: (joined[runner_id], runner_id))
         first = rotation % max(1, len(ids))
         return ts.StableSet(
-            now,
-            len(ids),
-            sum(map(ts.runner_digest, ids)) % 2**48,
+            now, len(ids), sum(map(ts.runner_digest, ids)) % 2**48,
             tuple((one, joined[one]) for one in (ids[first:] + ids[:first])[:limit]),
-            frozenset(among).intersection(ids),
-        )
+            frozenset(among).intersection(ids))
 
     def mark(self, group: str, runner_id: str, *, drained: bool) -> None:
         def change(kept: Kept, _: int) -> None:
             kept["drained", runner_id] = drained
             grown(kept)
-
         self._change(group, change)
 
     def read(self, group: str, services: Sequence[str]) -> ts.Reading:
         now, _, kept = self._read(group)
-        return ts.Reading(
-            now,
-            kept["revision",],
-            {
-                name: ts.ServiceReading(
-                    kept.get(("plan", name)), kept.get(("gate", name)), sight(kept, name)
-                )
-                for name in services
-            },
-        )
+        return ts.Reading(now, kept["revision",], {
+            name: ts.ServiceReading(kept.get(("plan", name)), kept.get(("gate", name)),
+                                    sight(kept, name)) for name in services})
 
-    def swap(
-        self,
-        group: str,
-        service: str,
-        kind: ts.Kind,
-        expected: str | None,
-        new: ts.Record,
-        not_after: int | None = None,
-    ) -> ts.Swapped:
+    def swap(self, group: str, service: str, kind: ts.Kind, expected: str | None, new: ts.Record,
+             not_after: int | None = None) -> ts.Swapped:
         while True:
             now, version, kept = self._read(group)
             if getattr(kept.get((kind, service)), "version", None) != expected:
@@ -192,53 +143,30 @@ class ShelfStorage:
         return self._change(group, lambda kept, _: grown(kept))
 
     def append(self, group: str, service: str, entries: Sequence[ts.Entry]) -> None:
-        self._change(
-            group,
-            lambda kept, _: [
-                kept.setdefault(("row", service, entry.id), entry) for entry in entries
-            ],
-        )
+        self._change(group, lambda kept, _: [
+            kept.setdefault(("row", service, entry.id), entry) for entry in entries])
 
-    def history(
-        self,
-        group: str,
-        service: str,
-        *,
-        since: int | None = None,
-        until: int | None = None,
-        last: int | None = None,
-        kinds: Sequence[str] | None = None,
-    ) -> tuple[ts.Entry, ...]:
-        rows = sorted(
-            (
-                row
-                for row in of(self._read(group)[2], "row", service)
-                if (since is None or row.at >= since)
-                and (until is None or row.at < until)
-                and (kinds is None or row.kind in kinds)
-            ),
-            key=lambda row: (row.at, row.id),
-        )
-        return tuple(rows if last is None else rows[max(0, len(rows) - last) :])
+    def history(self, group: str, service: str, *, since: int | None = None,
+                until: int | None = None, last: int | None = None,
+                kinds: Sequence[str] | None = None) -> tuple[ts.Entry, ...]:
+        rows = sorted((row for row in of(self._read(group)[2], "row", service)
+                       if (since is None or row.at >= since) and (until is None or row.at < until)
+                       and (kinds is None or row.kind in kinds)), key=lambda row: (row.at, row.id))
+        return tuple(rows if last is None else rows[max(0, len(rows) - last):])
 
-    def purge(
-        self, group: str, service: str, *, before: int, keep: int, spare: Sequence[str] = ()
-    ) -> None:
+    def purge(self, group: str, service: str, *, before: int, keep: int,
+              spare: Sequence[str] = ()) -> None:
         def change(kept: Kept, _: int) -> None:
-            rows = sorted(
-                (row for row in of(kept, "row", service) if row.kind not in spare),
-                key=lambda row: (row.at, row.id),
-            )
-            for row in rows[: max(0, len(rows) - keep)] + [row for row in rows if row.at < before]:
+            rows = sorted((row for row in of(kept, "row", service) if row.kind not in spare),
+                          key=lambda row: (row.at, row.id))
+            for row in rows[:max(0, len(rows) - keep)] + [row for row in rows if row.at < before]:
                 kept.pop(("row", service, row.id), None)
-
         self._change(group, change)
 
     def purge_runners(self, group: str, *, before: int) -> None:
         def old(kept: Kept, key: tuple[str, ...]) -> bool:
             life = kept.get(("life", *key[-2:])) if key[0] in ("life", "offer") else None
             return life is not None and life.heard_at < before
-
         self._forget(group, old)
 
     def services(self, group: str) -> tuple[str, ...]:
@@ -246,33 +174,22 @@ class ShelfStorage:
 
     def runners(self, group: str) -> tuple[ts.RunnerRow, ...]:
         kept = self._read(group)[2]
-        rows = [
-            replace(r, drained=kept.get(("drained", r.runner_id), False)) for r in of(kept, "life")
-        ]
+        rows = [replace(r, drained=kept.get(("drained", r.runner_id), False))
+                for r in of(kept, "life")]
         return tuple(sorted(rows, key=lambda row: (row.joined_at, row.runner_id, row.boot_id)))
 
     def offers(self, group: str) -> tuple[ts.OfferRow, ...]:
-        kept = self._read(group)[2]
-        return tuple(kept[key] for key in sorted(kept) if key[0] == "offer")
+        return tuple(row for key, row in sorted(self._read(group)[2].items()) if key[0] == "offer")
 
     def groups(self) -> tuple[str, ...]:
-        kinds = {"life", "plan", "gate", "row"}
-        return tuple(
-            group
-            for group in sorted(self._shelf.keys())
-            if kinds & {key[0] for key in self._read(group)[2]}
-        )
+        return tuple(group for group in sorted(self._shelf.keys())
+                     if {"life", "plan", "gate", "row"} & {key[0] for key in self._read(group)[2]})
 
     def forget_service(self, group: str, service: str) -> None:
         self._forget(group, lambda _, key: key[0] in OF_A_SERVICE and key[1] == service)
 
     def forget_runner(self, group: str, runner_id: str) -> None:
-        self._forget(
-            group,
-            lambda _, key: (
-                key[:2] in (("life", runner_id), ("drained", runner_id))
-                or (key[0] == "offer" and key[2] == runner_id)
-            ),
-        )
+        self._forget(group, lambda _, key: key[:2] in (("life", runner_id), ("drained", runner_id))
+                     or (key[0] == "offer" and key[2] == runner_id))
 
     def close(self) -> None: ...
