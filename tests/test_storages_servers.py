@@ -191,12 +191,15 @@ LOCK_WAITS = {
 
 
 @contextmanager
-def locked_tables(server: str) -> Iterator[Callable[[], None]]:
+def locked_tables(server: str) -> Iterator[Callable[..., None]]:
+    """Somebody has locked our tables; yields how to do something last, and let them go."""
     with engine(URLS[server]()).connect() as connection:
         for statement in LOCKED[server]:
             connection.exec_driver_sql(statement)
 
-        def let_go() -> None:
+        def let_go(*last: str) -> None:
+            for statement in last:
+                connection.exec_driver_sql(statement)
             connection.commit()
             if server == "mariadb":
                 connection.exec_driver_sql("UNLOCK TABLES")
@@ -224,6 +227,24 @@ def test_now_was_read_before_the_rows(server: str, group: str, operation: str) -
             time.sleep(0.05)
             let_go()
         assert reading.result() <= at
+
+
+@each_server
+def test_who_is_heard_of_between_the_clock_and_the_rows_counts(server: str, group: str) -> None:
+    with opened(server) as storage, ThreadPoolExecutor() as pool:
+        storage.heartbeat(group, Beat("a", "boot", 1, SECOND))
+        storage.offer(group, Offer("a", "boot", "s", "{}", SECOND))
+        storage.stable(group, "s", rotation=0, limit=1)
+        with locked_tables(server) as let_go:
+            reading = pool.submit(storage.stable, group, "s", rotation=0, limit=1)
+            eventually(lambda: asked(server, LOCK_WAITS[server]), "the reader waits")
+            heard_at = host_now()
+            let_go(
+                f"UPDATE turnwise_runners SET heard_at = {heard_at} WHERE group_name = '{group}'"
+            )
+        found = reading.result()
+        assert found.now < heard_at  # so that it was seen, and after the clock was read
+        assert [who for who, _ in found.runners] == ["a"]
 
 
 def read_after_write(storage: SqlStorage, group: str) -> int:

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from turnwise.conformance import START, Desk, ManualClock
 from turnwise.errors import SchemaError, StorageError
 from turnwise.own_process import OwnProcess
-from turnwise.storages import Entry, Kind, Storage
+from turnwise.storages import Beat, Entry, Kind, Offer, Storage
 from turnwise.storages.sql import SqlStorage, schema_statements, sqlite, upgrade
 from turnwise.storages.sql.address import Address
 from turnwise.storages.sql.connect import Answer, Failure, Line, Outcome, Session
@@ -500,6 +500,33 @@ def test_all_waits_for_the_disk_but_heartbeats_without_a_run_and_rows_of_history
         assert waited[-1]
         desk.beat()
         assert not waited[-1]
+
+
+def test_who_is_heard_of_between_the_clock_and_the_rows_counts(path: Path) -> None:
+    url = f"sqlite:///{path}"
+    with closing(SqlStorage(url)) as reader, closing(SqlStorage(url)) as runner:
+        runner.heartbeat("g", Beat("a", "boot", 1, 1_000_000))
+        runner.offer("g", Offer("a", "boot", "s", "{}", 1_000_000))
+        read_clock = reader._work._host_clock
+        assert read_clock is not None
+
+        def read_and_stop() -> int:
+            now = read_clock()
+            runner.heartbeat("g", Beat("a", "boot", 2, 1_000_000))
+            return now
+
+        reader._work._host_clock = read_and_stop
+        found = reader.stable("g", "s", rotation=0, limit=None)
+        assert found.now < runner.runners("g")[0].heard_at
+        assert [who for who, _ in found.runners] == ["a"]
+
+
+def test_who_is_heard_of_ahead_of_the_hosts_clock_does_not_count(path: Path) -> None:
+    with closing(SqlStorage(f"sqlite:///{path}")) as storage:
+        storage.heartbeat("g", Beat("a", "boot", 1, 1_000_000))
+        storage.offer("g", Offer("a", "boot", "s", "{}", 1_000_000))
+        sql(path, "UPDATE turnwise_runners SET heard_at = heard_at + 60000000")
+        assert storage.stable("g", "s", rotation=0, limit=None).size == 0
 
 
 def test_a_clock_may_tell_the_time_as_a_datetime(path: Path) -> None:

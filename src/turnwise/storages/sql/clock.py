@@ -3,9 +3,12 @@
 A server tells the time itself. SQLite has no clock that counts microseconds and lives on one host,
 so it is that host's, read while the write lock is held, or before a read begins.
 
-Two readings differ. ``now`` is read when the statement comes to it: once the row is locked.
+Three readings differ. ``now`` is read when the statement comes to it: once the row is locked.
 ``start`` is read before the statement sees any row, so that a reader that is stopped between the
-two does not take the living for silent.
+two does not take the living for silent. ``seen`` is read when the statement looks at a row: no
+heartbeat that it sees was written after that, unless the clock was set back. A heartbeat that
+commits after ``start``, and is seen all the same, is therefore not ahead of ``seen``. Where a test
+gives the clock, all three are one.
 """
 
 import time
@@ -16,16 +19,20 @@ from datetime import UTC, datetime, timedelta
 HostClock = Callable[[], datetime] | Callable[[], int]
 """Gives now, as an aware datetime or in microseconds since the Unix epoch."""
 
+HOST_NOW = "turnwise_host_now"
+"""The name by which a statement on SQLite calls :func:`host_now`, once for each row."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The words for ``{now}`` and ``{start}``; ``host`` is there where they are a value of ours."""
+    """The words for the three readings; ``host`` is there where ``now`` is a value of ours."""
 
     now: str
     start: str
+    seen: str
     host: Callable[[], int] | None = None
 
 
@@ -33,8 +40,10 @@ def clock_for(kind: str, given: HostClock | None) -> Clock:
     """The clock of a kind of database, or the one that was given."""
     if given is None and kind in _SERVERS:
         return _SERVERS[kind]
+    if given is None:
+        return Clock(":now", ":now", f"{HOST_NOW}()", host_now)
     word = "CAST(:now AS BIGINT)" if kind == "postgresql" else ":now"
-    return Clock(word, word, _host_now if given is None else _in_microseconds(given))
+    return Clock(word, word, word, _in_microseconds(given))
 
 
 # In autocommit transaction_timestamp() is when the statement arrived, before its snapshot was
@@ -42,17 +51,19 @@ def clock_for(kind: str, given: HostClock | None) -> Clock:
 _POSTGRES = "CAST(EXTRACT(EPOCH FROM {}()) * 1000000 AS BIGINT)"
 # UTC_TIMESTAMP and NOW are when the statement began; SYSDATE goes on, but in the session's zone.
 _BEGAN = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
+_GOES_ON = f"({_BEGAN} + TIMESTAMPDIFF(MICROSECOND, NOW(6), SYSDATE(6)))"
 _SERVERS = {
     "postgresql": Clock(
-        now=_POSTGRES.format("clock_timestamp"), start=_POSTGRES.format("transaction_timestamp")
+        now=_POSTGRES.format("clock_timestamp"),
+        start=_POSTGRES.format("transaction_timestamp"),
+        seen=_POSTGRES.format("clock_timestamp"),
     ),
-    "mysql": Clock(
-        now=f"({_BEGAN} + TIMESTAMPDIFF(MICROSECOND, NOW(6), SYSDATE(6)))", start=_BEGAN
-    ),
+    "mysql": Clock(now=_GOES_ON, start=_BEGAN, seen=_GOES_ON),
 }
 
 
-def _host_now() -> int:
+def host_now() -> int:
+    """Now by this host's clock, in microseconds."""
     return time.time_ns() // 1000
 
 

@@ -109,6 +109,7 @@ class Database:
             **WORDS[self._address.kind],
             "now": self._clock.now,
             "start": self._clock.start,
+            "seen": self._clock.seen,
         }
 
     # Opening ----------------------------------------------------------------------------------

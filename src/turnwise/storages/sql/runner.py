@@ -95,13 +95,14 @@ _OFFER_AGAIN = {
 }
 _WITHDRAW = f"DELETE FROM {{offers}} WHERE {_LIFE} AND service = :service"
 
+# Silence is counted up to the start; who is heard of after it, and is seen, is no less alive.
 _STABLE = """
 WITH counting AS (
   SELECT o.runner_id, MAX(r.digest) AS digest
   FROM {offers} o JOIN {runners} r
     ON r.group_name = o.group_name AND r.runner_id = o.runner_id AND r.boot_id = o.boot_id
   WHERE o.group_name = :group AND o.service = :service AND o.may_run = 1 AND r.left_at IS NULL
-    AND r.heard_at <= {start} AND r.heard_at >= {start} - o.heartbeat_timeout
+    AND r.heard_at <= {seen} AND r.heard_at >= {start} - o.heartbeat_timeout
     AND NOT EXISTS (
       SELECT 1 FROM {drained} d WHERE d.group_name = :group AND d.runner_id = o.runner_id)
   GROUP BY o.runner_id

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from turnwise.errors import SchemaError
 from turnwise.own_process import OwnProcess
 from turnwise.storages.sql.address import Address
+from turnwise.storages.sql.clock import HOST_NOW, host_now
 from turnwise.storages.sql.connect import Answer, Failure, Outcome
 from turnwise.storages.sql.statements import Statement
 
@@ -43,6 +44,7 @@ class SqliteSession:
             )
         except sqlite3.Error as error:
             raise _failure(error) from None
+        self.raw.create_function(HOST_NOW, 0, host_now)
         self.identity = _identity(path)
         self._waits_for_disk: bool | None = None
         self._waits_itself = True
