@@ -137,6 +137,7 @@ Names = Callable[[], str]
 
 _FIRST_BACKOFF: Final = 100_000
 _TURNS_PER_PURGE: Final = 64
+_TRIES_APART: Final = 10  # heartbeat intervals between two tries to keep what is in no hurry
 _SILENT_FOR_GOOD: Final = 86_400_000_000  # a day: whoever was silent for longer is history
 _MOST_DOUBLINGS: Final = 20
 _CLOCK_NOISE: Final = 1_000
@@ -206,6 +207,15 @@ class _Records:
     gate_version: str | None
     plan: Plan | None
     gate: Gate | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Planning:
+    """A plan that is being swapped in: its version, what it was made on, and what it is for."""
+
+    version: str
+    records: _Records
+    target: Target
 
 
 class Machine:
@@ -284,6 +294,10 @@ class Machine:
         self._purge_is_due = False
         self._owed: CyclePlan | None = None
         self._tells_all = False
+        self._planning: _Planning | None = None
+        self._trusted: tuple[str | None, int | None] | None = None
+        self._to_keep: Append | None = None
+        self._keep_from = 0
 
     def copy(self) -> "Machine":
         """Another machine in the same state, which goes its own way from here."""
@@ -394,12 +408,19 @@ class Machine:
             return Advance()
         if self.turn is not None:
             return self._next_of_turn(self.turn, at)
+        return self._next_without_turn(at)
+
+    def _next_without_turn(self, at: int) -> Action:
         if self._is_stopping and self._unsettled is None:
             return Finished()
         if not self._is_offered and self._unsettled is None and at >= self._offer_from:
             return MakeOffer(self._offer())
         until = self._look_at()
-        return Look() if until is None or until <= at else Wait(until)
+        if until is None or until <= at:
+            return Look()
+        if self._to_keep is not None and self._keep_from <= at:
+            return self._to_keep
+        return Wait(until)
 
     def _next_of_turn(self, turn: TurnState, at: int) -> Action:
         if turn.recorded:
@@ -483,11 +504,17 @@ class Machine:
     def _failed(self, at: int, asked: Request) -> list[Event]:
         """The answer is lost: wait a little, look, and find out."""
         self._purpose = None
+        self._doubted = None  # what was in doubt is still
+        if self._trusted is not None:
+            self._trusted = (self._trusted[0], None)
         delay = _FIRST_BACKOFF << min(self._failures, _MOST_DOUBLINGS)
         self._failures += 1
         self._retry_at = at + min(delay, self._interval)
         self._look_now(at)
         turn = self.turn
+        if isinstance(asked, Append) and asked == self._to_keep:
+            self._keep_from = at + _TRIES_APART * self._interval
+            return []
         if isinstance(asked, Append):
             self._tried_to_keep = True  # the rows stay in the gate for whoever comes by
             return self._let_go_if_over(turn, at)
@@ -518,8 +545,11 @@ class Machine:
             )
         except ValueError as error:
             self._records = None
-            self._soon = at + self._interval
+            self._soon = self._retry_at = at + self._interval
             return [RecordUnreadable(**self._named, error=str(error))]
+        planning, self._planning = self._planning, None
+        if planning is not None and planning.version == self._records.plan_version:
+            self._has_planned(planning)  # the answer was lost, and the plan was not
         self._observe(seen.service.sight, self._asked_at, at)
         return [Looked(**self._named, now=seen.now), *self._act(at, seen.now)]
 
@@ -565,13 +595,16 @@ class Machine:
 
         The answer's now is laid at its arrival, so that a wait ends late rather than early. So the
         next answer's now is at least what we reckon for the departure of its request, unless the
-        clock has stepped, or drifts.
+        clock has stepped, or drifts. An answer that was held up while newer ones came says nothing
+        about now.
         """
         if self._aim is not None:
-            expected = self._aim[0] + sent - self._aim[1]
-            if now < expected - _CLOCK_NOISE - (sent - self._aim[1]) // 1000:
+            elapsed = sent - self._aim[1]
+            if now < self._aim[0] + elapsed - _CLOCK_NOISE - max(0, elapsed) // 1000:
                 self._quiet_until = at + self._interval
                 self._look_now(at)
+            elif elapsed < 0:
+                return
         self._aim = (now, at)
 
     # The gate ---------------------------------------------------------------------------------
@@ -740,15 +773,16 @@ class Machine:
                 gate, run.run_id, now=now, status=Status.ABANDONED, reason=gates.NO_MARGIN
             )
         assert isinstance(closed, Gate)  # noqa: S101 (the run is open)
-        self._swap_gate(closed, Machine._buried)
+        is_dead = run.run_id == self._dead
+        self._swap_gate(
+            closed, partial(Machine._buried, run=run) if is_dead else Machine._changed_gate
+        )
         return []
 
-    def _buried(self, at: int, answer: Swapped | StableSet) -> list[Event]:
-        before = self._records
+    def _buried(self, at: int, answer: Swapped | StableSet, *, run: Run) -> list[Event]:
         events = self._changed_gate(at, answer)
         assert isinstance(answer, Swapped)  # noqa: S101 (as asked)
-        run = None if before is None or before.gate is None else before.gate.open
-        if not answer.done or run is None or run.run_id != self._dead:
+        if not answer.done:
             return events
         self._dead = None
         buried = RunBuried(
@@ -939,6 +973,9 @@ class Machine:
         return tuple(_entry(row) for row in gate.unsaid if row.id not in self._kept)
 
     def _appended(self, asked: Append, at: int) -> list[Event]:
+        if asked == self._to_keep:
+            self._to_keep = None
+            return []
         turn = self.turn
         gate = self.gate if turn is None else turn.gate
         said = set() if gate is None else {row.id for row in gate.unsaid}
@@ -983,7 +1020,10 @@ class Machine:
                 return []
             turn.lost = True
             return [TurnLost(**self._of(turn.run), why="the storage has closed this run")]
-        if heard.pulse.found and not heard.pulse.left and not turn.is_lost(at):
+        # One that has only taken too long is still its runner's to end.
+        silent = at - turn.confirmed_at >= turn.run.heartbeat_timeout
+        given_up = silent or (turn.lost and not turn.overdue)
+        if heard.pulse.found and not heard.pulse.left and not given_up:
             turn.confirmed_at = max(turn.confirmed_at, heard.sent)
         return []
 
@@ -1017,6 +1057,8 @@ class Machine:
                 return False
             self._quiet_until = None
         if cycle is not None and self._may_be_void(now, cycle, plan, gate):
+            return True
+        if self._ahead_may_be_void(now, plan, gate):
             return True
         target = plans.next_target(
             records.plan,
@@ -1052,6 +1094,20 @@ class Machine:
         else:
             among = plans.those_left(cycle, now)
             self._find_stable(plans.replacement(cycle, now), among, plan)
+        return True
+
+    def _ahead_may_be_void(self, now: int, plan: Plan | None, gate: Gate) -> bool:
+        """Ask whether anybody is left of a plan that is to come, where all were told to look."""
+        records, ahead = self._records, plans.upcoming(plan, now)
+        assert records is not None  # noqa: S101 (as the look that led here has seen)
+        if ahead is None or ahead.position_of(self.runner_id) is not None:
+            return False
+        before, self._trusted = self._trusted, (records.plan_version, self._revision)
+        if before is None or before[0] != records.plan_version or before[1] == self._revision:
+            return False
+        if gates.is_paused(gate, now) or ahead.settings != self.planner.settings:
+            return False
+        self._find_stable(plans.replacement(ahead, now), plans.those_left(ahead, now), plan)
         return True
 
     def _offers_listed(self, listed: OffersListed) -> list[Event]:
@@ -1091,6 +1147,7 @@ class Machine:
         if not answer.runners:
             # Such as after an outage, until heartbeats arrive: ask and offer no more until then.
             self._soon = self._offer_from = at + self._interval
+            self._doubted = None
             return []
         made = plans.with_target(
             plan, target, answer.runners, size=answer.size, digest=answer.digest
@@ -1100,6 +1157,7 @@ class Machine:
         # is lost.
         self._tells_all = target.void
         not_after = target.cycle.end - 1
+        self._planning = _Planning(new.version, records, target)
         self._then = Swap(Kind.PLAN, records.plan_version, new, not_after)
         self._purpose = partial(Machine._planned, target=target, made=made, version=new.version)
         return []
@@ -1117,14 +1175,15 @@ class Machine:
         self._aim_at(answer.now, self._asked_at, at)
         records = self._records
         assert records is not None  # noqa: S101 (as the look that led here has seen)
+        planning, self._planning = self._planning, None
         if not answer.done:
             self._tells_all = False
             self._look_now(at)
             return []
-        self._owe(records, target)
         self._records = replace(records, plan=made, plan_version=version)
         self._look_if_in_slot(at, answer.now)
-        self._say_settings(records.plan, target)
+        assert planning is not None  # noqa: S101 (set with the request)
+        self._has_planned(planning)
         planned = next(cycle for cycle in made.cycles if cycle.start == target.cycle.start)
         return [
             CyclePlanned(
@@ -1149,6 +1208,11 @@ class Machine:
         else:
             self._wait_for_chance(now)
 
+    def _has_planned(self, planning: "_Planning") -> None:
+        """A plan of ours is there: what the history, or somebody, is to be told of it."""
+        self._owe(planning.records, planning.target)
+        self._say_settings(planning.records.plan, planning.target)
+
     def _say_settings(self, before: Plan | None, target: Target) -> None:
         """Keep in the history that other settings hold from here on than in the plan before."""
         if before is not None and before.cycles[-1].settings == target.settings:
@@ -1161,7 +1225,7 @@ class Machine:
             by=self.runner_id,
             settings=self._settings_text,
         )
-        self._then = Append((_entry(row),))
+        self._to_keep = Append((_entry(row),))
 
     def _owe(self, records: _Records, target: Target) -> None:
         """Who plans a new period will say so where the one before was missed."""
