@@ -270,6 +270,25 @@ def test_the_clock_is_the_servers_in_any_time_zone(server: str, group: str) -> N
         assert before <= swapped <= row.heard_at <= heard <= host_now()
 
 
+@pytest.mark.skipif("mariadb" not in URLS, reason=servers.WHY_NO_MARIADB)
+def test_on_mariadb_no_summer_time_begins_or_ends(group: str) -> None:
+    """Whatever the server's zone is, what goes on within a statement is told in UTC."""
+    told("mariadb", "SET GLOBAL time_zone = '+05:45'")
+    try:
+        with opened("mariadb") as storage:
+            for session in sessions(storage):
+                assert isinstance(session, MysqlSession)
+                [(zone, ahead)] = session.ask(
+                    "SELECT @@session.time_zone, TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), SYSDATE())"
+                ).rows
+                assert zone == "+00:00"
+                assert 0 <= ahead <= 1
+            before = host_now()
+            assert before <= storage.read(group, []).now <= host_now()
+    finally:
+        told("mariadb", "SET GLOBAL time_zone = 'SYSTEM'")
+
+
 # The wire -----------------------------------------------------------------------------------
 
 

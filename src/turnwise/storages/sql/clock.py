@@ -49,7 +49,8 @@ def clock_for(kind: str, given: HostClock | None) -> Clock:
 # In autocommit transaction_timestamp() is when the statement arrived, before its snapshot was
 # taken. statement_timestamp() may be read after it.
 _POSTGRES = "CAST(EXTRACT(EPOCH FROM {}()) * 1000000 AS BIGINT)"
-# UTC_TIMESTAMP and NOW are when the statement began; SYSDATE goes on, but in the session's zone.
+# UTC_TIMESTAMP and NOW are when the statement began; SYSDATE goes on, but in the session's zone,
+# which MysqlSession.check() makes UTC: in another one the difference could be an hour off.
 _BEGAN = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
 _GOES_ON = f"({_BEGAN} + TIMESTAMPDIFF(MICROSECOND, NOW(6), SYSDATE(6)))"
 _SERVERS = {

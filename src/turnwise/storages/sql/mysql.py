@@ -57,10 +57,11 @@ class MysqlSession:
         seconds = math.ceil(limits.ANSWER_SECONDS)
         # The default isolation also locks gaps between rows: inserts of different runners would
         # wait for each other. A lock is not waited for longer than we wait for the server, and
-        # a name that is too long is refused rather than cut.
+        # a name that is too long is refused rather than cut. SYSDATE is in the session's zone, and
+        # must not jump when a summer time begins or ends while a statement waits.
         self.ask("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
         self.ask(
-            "SET SESSION sql_mode = 'STRICT_ALL_TABLES', autocommit = 1,"
+            "SET SESSION sql_mode = 'STRICT_ALL_TABLES', autocommit = 1, time_zone = '+00:00',"
             f" innodb_lock_wait_timeout = {seconds},"
             f" lock_wait_timeout = {seconds}"
         )
