@@ -331,14 +331,19 @@ class Engine:
         return self._last_words_end is not None and at >= self._last_words_end
 
     def _end(self) -> None:
-        """Stop the heartbeats, leave, and let go of what was opened."""
+        """Stop the heartbeats, and leave: but not while functions are at work, after a bug.
+
+        Who leaves says that nothing of it runs any more. Where something does, the others wait for
+        the heartbeat timeout, as for a process that has crashed.
+        """
+        self.services.lose()
         self._hearts_end.set()
         self._beats.put(None)
         storage, heart = self._storage, self._heartbeat
         for thread in self._threads[1:]:
             thread.join(_LAST_WORDS_SECONDS)
         self.services.take_wishes(whether=False)
-        if storage is None or heart is None or not heart.has_joined:
+        if storage is None or heart is None or not heart.has_joined or self.services.at_work:
             return
         at = self._monotonic()
         with self.services.lock:

@@ -179,7 +179,7 @@ class Services:
         )
         try:
             call = self._start_call(work)
-        except RuntimeError as error:
+        except Exception as error:  # noqa: BLE001 (no thread, no file: the driver goes on)
             _log.error("%s: a turn could not be started: %s", service.name, error)
             self.ended(service, state, Status.ABANDONED, gates.NOT_STARTED, None)
             return
@@ -272,6 +272,25 @@ class Services:
         self.take_wishes(whether=False)
         for each in self:
             self.answer(each, StopRequested())
+
+    def lose(self) -> None:
+        """The driver ends before the functions have: nobody keeps their turns from here on."""
+        for each in self.at_work:
+            with self.lock:
+                state = each.turn
+                if state is None or state.lost:
+                    continue
+                state.lost = True
+            lost = TurnLost(
+                group=self._group,
+                service=each.name,
+                runner_id=state.run.runner_id,
+                run_id=state.run.run_id,
+                token=state.run.token,
+                due=state.run.due,
+                why="the scheduler has ended by a bug",
+            )
+            self.tell(each, [lost])
 
     def end_grace(self, at: int) -> int | None:
         """Cancel what still runs, and give up what cannot be cancelled, or goes on all the same.
