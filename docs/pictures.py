@@ -15,7 +15,7 @@ from turnwise.cycles import Cycle, instant, microseconds
 from turnwise.gate import Execution
 from turnwise.plan import CyclePlan, Planner
 from turnwise.settings import Settings
-from turnwise.simulation_new import FaultKind, Fixed, Incident, Result, Scenario, simulate
+from turnwise.simulation import FaultKind, Fixed, Incident, Result, Scenario, simulate
 from turnwise.texts import row_from_text
 
 SERVICE = "housekeeping"

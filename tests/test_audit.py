@@ -13,7 +13,7 @@ from turnwise.cycles import SECOND, instant, microseconds
 from turnwise.gate import Command, CommandName, Execution, Gate, Pause, Row, Run
 from turnwise.plan import service_hash
 from turnwise.settings import Settings
-from turnwise.simulation_new import Fault, FaultKind, Fixed, LogNormal, Scenario, simulate
+from turnwise.simulation import Fault, FaultKind, Fixed, LogNormal, Scenario, simulate
 from turnwise.texts import row_from_text
 
 SERVICE = "svc"

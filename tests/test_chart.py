@@ -34,7 +34,7 @@ from turnwise.cycles import instant, microseconds
 from turnwise.gate import Command, CommandName, Execution, Row
 from turnwise.plan import CyclePlan, Planner
 from turnwise.settings import Settings
-from turnwise.simulation_new import Fault, FaultKind, Fixed, Result, Scenario, simulate
+from turnwise.simulation import Fault, FaultKind, Fixed, Result, Scenario, simulate
 from turnwise.texts import row_from_text
 
 MINUTE = timedelta(minutes=1)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from turnwise.cli import main
-from turnwise.simulation_new import Result, Scenario, Violation, simulate
+from turnwise.simulation import Result, Scenario, Violation, simulate
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,9 @@ from turnwise.cycles import MICROSECOND, decide, microseconds
 from turnwise.review import Finding, Level, Review, review
 from turnwise.schedules import Every, parse_schedule
 from turnwise.settings import Settings
-from turnwise.simulation_new import simulate
-from turnwise.simulation_new.play import Play
-from turnwise.simulation_new.random_scenarios import random_scenario
+from turnwise.simulation import simulate
+from turnwise.simulation.play import Play
+from turnwise.simulation.random_scenarios import random_scenario
 
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)

@@ -8,8 +8,9 @@ from typing import Any, cast
 import pytest
 
 from live import Heard, Shaky, due, ends_of, eventually
-from turnwise.events import RunnerLeft, TurnEnded, TurnLost, TurnStarted
+from turnwise.events import Event, RunnerLeft, TurnEnded, TurnLost, TurnStarted
 from turnwise.scheduler import Scheduler
+from turnwise.scheduler.at_work import Wish
 from turnwise.scheduler.engine import Engine
 from turnwise.storages import Storage
 from turnwise.turn import Turn
@@ -104,3 +105,85 @@ def test_a_driver_that_dies_while_nothing_works_leaves_all_the_same(
         engine.wake()
         assert engine.join(30)
     assert heard.of(RunnerLeft)
+
+
+# An interrupt while a turn is asked for -----------------------------------------------------
+
+
+def interrupted_in(scheduler: Scheduler) -> None:
+    with scheduler.turn("job"):
+        raise AssertionError("the block was begun")
+
+
+def test_a_wish_that_is_interrupted_while_it_waits_is_withdrawn(
+    heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = due()
+    scheduler = a_scheduler(storage, heard)
+    scheduler.add(None, "every 1m", name="job")
+
+    def interrupt(_: Wish) -> None:
+        raise KeyboardInterrupt
+
+    with scheduler:
+        engine = scheduler._engine
+        assert engine is not None
+        with monkeypatch.context() as patch:
+            patch.setattr(engine.services, "_changed", lambda: None)  # so it is not granted yet
+            patch.setattr(Wish, "wait", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                interrupted_in(scheduler)
+        service = engine.services.by_name["job"]
+        assert (service.wish, service.machine.is_wanted) == (None, False)
+        with scheduler.turn("job") as turn:
+            assert turn is not None, "the next one is granted"
+    assert ends_of(storage, "job") == [("completed", "")]
+
+
+def test_a_turn_whose_wish_is_interrupted_after_it_was_granted_did_not_start(
+    heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = due()
+    scheduler = a_scheduler(storage, heard)
+    scheduler.add(None, "every 1m", name="job")
+    wait = Wish.wait
+
+    def interrupt(wish: Wish) -> None:
+        assert wait(wish) is not None
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Wish, "wait", interrupt)
+    with scheduler:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted_in(scheduler)
+        heard.wait_for(TurnEnded)
+        engine = scheduler._engine
+        assert engine is not None
+        assert engine.services.runs == (), "no heartbeat names it any more"
+    assert ends_of(storage, "job") == [("abandoned", "not_started")]
+
+
+def test_a_turn_whose_wish_is_withdrawn_while_it_is_handed_over_did_not_start(
+    heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = due()
+    is_told, is_withdrawn = threading.Event(), threading.Event()
+
+    def observer(event: Event) -> None:
+        if isinstance(event, TurnStarted):
+            is_told.set()
+            assert is_withdrawn.wait(30)
+
+    def interrupt(_: Wish) -> None:
+        assert is_told.wait(30)
+        raise KeyboardInterrupt
+
+    scheduler = a_scheduler(storage, heard, observers=(observer, heard))
+    scheduler.add(None, "every 1m", name="job")
+    monkeypatch.setattr(Wish, "wait", interrupt)
+    with scheduler:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted_in(scheduler)
+        is_withdrawn.set()
+        heard.wait_for(TurnEnded)
+    assert ends_of(storage, "job") == [("abandoned", "not_started")]

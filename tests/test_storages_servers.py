@@ -751,6 +751,76 @@ def test_what_the_database_undoes_to_end_a_deadlock_is_done_again(
         assert storage.history(group, "s") == ()
 
 
+@contextmanager
+def absent_standby() -> Iterator[None]:
+    """The server acknowledges nothing, as its synchronous standby is not there."""
+    told(
+        "postgresql",
+        "ALTER SYSTEM SET synchronous_standby_names = 'absent'",
+        "SELECT pg_reload_conf()",
+    )
+    try:
+        eventually(lambda: shown("synchronous_standby_names") == "absent", "it was read")
+        yield
+    finally:
+        told(
+            "postgresql",
+            "ALTER SYSTEM RESET synchronous_standby_names",
+            "SELECT pg_reload_conf()",
+        )
+        eventually(lambda: shown("synchronous_standby_names") == "", "it was read")
+
+
+def shown(setting: str) -> str:
+    with engine(URLS["postgresql"]()).connect() as connection:
+        return str(connection.exec_driver_sql(f"SHOW {setting}").scalar_one())
+
+
+STANDBY_WAIT = "FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+STOP_WAITING = {
+    "cancelled": f"SELECT pg_cancel_backend(pid) {STANDBY_WAIT}",
+    "ended": f"SELECT pg_terminate_backend(pid) {STANDBY_WAIT}",
+}
+
+
+@pytest.mark.parametrize("stop", STOP_WAITING)
+@pytest.mark.parametrize("operation", ["swap", "heartbeat"])
+@pytest.mark.parametrize("tells", ["notice", "error"])
+def test_a_write_whose_wait_for_the_standby_is_stopped_is_not_believed(
+    group: str, operation: str, stop: str, tells: str
+) -> None:
+    options = f"options=-c%20client_min_messages%3D{tells}%20-c%20lc_messages%3DC"
+    with opened("postgresql", options) as storage, ThreadPoolExecutor() as pool:
+        gate = put(storage, group)
+        storage.heartbeat(group, Beat("a", "boot", 1, SECOND, ("run",)))
+        operations: dict[str, Callable[[], object]] = {
+            "swap": lambda: storage.swap(group, "s", Kind.GATE, gate.version, new_record()),
+            "heartbeat": lambda: storage.heartbeat(group, Beat("a", "boot", 2, SECOND, ("run",))),
+        }
+        old = sessions(storage)[operation == "heartbeat"]
+        with absent_standby():
+            writing = pool.submit(operations[operation])
+            eventually(lambda: asked("postgresql", f"SELECT count(*) {STANDBY_WAIT}"), "it waits")
+            told("postgresql", STOP_WAITING[stop])
+            with pytest.raises(StorageError):
+                writing.result()
+        assert sessions(storage)[operation == "heartbeat"] is not old
+
+
+def test_a_warning_of_somebody_elses_is_no_failure() -> None:
+    with opened("postgresql") as storage:
+        session = storage._work.session()
+        assert isinstance(session, PostgresSession)
+        session.ask(b"DO $$ BEGIN RAISE WARNING 'mind the step'; END $$")
+        with pytest.raises(connect.Failure) as caught:
+            session.ask(
+                b"DO $$ BEGIN RAISE WARNING"
+                b" 'canceling wait for synchronous replication due to user request'; END $$"
+            )
+        assert caught.value.outcome is connect.Outcome.LOST
+        session.ask(b"SELECT 1")  # which says nothing of what came before
+
+
 # Poolers, hosts, engines --------------------------------------------------------------------
 
 

@@ -22,7 +22,7 @@ from turnwise.cli.together import Coincidence, coincidences
 from turnwise.durations import format_duration
 from turnwise.review import Review, review
 from turnwise.settings import Settings
-from turnwise.simulation_new import (
+from turnwise.simulation import (
     Distribution,
     Fault,
     FaultKind,
@@ -33,13 +33,13 @@ from turnwise.simulation_new import (
     Scenario,
     Uniform,
 )
-from turnwise.simulation_new import simulate as play
+from turnwise.simulation import simulate as play
 from turnwise.texts import row_from_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from turnwise.simulation_new import Progress as Report
+    from turnwise.simulation import Progress as Report
 
 _ZERO = timedelta(0)
 _MOST_DAYS = 3653

@@ -11,8 +11,8 @@ from turnwise.cycles import instant
 from turnwise.gate import Execution
 from turnwise.plan import Planner
 from turnwise.review import Review
-from turnwise.simulation_new import FaultKind, Incident, Result
-from turnwise.simulation_new.scenario import incidents_of
+from turnwise.simulation import FaultKind, Incident, Result
+from turnwise.simulation.scenario import incidents_of
 from turnwise.texts import row_from_text
 
 _ZERO = timedelta(0)

@@ -38,7 +38,7 @@ from turnwise.machine import Machine
 from turnwise.names import checked_name, default_runner_id, random_name
 from turnwise.observers.log import log_event
 from turnwise.own_process import OwnProcess
-from turnwise.scheduler.at_work import Service, is_within
+from turnwise.scheduler.at_work import Service, Wish, is_within
 from turnwise.scheduler.calls import Loops
 from turnwise.scheduler.engine import Engine, monotonic_us
 from turnwise.scheduler.functions import served
@@ -252,17 +252,19 @@ class Scheduler(Registration):
         service = engine.services.by_name.get(name)
         if service is None or service.served is not None:
             raise ValueError(f"name must be that of a service without a function, got {name!r}")
-        granted = engine.services.want(service)
-        if granted is None:
-            yield None
-            return
-        turn, state = granted
+        services, wish, is_handed_over = engine.services, Wish(), False
         try:
+            turn = services.want(service, wish)
+            is_handed_over = True
             yield turn
+            services.block_ended(service, wish, None)
         except BaseException as error:
-            engine.services.block_ended(service, state, error)
+            # A signal's handler may raise anywhere in here: no turn may stay behind.
+            if is_handed_over:
+                services.block_ended(service, wish, error)
+            else:
+                services.withdraw(service, wish)
             raise
-        engine.services.block_ended(service, state, None)
 
     def health(self) -> Health:
         """How the scheduler is, without asking the storage: for a probe.

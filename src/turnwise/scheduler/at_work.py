@@ -20,15 +20,26 @@ _AT_WORK: ContextVar[tuple[object, ...]] = ContextVar("turnwise_at_work", defaul
 
 
 class Wish:
-    """A turn that the program asks for, until it is granted or declined."""
+    """A turn that the program asks for, until it is granted or declined.
+
+    Attributes:
+        state: the turn that it was granted with, as its machine knows it; None where there is none.
+        is_withdrawn: whether the program was interrupted before it had its turn.
+    """
 
     def __init__(self) -> None:
+        self.state: TurnState | None = None
+        self.is_withdrawn = False
         self._is_over = threading.Event()
         self._turn: Turn | None = None
 
-    def answer(self, turn: Turn | None) -> None:
-        """Grant it with a turn, or decline it."""
-        self._turn = turn
+    def grant(self, turn: Turn, state: TurnState) -> None:
+        """Grant it with a turn."""
+        self._turn, self.state = turn, state
+        self._is_over.set()
+
+    def decline(self) -> None:
+        """There is no turn."""
         self._is_over.set()
 
     def wait(self) -> Turn | None:

@@ -160,12 +160,15 @@ class Services:
             self._start(service, state, turn)
 
     def _hand_over(self, service: Service, state: TurnState, turn: Turn, wish: Wish | None) -> None:
-        if wish is None:  # it was declined meanwhile
-            self.ended(service, state, Status.ABANDONED, gates.NOT_STARTED, None)
-            return
-        service.call = BlockCall()
-        self.answer(service, Begun())
-        wish.answer(turn)
+        if wish is not None:
+            self.answer(service, Begun())
+            with self.lock:
+                if not wish.is_withdrawn:
+                    service.call = BlockCall()
+                    wish.grant(turn, state)
+                    return
+        # It was declined or withdrawn meanwhile.
+        self.ended(service, state, Status.ABANDONED, gates.NOT_STARTED, None)
 
     def _start(self, service: Service, state: TurnState, turn: Turn) -> None:
         assert service.served is not None  # noqa: S101 (as the caller knows)
@@ -226,9 +229,11 @@ class Services:
 
     # Turn by turn -----------------------------------------------------------------------------
 
-    def want(self, service: Service) -> tuple[Turn, TurnState] | None:
-        """Ask for a turn of a service without a function, now; None where there is none."""
-        wish = Wish()
+    def want(self, service: Service, wish: Wish) -> Turn | None:
+        """Ask for a turn of a service without a function, now; None where there is none.
+
+        Whoever is interrupted in here calls :meth:`withdraw`.
+        """
         with self.lock:
             busy = service.wish is not None or service.machine.turn is not None
             if busy or self.is_stopping or not self._takes_wishes:
@@ -237,12 +242,22 @@ class Services:
             self.answer(service, TurnWanted())
         self._changed()
         turn = wish.wait()
-        state = service.turn
-        return None if turn is None or state is None else (turn, state)
+        return turn if service.turn is wish.state else None
 
-    def block_ended(self, service: Service, state: TurnState, error: BaseException | None) -> None:
+    def withdraw(self, service: Service, wish: Wish) -> None:
+        """The program was interrupted before it had its turn: nobody takes it any more."""
+        with self.lock:
+            wish.is_withdrawn = True
+            if service.wish is wish:
+                service.wish = None
+                self.answer(service, TurnWanted(is_wanted=False))
+        if wish.state is not None:
+            self.ended(service, wish.state, Status.ABANDONED, gates.NOT_STARTED, None)
+
+    def block_ended(self, service: Service, wish: Wish, error: BaseException | None) -> None:
         """The program's own block has ended, well or by an exception, which goes on from there."""
-        self.ended(service, state, *outcome_of(error), None)
+        if wish.state is not None:
+            self.ended(service, wish.state, *outcome_of(error), None)
 
     def take_wishes(self, *, whether: bool) -> None:
         """Whether turns can be wanted; where they cannot, decline those that are."""
@@ -257,7 +272,7 @@ class Services:
         wish = service.wish
         if wish is not None and not service.machine.is_wanted:
             service.wish = None
-            wish.answer(None)
+            wish.decline()
 
     # Stopping ---------------------------------------------------------------------------------
 

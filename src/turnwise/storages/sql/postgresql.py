@@ -4,10 +4,15 @@ Each statement is a transaction of its own, in autocommit, and nothing else is l
 that is what a pooler in transaction mode asks for. Prepared statements are given up for good the
 first time that one is not where it was prepared. Their names are made from their texts, so that
 a pooler that mixes up two clients' sessions cannot make one client execute another's statement.
+
+A server that waits for a synchronous standby may be told to wait no longer. It then answers with
+success, and a warning: what was written is on this server alone. That is no acknowledgement, so
+the statement's outcome is unknown.
 """
 
 import contextlib
 import os
+import re
 import select
 import socket
 import time
@@ -36,6 +41,9 @@ _READ_ONLY = "25006"
 # Not here, here already (prepared by another client of a pooler), or of tables that have changed.
 _NOT_PREPARED = ("26000", "42P05", "0A000")
 _ENCODINGS = ("UTF8", "SQL_ASCII")
+# Where in the server the warning comes from; its text may be in any language.
+_STANDBY_WAIT = "SyncRepWaitForLSN"
+_STANDBY_WAIT_CANCELED = re.compile("cancell?ing (?:the )?wait for synchronous replication")
 
 
 class PostgresSession:
@@ -45,6 +53,14 @@ class PostgresSession:
         self.raw, self._may_prepare = raw, may_prepare
         self._pg = raw.pgconn
         self._prepared: set[bytes] = set()
+        self._not_replicated = ""  # what the server said of it
+        raw.add_notice_handler(self._noticed)
+
+    def _noticed(self, notice: "psycopg.errors.Diagnostic") -> None:
+        message = notice.message_primary or ""
+        of_the_wait = notice.source_function == _STANDBY_WAIT
+        if of_the_wait or False:
+            self._not_replicated = message or _STANDBY_WAIT
 
     def execute(self, statement: Statement, values: list[str | int | None]) -> Answer:
         """See :class:`turnwise.storages.sql.connect.Session`."""
@@ -82,7 +98,9 @@ class PostgresSession:
         self.raw.prepare_threshold = None  # its names are not made from texts
         if self.raw.info.parameter_status("client_encoding") != "UTF8":
             self.ask(b"SET client_encoding TO 'UTF8'")
-        [(encoding, reads_only)] = self.ask(_CHECK).rows
+        [(encoding, reads_only, tells)] = self.ask(_CHECK).rows
+        if tells == "error":  # it would keep the warning to itself
+            self.ask(b"SET client_min_messages TO warning")
         if reads_only != "off":
             raise Failure("this server is a standby, or may only be read")
         if encoding not in _ENCODINGS:
@@ -130,6 +148,7 @@ class PostgresSession:
     def _send(self, send: Callable[[], None]) -> None:
         import psycopg  # noqa: PLC0415 (needs an extra)
 
+        self._not_replicated = ""
         try:
             send()
         except psycopg.Error as error:
@@ -158,6 +177,8 @@ class PostgresSession:
             # What the server said last, such as that it shuts down, says more.
             told = [_message(result) for result in results if result.error_field(_SQLSTATE)]
             raise Failure(told[0] if told else error, Outcome.LOST) from None
+        if self._not_replicated:
+            raise Failure(self._not_replicated, Outcome.LOST)
         if not results:
             raise Failure("the connection is closed", Outcome.LOST)
         return self._read(results[0])
@@ -261,7 +282,7 @@ class Postgres:
 
 _CHECK = (
     b"SELECT current_setting('server_encoding'), CASE WHEN pg_is_in_recovery() THEN 'standby'"
-    b" ELSE current_setting('transaction_read_only') END"
+    b" ELSE current_setting('transaction_read_only') END, current_setting('client_min_messages')"
 )
 
 

@@ -14,15 +14,15 @@ from typing import Any, Final
 
 from turnwise.controls import Controls
 from turnwise.cycles import instant, microseconds
-from turnwise.simulation_new.bounds import Bounds
-from turnwise.simulation_new.faults import Faults
-from turnwise.simulation_new.judge import Judge
-from turnwise.simulation_new.local import OwnClockNoGate
-from turnwise.simulation_new.process import GROUP, Part, Process, View
-from turnwise.simulation_new.result import Result, result_of
-from turnwise.simulation_new.scenario import NOTHING, Scenario, drawer
-from turnwise.simulation_new.trouble import Trouble
-from turnwise.simulation_new.violations import Violations
+from turnwise.simulation.bounds import Bounds
+from turnwise.simulation.faults import Faults
+from turnwise.simulation.judge import Judge
+from turnwise.simulation.local import OwnClockNoGate
+from turnwise.simulation.process import GROUP, Part, Process, View
+from turnwise.simulation.result import Result, result_of
+from turnwise.simulation.scenario import NOTHING, Scenario, drawer
+from turnwise.simulation.trouble import Trouble
+from turnwise.simulation.violations import Violations
 from turnwise.storages import Storage
 from turnwise.storages.memory import MemoryStorage
 

@@ -1,7 +1,7 @@
 """Scenarios drawn at random: short ones, in which much goes wrong.
 
 Every fourth is of another family: in it little goes wrong, and what the review promises can be
-held against it. See :mod:`turnwise.simulation_new.bounds`.
+held against it. See :mod:`turnwise.simulation.bounds`.
 """
 
 from datetime import timedelta
@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from turnwise.schedules import Every, Schedule, parse_schedule
 from turnwise.settings import Settings
-from turnwise.simulation_new.bounded_scenarios import bounded
-from turnwise.simulation_new.scenario import (
+from turnwise.simulation.bounded_scenarios import bounded
+from turnwise.simulation.scenario import (
     NOTHING,
     Distribution,
     Fault,

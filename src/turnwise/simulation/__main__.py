@@ -1,4 +1,4 @@
-"""``python -m turnwise.simulation_new``: random scenarios, many or one, and what the oracles say.
+"""``python -m turnwise.simulation``: random scenarios, many or one, and what the oracles say.
 
 The exit status is 1 where something happened that may never happen; then the command that
 replays it is printed, and a scenario made small. At the end stands how near the scenarios came
@@ -9,11 +9,11 @@ import argparse
 import sys
 import time
 
-from turnwise.simulation_new import Result, simulate
-from turnwise.simulation_new.many import Sum, play_many
-from turnwise.simulation_new.random_scenarios import random_scenario
-from turnwise.simulation_new.scenario import Scenario
-from turnwise.simulation_new.shrink import shrink
+from turnwise.simulation import Result, simulate
+from turnwise.simulation.many import Sum, play_many
+from turnwise.simulation.random_scenarios import random_scenario
+from turnwise.simulation.scenario import Scenario
+from turnwise.simulation.shrink import shrink
 
 _CYCLES_EACH = 12
 
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
 def replay_command(seed: int, cycles_each: int = _CYCLES_EACH) -> str:
     """The command that plays a random scenario again."""
     each = "" if cycles_each == _CYCLES_EACH else f" --cycles-each {cycles_each}"
-    return f"python -m turnwise.simulation_new --seed {seed}{each}"
+    return f"python -m turnwise.simulation --seed {seed}{each}"
 
 
 def report(scenario: Scenario, result: Result) -> str:
@@ -62,7 +62,7 @@ def report(scenario: Scenario, result: Result) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m turnwise.simulation_new",
+        prog="python -m turnwise.simulation",
         description="Play random scenarios with the shipped code, watched by oracles.",
     )
     what = parser.add_mutually_exclusive_group(required=True)

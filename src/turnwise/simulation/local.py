@@ -20,7 +20,7 @@ from turnwise.storages import (
 )
 
 if TYPE_CHECKING:
-    from turnwise.simulation_new.process import Process
+    from turnwise.simulation.process import Process
 
 
 class OwnClockNoGate:

@@ -12,8 +12,8 @@ from turnwise.actions import Swap
 from turnwise.gate import Ask, Gate, Refusal
 from turnwise.machine import Machine, owner_of
 from turnwise.plan import Plan
-from turnwise.simulation_new.play import SHIPPED, Parts, Resource
-from turnwise.simulation_new.process import Process
+from turnwise.simulation.play import SHIPPED, Parts, Resource
+from turnwise.simulation.process import Process
 from turnwise.storages import Beat, Kind, Pulse, Reading, Record, ServiceReading, Storage, Swapped
 from turnwise.storages.memory import MemoryStorage
 from turnwise.texts import gate_from_text, gate_to_text, plan_from_text, plan_to_text

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from turnwise.cycles import microseconds
-from turnwise.simulation_new.process import Process
-from turnwise.simulation_new.scenario import FaultKind, Incident, incidents_of
+from turnwise.simulation.process import Process
+from turnwise.simulation.scenario import FaultKind, Incident, incidents_of
 from turnwise.storages.memory import MemoryStorage
 
 if TYPE_CHECKING:
-    from turnwise.simulation_new.play import Play
+    from turnwise.simulation.play import Play
 
 _MOMENT = 1
 

@@ -12,10 +12,10 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from turnwise.events import TurnStarted
-from turnwise.simulation_new.process import Call, Part, Process
+from turnwise.simulation.process import Call, Part, Process
 
 if TYPE_CHECKING:
-    from turnwise.simulation_new.judge import Judge
+    from turnwise.simulation.judge import Judge
 
 
 class Work:

@@ -18,10 +18,10 @@ supported Python.
 Three rooms: :mod:`.scenario` says what is simulated, :mod:`.play` plays it, :mod:`.judge` watches.
 """
 
-from turnwise.simulation_new.play import Play as _Play
-from turnwise.simulation_new.play import Progress
-from turnwise.simulation_new.result import Result, Spread
-from turnwise.simulation_new.scenario import (
+from turnwise.simulation.play import Play as _Play
+from turnwise.simulation.play import Progress
+from turnwise.simulation.result import Result, Spread
+from turnwise.simulation.scenario import (
     NOTHING,
     Distribution,
     Fault,
@@ -33,7 +33,7 @@ from turnwise.simulation_new.scenario import (
     Scenario,
     Uniform,
 )
-from turnwise.simulation_new.violations import Violation
+from turnwise.simulation.violations import Violation
 
 __all__ = [
     "NOTHING",

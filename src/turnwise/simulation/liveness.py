@@ -17,12 +17,12 @@ from turnwise.cycles import instant, microseconds
 from turnwise.gate import Run
 from turnwise.plan import CyclePlan, Planner
 from turnwise.settings import Settings
-from turnwise.simulation_new.process import NEVER, Call, Process
-from turnwise.simulation_new.slots import slot_of
-from turnwise.simulation_new.trouble import Trouble, longest_calm
+from turnwise.simulation.process import NEVER, Call, Process
+from turnwise.simulation.slots import slot_of
+from turnwise.simulation.trouble import Trouble, longest_calm
 
 if TYPE_CHECKING:
-    from turnwise.simulation_new.judge import Judge
+    from turnwise.simulation.judge import Judge
 
 _KEPT_PLANS = 64
 

@@ -12,10 +12,10 @@ from hashlib import sha256
 import hypothesis
 import pytest
 
-from new_sabotage import BUGS, Bug
+from sabotage import BUGS, Bug
 from turnwise.schedules import Every
 from turnwise.settings import Settings
-from turnwise.simulation_new import (
+from turnwise.simulation import (
     Fault,
     FaultKind,
     Fixed,
@@ -25,11 +25,11 @@ from turnwise.simulation_new import (
     Uniform,
     simulate,
 )
-from turnwise.simulation_new.__main__ import main, replay_command
-from turnwise.simulation_new.play import Play
-from turnwise.simulation_new.random_scenarios import random_scenario
-from turnwise.simulation_new.scenario import incidents_of
-from turnwise.simulation_new.shrink import shrink
+from turnwise.simulation.__main__ import main, replay_command
+from turnwise.simulation.play import Play
+from turnwise.simulation.random_scenarios import random_scenario
+from turnwise.simulation.scenario import incidents_of
+from turnwise.simulation.shrink import shrink
 
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
@@ -172,8 +172,8 @@ def digest(seed: int) -> str:
 
 def test_the_same_seed_has_the_same_result_in_any_process_whatever_its_hash_seed() -> None:
     code = (
-        "from hashlib import sha256; from turnwise.simulation_new import simulate;"
-        "from turnwise.simulation_new.random_scenarios import random_scenario as s;"
+        "from hashlib import sha256; from turnwise.simulation import simulate;"
+        "from turnwise.simulation.random_scenarios import random_scenario as s;"
         "print(*(sha256(simulate(s(n)).to_json().encode()).hexdigest()[:16] for n in range(12)))"
     )
     printed = [

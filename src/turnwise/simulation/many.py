@@ -6,8 +6,8 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 
-from turnwise.simulation_new import simulate
-from turnwise.simulation_new.random_scenarios import random_scenario
+from turnwise.simulation import simulate
+from turnwise.simulation.random_scenarios import random_scenario
 
 _AT_A_TIME = 16
 

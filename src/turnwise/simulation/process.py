@@ -32,11 +32,11 @@ from turnwise.errors import StorageError
 from turnwise.events import Event, RunnerJoined, TurnLost, TurnOverdue
 from turnwise.heartbeat import Heartbeat
 from turnwise.machine import Machine, TurnState
-from turnwise.simulation_new.trouble import Trouble
+from turnwise.simulation.trouble import Trouble
 from turnwise.storages import Beat, Pulse, Storage
 
 if TYPE_CHECKING:
-    from turnwise.simulation_new.play import Play
+    from turnwise.simulation.play import Play
 
 GROUP: Final = "group"
 NEVER: Final = 2**62

@@ -8,8 +8,8 @@ from typing import TypeVar
 from turnwise.review import review
 from turnwise.schedules import Every
 from turnwise.settings import Settings
-from turnwise.simulation_new.bounds import all_count_from
-from turnwise.simulation_new.scenario import Fault, FaultKind, Fixed, Incident, Scenario, Uniform
+from turnwise.simulation.bounds import all_count_from
+from turnwise.simulation.scenario import Fault, FaultKind, Fixed, Incident, Scenario, Uniform
 
 _SECOND = timedelta(seconds=1)
 _CYCLE = 60 * _SECOND

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 
-from turnwise.simulation_new.scenario import NOTHING, Fixed, Incident, Scenario, incidents_of
+from turnwise.simulation.scenario import NOTHING, Fixed, Incident, Scenario, incidents_of
 
 Fails = Callable[[Scenario], bool]
 

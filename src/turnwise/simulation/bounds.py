@@ -28,11 +28,11 @@ from turnwise.cycles import microseconds
 from turnwise.gate import Run
 from turnwise.plan import CyclePlan
 from turnwise.review import Review, review
-from turnwise.simulation_new.process import Process
-from turnwise.simulation_new.scenario import NOTHING, FaultKind, Scenario
+from turnwise.simulation.process import Process
+from turnwise.simulation.scenario import NOTHING, FaultKind, Scenario
 
 if TYPE_CHECKING:
-    from turnwise.simulation_new.play import Play
+    from turnwise.simulation.play import Play
 
 _COME_AND_GO: Final = {
     FaultKind.CRASH,

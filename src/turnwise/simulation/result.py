@@ -8,12 +8,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from turnwise.cycles import MICROSECOND, instant
-from turnwise.simulation_new.scenario import Scenario
-from turnwise.simulation_new.violations import Violation
+from turnwise.simulation.scenario import Scenario
+from turnwise.simulation.violations import Violation
 from turnwise.storages import Entry
 
 if TYPE_CHECKING:
-    from turnwise.simulation_new.play import Play
+    from turnwise.simulation.play import Play
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,16 +37,16 @@ from turnwise.events import (
 )
 from turnwise.gate import NO_ATTEMPT, NO_MARGIN, OWNER_DEAD, Execution, Gate, Run, is_paused
 from turnwise.plan import CyclePlan, Plan
-from turnwise.simulation_new.liveness import Liveness
-from turnwise.simulation_new.process import GROUP, Part, Process
-from turnwise.simulation_new.slots import slot_of
-from turnwise.simulation_new.trouble import Trouble, longest_calm
-from turnwise.simulation_new.work import Work
+from turnwise.simulation.liveness import Liveness
+from turnwise.simulation.process import GROUP, Part, Process
+from turnwise.simulation.slots import slot_of
+from turnwise.simulation.trouble import Trouble, longest_calm
+from turnwise.simulation.work import Work
 from turnwise.storages import Kind, Record
 from turnwise.texts import gate_from_text, plan_from_text
 
 if TYPE_CHECKING:
-    from turnwise.simulation_new.play import Play
+    from turnwise.simulation.play import Play
 
 _ROUNDING: Final = 1  # microsecond
 _COMPLETED: Final = Status.COMPLETED
