@@ -59,7 +59,7 @@ class PostgresSession:
     def _noticed(self, notice: "psycopg.errors.Diagnostic") -> None:
         message = notice.message_primary or ""
         of_the_wait = notice.source_function == _STANDBY_WAIT
-        if of_the_wait or False:
+        if of_the_wait or _STANDBY_WAIT_CANCELED.match(message):
             self._not_replicated = message or _STANDBY_WAIT
 
     def execute(self, statement: Statement, values: list[str | int | None]) -> Answer:
