@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from live import Heard, Shaky, due, ends_of, eventually
+from turnwise import scheduler as schedulers
 from turnwise.events import Event, RunnerLeft, TurnEnded, TurnLost, TurnStarted
 from turnwise.scheduler import Scheduler
 from turnwise.scheduler.at_work import Wish
@@ -187,3 +188,49 @@ def test_a_turn_whose_wish_is_withdrawn_while_it_is_handed_over_did_not_start(
         is_withdrawn.set()
         heard.wait_for(TurnEnded)
     assert ends_of(storage, "job") == [("abandoned", "not_started")]
+
+
+# run() --------------------------------------------------------------------------------------
+
+
+def test_a_run_ends_with_the_bug_that_has_ended_its_driver(
+    heard: Heard, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    scheduler = a_scheduler(due(), heard)
+    scheduler.add(lambda: None, "every 1m", name="job")
+    monkeypatch.setattr(Engine, "_pause", bug)
+    raised = raised_by_run(scheduler)
+    assert repr(raised) == (
+        "RuntimeError(\"the scheduler has ended by a bug: ZeroDivisionError('a bug')\")"
+    )
+    assert "the driver of runner a ends: a bug" in caplog.messages
+    assert not scheduler.health().is_running
+
+
+def test_a_run_ends_with_what_the_opening_of_the_storage_raises_after_the_start(
+    heard: Heard, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(schedulers, "_LONGEST_START_SECONDS", 0.01)
+    shaky = Shaky(due())
+    shaky.hangs = threading.Event()
+    shaky.failing["read"] = PermissionError("no such right")
+    threading.Timer(0.2, shaky.hangs.set).start()
+    assert raised_by_run(a_scheduler(shaky, heard)) is shaky.failing["read"]
+    assert "the storage cannot be opened, and is not tried again" in caplog.messages
+
+
+def raised_by_run(scheduler: Scheduler) -> BaseException | None:
+    """What :meth:`Scheduler.run` raises; fails where it does not end."""
+    raised: list[BaseException | None] = []
+
+    def run() -> None:
+        try:
+            scheduler.run()
+        except BaseException as error:  # noqa: BLE001 (it is looked at)
+            raised.append(error)
+        else:
+            raised.append(None)
+
+    threading.Thread(target=run, daemon=True).start()
+    eventually(lambda: raised, "run() has ended", seconds=10)
+    return raised[0]

@@ -126,9 +126,10 @@ class Scheduler(Registration):
         only; in another one, call :meth:`request_stop`.
 
         Raises:
-            RuntimeError: the scheduler runs already.
+            RuntimeError: the scheduler runs already, or has ended by a bug, which was logged.
             StorageError: the storage cannot be used; or, with ``wait_for_storage=False``, it does
                 not answer.
+            Exception: what the opening of the storage has raised instead.
             ForkError: the scheduler was started before a fork.
         """
         with SignalsEnd(self.request_stop, self._end_grace):
@@ -352,14 +353,16 @@ class Scheduler(Registration):
         self._engine = None
 
     def _wait_for_stop(self) -> None:
-        """Wait until somebody asks for a stop.
+        """Wait until somebody asks for a stop; raise where the engine has ended by itself.
 
         In steps: a signal that comes just before a wait begins, or to another thread, interrupts
         nothing, and its handler runs only when the wait is over.
         """
-        while True:
+        engine = self._engine
+        while engine is None or engine.failure is None:
             with contextlib.suppress(queue.Empty):
                 return self._stops.get(timeout=_LONGEST_WAIT_SECONDS)
+        raise engine.failure
 
     def _end_grace(self) -> None:
         engine = self._engine

@@ -90,6 +90,7 @@ class Engine:
         )
         self.opened = threading.Event()
         self.open_error: Exception | None = None
+        self.failure: Exception | None = None  # why the driver has ended, unless it was asked to
         self.link = Link(group, runner_id, monotonic())
         self.has_ended = False
         self._open = open_storage
@@ -178,8 +179,10 @@ class Engine:
             if storage is not None:
                 self._wait_for_heartbeat()
                 self._loop(storage)
-        except Exception:  # noqa: BLE001 (a thread must not end without a word)
+        except BaseException as error:  # noqa: BLE001 (a thread must not end without a word)
             _log.exception("the driver of runner %s ends: a bug", self._runner_id)
+            self.failure = RuntimeError(f"the scheduler has ended by a bug: {error!r}")
+            self.failure.__cause__ = error
         finally:
             self.has_ended = True
             self.opened.set()
@@ -198,7 +201,8 @@ class Engine:
                 self._sleep(backoff)
                 backoff = min(backoff * 2, _LONGEST_BACKOFF_SECONDS)
             except Exception as error:  # noqa: BLE001 (the scheduler raises it in its caller)
-                self.open_error = error
+                _log.exception("the storage cannot be opened, and is not tried again")
+                self.open_error = self.failure = error
                 return None
             else:
                 self.open_error = None
