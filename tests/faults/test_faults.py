@@ -81,8 +81,8 @@ def test_a_runner_is_killed_in_its_turn(scene: Scene, storage: str) -> None:
         killed_at = scene.participants[begun.runner_id].send(signal.SIGKILL)
         recovers_from(killed_at)
         scene.await_turns(2)
-    (lost,) = [run for run in scene.runs() if run.status is Status.ABANDONED]
-    assert (lost.token, lost.reason) == (begun.token, "owner_dead")
+    (lost,) = [run for run in scene.runs() if run.token == begun.token]
+    assert (lost.status, lost.reason) == (Status.ABANDONED, "owner_dead")
 
 
 @pytest.mark.parametrize("storage", STORAGES, indirect=True)
