@@ -234,3 +234,57 @@ def raised_by_run(scheduler: Scheduler) -> BaseException | None:
     threading.Thread(target=run, daemon=True).start()
     eventually(lambda: raised, "run() has ended", seconds=10)
     return raised[0]
+
+
+# Observers ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+def test_an_observer_that_wants_to_end_the_program_ends_no_thread_and_is_logged(
+    error: BaseException, heard: Heard, caplog: pytest.LogCaptureFixture
+) -> None:
+    def observer(event: Event) -> None:
+        del event
+        raise error
+
+    storage = due()
+    scheduler = a_scheduler(storage, heard, observers=(observer, heard))
+    scheduler.add(lambda: None, "every 1m", name="job")
+    with scheduler:
+        heard.wait_for(TurnEnded)
+        engine = scheduler._engine
+        assert engine is not None
+        assert all(thread.is_alive() for thread in engine._threads)
+    assert ends_of(storage, "job") == [("completed", "")]
+    assert any(each.startswith("an observer failed on ") for each in caplog.messages)
+
+
+def test_an_interrupt_of_the_main_thread_is_not_taken_for_an_observers_bug(heard: Heard) -> None:
+    def observer(event: Event) -> None:
+        if isinstance(event, RunnerLeft):
+            raise KeyboardInterrupt
+
+    scheduler = a_scheduler(due(), heard, observers=(observer,))
+    with scheduler:
+        engine = scheduler._engine
+        assert engine is not None
+        with pytest.raises(KeyboardInterrupt):
+            engine.services.tell(None, [RunnerLeft(group="g", runner_id="a")])
+
+
+def test_a_thread_of_the_engine_that_ends_by_a_system_exit_says_so(
+    heard: Heard, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def leave(*_: object) -> None:
+        raise SystemExit(3)
+
+    monkeypatch.setattr(Engine, "_send", leave)
+    monkeypatch.setattr(Engine, "_wait_for_heartbeat", leave)
+    scheduler = a_scheduler(due(), heard)
+    scheduler.add(lambda: None, "every 1m", name="job")
+    with scheduler:
+        eventually(lambda: len(caplog.messages) >= 2, "both have ended")
+    assert sorted(caplog.messages) == [
+        "the driver of runner a ends: a bug",
+        "the heartbeats of runner a end: a bug",
+    ]

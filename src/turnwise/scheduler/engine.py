@@ -380,7 +380,7 @@ class Engine:
                 assert wait.until is not None  # noqa: S101 (only this thread sends)
                 with contextlib.suppress(queue.Empty):
                     self._beats.get(timeout=max(0.0, (wait.until - at) / SECOND))
-        except Exception:  # noqa: BLE001 (a thread must not end without a word)
+        except BaseException:  # noqa: BLE001 (a thread must not end without a word)
             _log.exception("the heartbeats of runner %s end: a bug", self._runner_id)
 
     def _send(self, heart: Heartbeat, storage: Storage, at: int) -> None:

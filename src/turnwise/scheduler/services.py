@@ -128,15 +128,22 @@ class Services:
                 service.broke(self._monotonic() + _REST_AFTER_A_BUG)
 
     def tell(self, service: Service | None, events: Iterable[Event]) -> None:
-        """Tell the observers, and cancel what is lost."""
+        """Tell the observers, and cancel what is lost.
+
+        Whatever an observer raises is logged, and stops neither turns nor heartbeats. In the main
+        thread, what is no :class:`Exception` goes on: it may be a signal's.
+        """
         for event in events:
             if service is not None and isinstance(event, TurnLost | TurnOverdue):
                 self._cancel(service)
             for observer in self._observers:
                 try:
                     observer(event)
-                except Exception:  # noqa: BLE001 (an observer's bug must not stop the turns)
+                except BaseException as error:
                     _log.exception("an observer failed on %r", event)
+                    is_main = threading.current_thread() is threading.main_thread()
+                    if is_main and not isinstance(error, Exception):
+                        raise
 
     # Functions --------------------------------------------------------------------------------
 
@@ -218,8 +225,10 @@ class Services:
         self._changed()
 
     def _end(self, service: Service, status: Status, reason: str) -> None:
-        self.answer(service, FunctionEnded(status, reason))
-        service.let_go()
+        try:
+            self.answer(service, FunctionEnded(status, reason))
+        finally:  # an observer may be interrupted
+            service.let_go()
 
     def _cancel(self, service: Service) -> None:
         with self.lock:
