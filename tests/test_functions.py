@@ -164,6 +164,21 @@ def test_any_other_result_is_fine(result: object) -> None:
     check_result(result)
 
 
+class NoReasonError(TurnFailedError):
+    def __init__(self) -> None:
+        """As a program may have it that does not call the base."""
+
+
+class OddReasonError(TurnFailedError):
+    def __init__(self, reason: Any) -> None:
+        self.reason = reason
+
+
+class Unspeakable:
+    def __str__(self) -> str:
+        raise ZeroDivisionError("no text")
+
+
 @pytest.mark.parametrize(
     ("error", "outcome"),
     [
@@ -175,6 +190,9 @@ def test_any_other_result_is_fine(result: object) -> None:
         (TurnFailedError("upstream is down"), (Status.ABANDONED, "upstream is down")),
         (TurnFailedError("a\0b"), (Status.ABANDONED, "a\\x00b")),
         (TurnFailedError(ValueError("no")), (Status.ABANDONED, "no")),  # type: ignore[arg-type]
+        (NoReasonError(), (Status.ABANDONED, "exception:NoReasonError")),
+        (OddReasonError(7), (Status.ABANDONED, "7")),
+        (OddReasonError(Unspeakable()), (Status.ABANDONED, "exception:OddReasonError")),
     ],
 )
 def test_what_a_function_raised_says_how_its_turn_ended(

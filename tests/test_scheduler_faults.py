@@ -9,8 +9,9 @@ import pytest
 
 from live import Heard, Shaky, due, ends_of, eventually
 from turnwise import scheduler as schedulers
+from turnwise.errors import TurnFailedError
 from turnwise.events import Event, RunnerLeft, TurnEnded, TurnLost, TurnStarted
-from turnwise.scheduler import Scheduler
+from turnwise.scheduler import Scheduler, calls, functions
 from turnwise.scheduler.at_work import Wish
 from turnwise.scheduler.engine import Engine
 from turnwise.storages import Storage
@@ -275,10 +276,17 @@ def test_an_interrupt_of_the_main_thread_is_not_taken_for_an_observers_bug(heard
 def test_a_thread_of_the_engine_that_ends_by_a_system_exit_says_so(
     heard: Heard, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def leave(*_: object) -> None:
+    is_sent = threading.Event()
+
+    def send(*_: object) -> None:
+        is_sent.set()
         raise SystemExit(3)
 
-    monkeypatch.setattr(Engine, "_send", leave)
+    def leave(*_: object) -> None:
+        assert is_sent.wait(30)
+        raise SystemExit(3)
+
+    monkeypatch.setattr(Engine, "_send", send)
     monkeypatch.setattr(Engine, "_wait_for_heartbeat", leave)
     scheduler = a_scheduler(due(), heard)
     scheduler.add(lambda: None, "every 1m", name="job")
@@ -288,3 +296,90 @@ def test_a_thread_of_the_engine_that_ends_by_a_system_exit_says_so(
         "the driver of runner a ends: a bug",
         "the heartbeats of runner a end: a bug",
     ]
+
+
+# How a function ended -----------------------------------------------------------------------
+
+
+class NoReasonError(TurnFailedError):
+    def __init__(self) -> None:
+        """As a program may have it that does not call the base."""
+
+
+@pytest.mark.parametrize("is_coroutine", [False, True])
+def test_an_error_that_has_no_reason_though_its_kind_has_one_ends_the_turn(
+    is_coroutine: bool, heard: Heard
+) -> None:
+    def plain() -> None:
+        raise NoReasonError
+
+    async def coroutine() -> None:
+        raise NoReasonError
+
+    storage = due()
+    scheduler = a_scheduler(storage, heard)
+    scheduler.add(coroutine if is_coroutine else plain, "every 1m", name="job")
+    with scheduler:
+        heard.wait_for(TurnEnded)
+    assert ends_of(storage, "job") == [("abandoned", "exception:NoReasonError")]
+
+
+def test_an_awaitable_for_whose_loop_no_file_is_left_fails_its_turn(
+    heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = due()
+
+    async def inner() -> None: ...
+
+    made = inner()
+    monkeypatch.setattr(asyncio, "new_event_loop", no_file_is_left)
+    scheduler = a_scheduler(storage, heard)
+    scheduler.add(lambda: made, "every 1m", name="job")
+    with scheduler:
+        heard.wait_for(TurnEnded)
+    made.close()
+    assert ends_of(storage, "job") == [("abandoned", "exception:OSError")]
+
+
+@pytest.mark.parametrize("is_coroutine", [False, True])
+def test_a_bug_in_what_tells_the_end_of_a_function_ends_its_turn_all_the_same(
+    is_coroutine: bool, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, failed = functions.outcome_of, threading.Event()
+
+    def once(error: BaseException | None) -> tuple[Any, str]:
+        if not failed.is_set():
+            failed.set()
+            raise ZeroDivisionError("a bug")
+        return real(error)
+
+    async def coroutine() -> None: ...
+
+    storage = due()
+    monkeypatch.setattr(calls, "outcome_of", once)
+    scheduler = a_scheduler(storage, heard)
+    scheduler.add(coroutine if is_coroutine else lambda: None, "every 1m", name="job")
+    with scheduler:
+        heard.wait_for(TurnEnded)
+    assert ends_of(storage, "job") == [("abandoned", "exception:ZeroDivisionError")]
+
+
+def test_a_coroutine_of_which_the_application_makes_no_task_fails_its_turn(heard: Heard) -> None:
+    storage = due()
+
+    def refuses(_: object, coroutine: Any, **__: object) -> Any:
+        if coroutine.__qualname__.startswith("CoroutineCall."):
+            raise ZeroDivisionError("no task")
+        return asyncio.Task(coroutine)
+
+    async def job() -> None: ...
+
+    async def main() -> None:
+        scheduler = a_scheduler(storage, heard)
+        scheduler.add(job, "every 1m", name="job")
+        asyncio.get_running_loop().set_task_factory(refuses)
+        async with scheduler:
+            await asyncio.to_thread(heard.wait_for, TurnEnded)
+
+    asyncio.run(main())
+    assert ends_of(storage, "job") == [("abandoned", "exception:ZeroDivisionError")]

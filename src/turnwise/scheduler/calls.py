@@ -9,11 +9,12 @@ Whatever a function raises ends its turn alone, ``SystemExit`` and ``KeyboardInt
 it runs beside the program, and only the program's main thread may end it.
 """
 
+import contextlib
 import contextvars
 import os
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -58,6 +59,14 @@ class Work:
     def name(self) -> str:
         """What its thread or task is named."""
         return f"turnwise-{self.turn.service}"
+
+    @contextlib.contextmanager
+    def telling_how_it_failed(self) -> Iterator[None]:
+        """Tell the call's end also where what should have told it has failed itself."""
+        try:
+            yield
+        except BaseException as error:  # noqa: BLE001 (a turn without an end would stay for ever)
+            self.ended(*outcome_of(error), error)
 
 
 class Loops:
@@ -145,6 +154,10 @@ class ThreadCall:
         return self._inner is not None and self._inner.cancel(reason)
 
     def _run(self) -> None:
+        with self._work.telling_how_it_failed():
+            self._call()
+
+    def _call(self) -> None:
         result: object = None
         error: BaseException | None = None
         if self._work.turn.is_lost:  # the process was suspended before the first line
@@ -166,10 +179,8 @@ class ThreadCall:
         """The function gave back an awaitable: it goes on on the event loop."""
         # A context cannot be entered twice at once, and this thread has entered ours.
         work = replace(self._work, context=contextvars.copy_context())
-        try:
-            self._inner = CoroutineCall(work, lambda: result)
-        except RuntimeError as error:  # the event loop is closed, or cannot be started
-            self._work.ended(*outcome_of(error), error)
+        # The event loop may be closed, or one of our own cannot be started.
+        self._inner = CoroutineCall(work, lambda: result)
 
 
 class CoroutineCall:
@@ -200,15 +211,21 @@ class CoroutineCall:
     # All of the rest happens on the loop.
 
     def _begin(self) -> None:
-        self._task = self._loop.create_task(
-            self._run(), name=self._work.name, context=self._work.context
-        )
-        self._task.add_done_callback(self._done)
-        self._watch()
+        with self._work.telling_how_it_failed():
+            running = self._run()
+            try:
+                self._task = self._loop.create_task(
+                    running, name=self._work.name, context=self._work.context
+                )
+            except BaseException:  # such as of a task factory of the application's
+                running.close()
+                raise
+            self._task.add_done_callback(self._done)
+            self._watch()
 
     def _cancel_task(self) -> None:
-        assert self._task is not None  # noqa: S101 (it was begun on the loop before)
-        self._task.cancel()
+        if self._task is not None:
+            self._task.cancel()
 
     def _watch(self) -> None:
         assert self._task is not None  # noqa: S101 (it was begun)
@@ -227,6 +244,11 @@ class CoroutineCall:
         end_a_forked_child(self._pid, self._error)
 
     def _done(self, task: "asyncio.Task[None]") -> None:
+        with self._work.telling_how_it_failed():
+            status, reason, error = self._outcome(task)
+            self._work.ended(status, reason, error)
+
+    def _outcome(self, task: "asyncio.Task[None]") -> tuple[Status, str, BaseException | None]:
         error = self._error
         if task.cancelled():  # before its first step
             status, reason = Status.ABANDONED, "exception:CancelledError"
@@ -236,7 +258,7 @@ class CoroutineCall:
             status, reason = outcome_of(error)
         if self._why_cancelled is not None and reason == "exception:CancelledError":
             reason, error = self._why_cancelled, None
-        self._work.ended(status, reason, error)
+        return status, reason, error
 
 
 class BlockCall:

@@ -6,6 +6,7 @@ turn. What a function gives back is looked at, too: an awaitable is awaited; a g
 made and not run ends the turn as failed.
 """
 
+import contextlib
 import functools
 import inspect
 import os
@@ -81,11 +82,13 @@ def outcome_of(error: BaseException | None) -> tuple[Status, str]:
     """How a turn ends whose function raised ``error``, or nothing: the status and the reason."""
     if error is None:
         return Status.COMPLETED, ""
-    if isinstance(error, TurnFailedError):
-        return Status.ABANDONED, checked_reason(error.reason)
     if isinstance(error, TurnLostError):
         return Status.ABANDONED, LOST
-    return Status.ABANDONED, f"exception:{type(error).__name__}"
+    if isinstance(error, TurnFailedError):
+        # A subclass may have no reason, or one that is no text: its turn has to end all the same.
+        with contextlib.suppress(Exception):
+            return Status.ABANDONED, checked_reason(str(error.reason))
+    return Status.ABANDONED, checked_reason(f"exception:{type(error).__name__}")
 
 
 def end_a_forked_child(pid: int, error: BaseException | None) -> None:
