@@ -1,5 +1,6 @@
 """Bugs to plant into the simulation: each is one part of it that does something wrong."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -64,18 +65,28 @@ _BEAT = heartbeat.Heartbeat.beat
 
 
 class ChecksThenInserts(MemoryStorage):
-    """Checks whether a run may start in one step, and inserts it in another, whenever that is."""
+    """Checks in one step whether a run may start, by what may be old, and inserts it in another."""
+
+    LAG = 20_000_000  # microseconds for which a check does not see what was written
 
     def __init__(self, *, clock: Callable[[], int]) -> None:
         super().__init__(clock=clock)
-        self._checked: dict[str, set[str | None]] = {}
+        self._before: dict[str, tuple[int, Record | None]] = {}
+        self._asked: Counter[tuple[str, int]] = Counter()
 
     def read(self, group: str, services: Sequence[str]) -> Reading:
         reading = super().read(group, services)
-        for name, each in reading.services.items():
-            version = None if each.gate is None else each.gate.version
-            self._checked.setdefault(name, set()).add(version)
-        return reading
+        seen = {name: self._as_checked(name, each) for name, each in reading.services.items()}
+        return replace(reading, services=seen)
+
+    def _as_checked(self, service: str, now: ServiceReading) -> ServiceReading:
+        written, before = self._before.get(service, (0, None))
+        self._asked[service, self._clock()] += 1
+        # Who asks again and again at one instant is an operator, who would never come through.
+        is_stale = self._clock() - written <= self.LAG and self._asked[service, self._clock()] < 5
+        if before is None or not is_stale:
+            return now
+        return replace(now, gate=before, sight=None)
 
     def swap(
         self,
@@ -86,12 +97,12 @@ class ChecksThenInserts(MemoryStorage):
         new: Record,
         not_after: int | None = None,
     ) -> Swapped:
-        run = gate_from_text(new.body).open if kind is Kind.GATE else None
         kept = super().read(group, (service,)).services[service].gate
-        gate = None if kept is None else gate_from_text(kept.body)
-        if run is None or kept is None or gate is None or expected not in self._checked[service]:
+        run = gate_from_text(new.body).open if kind is Kind.GATE else None
+        if run is None or kept is None:
             return super().swap(group, service, kind, expected, new, not_after)
-        inserted = gates._opened(gate, run, self._clock())
+        inserted = gates._opened(gate_from_text(kept.body), run, self._clock())
+        self._before[service] = self._clock(), kept
         body = gate_to_text(inserted)
         return super().swap(group, service, kind, kept.version, replace(new, body=body))
 
