@@ -14,6 +14,7 @@ from turnwise.events import Event, RunnerLeft, TurnEnded, TurnLost, TurnStarted
 from turnwise.scheduler import Scheduler, calls, functions
 from turnwise.scheduler.at_work import Wish
 from turnwise.scheduler.engine import Engine
+from turnwise.scheduler.signals import SignalsEnd
 from turnwise.storages import Storage
 from turnwise.turn import Turn
 
@@ -218,6 +219,71 @@ def test_a_run_ends_with_what_the_opening_of_the_storage_raises_after_the_start(
     threading.Timer(0.2, shaky.hangs.set).start()
     assert raised_by_run(a_scheduler(shaky, heard)) is shaky.failing["read"]
     assert "the storage cannot be opened, and is not tried again" in caplog.messages
+
+
+def test_a_stop_that_is_asked_for_before_a_run_ends_it(heard: Heard) -> None:
+    scheduler = a_scheduler(due(), heard)
+    scheduler.request_stop()
+    assert raised_by_run(scheduler) is None
+    scheduler.start()  # it has stopped
+    assert scheduler.stop(5)
+
+
+def test_a_stop_that_is_asked_for_just_as_a_run_begins_ends_it(
+    heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = a_scheduler(due(), heard)
+
+    def enter(signals: SignalsEnd) -> SignalsEnd:
+        signals._stop()  # as its handler does
+        return signals
+
+    monkeypatch.setattr(SignalsEnd, "__enter__", enter)
+    assert raised_by_run(scheduler) is None
+
+
+def test_a_hurried_stop_ends_a_run_on_its_own(
+    heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = a_scheduler(due(), heard)
+
+    def start() -> None:
+        Scheduler.start(scheduler)
+        scheduler._end_grace()
+
+    monkeypatch.setattr(scheduler, "start", start)
+    assert raised_by_run(scheduler) is None
+
+
+def test_a_stop_of_one_start_does_not_end_the_next_run(heard: Heard) -> None:
+    scheduler = a_scheduler(due(), heard)
+    scheduler.add(lambda: None, "every 1m", name="job")
+    with scheduler:
+        scheduler.request_stop()
+        old = scheduler._engine
+    scheduler._stops.put(old)  # by another thread that has stopped it, a little later
+    running = threading.Thread(target=scheduler.run, daemon=True)
+    running.start()
+    heard.wait_for(TurnEnded)
+    running.join(0.1)
+    assert running.is_alive()
+    scheduler.request_stop()
+    running.join(30)
+    assert not running.is_alive()
+
+
+def test_a_run_ends_that_another_thread_has_stopped_before_it_waits(
+    heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = a_scheduler(due(), heard)
+    wait = Scheduler._wait_for_stop
+
+    def stop_and_wait(scheduler: Scheduler) -> None:
+        assert scheduler.stop(5)
+        wait(scheduler)
+
+    monkeypatch.setattr(Scheduler, "_wait_for_stop", stop_and_wait)
+    assert raised_by_run(scheduler) is None
 
 
 def raised_by_run(scheduler: Scheduler) -> BaseException | None:

@@ -111,8 +111,10 @@ class Scheduler(Registration):
         self._loops = Loops()
         self._process = OwnProcess(repr(self))
         self._boot_id = ""
-        # A SimpleQueue, because its put() is safe in a signal handler that interrupts its get().
-        self._stops: queue.SimpleQueue[None] = queue.SimpleQueue()
+        # What ends run(): None for a request, which counts whenever it came, or the engine that
+        # was stopped. A SimpleQueue, because its put() is safe in a signal handler that interrupts
+        # its get().
+        self._stops: queue.SimpleQueue[Engine | None] = queue.SimpleQueue()
 
     def __repr__(self) -> str:
         return f"<Scheduler of {len(self._registered)} services in group {self.group!r}>"
@@ -151,7 +153,10 @@ class Scheduler(Registration):
         self._start(None)
 
     def request_stop(self) -> None:
-        """Ask :meth:`run` to end. Safe in a signal handler."""
+        """Ask :meth:`run` to end; one that has yet to begin ends as soon as it has started.
+
+        Safe in a signal handler.
+        """
         self._stops.put(None)
 
     def stop(self, grace: float | timedelta | None = None) -> bool:
@@ -176,7 +181,7 @@ class Scheduler(Registration):
             return True
         seconds = grace.total_seconds() if isinstance(grace, timedelta) else grace
         engine.request_stop(seconds)
-        self._stops.put(None)
+        self._stops.put(engine)
         if engine.is_one_of_ours() or is_within(engine.services) or self._loops.runs_here():
             return False
         ended = engine.join(None if seconds is None else seconds + _LONGEST_STOP_SECONDS)
@@ -306,7 +311,6 @@ class Scheduler(Registration):
         self._boot_id = secrets.token_hex(8)
         self._process = OwnProcess(repr(self))
         self._loops = Loops(loop)
-        self._stops = queue.SimpleQueue()
         engine = Engine(
             self._open,
             group=self.group,
@@ -348,6 +352,9 @@ class Scheduler(Registration):
         """Close what was opened; of several threads that stop it, one does."""
         opened, self._opened = self._opened, None
         self._loops.close()
+        with contextlib.suppress(queue.Empty):  # they were heard
+            while True:
+                self._stops.get_nowait()
         if opened is not None:
             opened.close()
         self._engine = None
@@ -359,15 +366,19 @@ class Scheduler(Registration):
         nothing, and its handler runs only when the wait is over.
         """
         engine = self._engine
-        while engine is None or engine.failure is None:
+        while engine is not None and engine is self._engine:  # else another thread has stopped it
+            if engine.failure is not None:
+                raise engine.failure
             with contextlib.suppress(queue.Empty):
-                return self._stops.get(timeout=_LONGEST_WAIT_SECONDS)
-        raise engine.failure
+                stopped = self._stops.get(timeout=_LONGEST_WAIT_SECONDS)
+                if stopped is None or stopped is engine:
+                    return
 
     def _end_grace(self) -> None:
         engine = self._engine
         if engine is not None:
             engine.request_stop(0)
+            self._stops.put(engine)
 
     def _check(self) -> None:
         self._check_process()
