@@ -449,3 +449,58 @@ def test_a_coroutine_of_which_the_application_makes_no_task_fails_its_turn(heard
 
     asyncio.run(main())
     assert ends_of(storage, "job") == [("abandoned", "exception:ZeroDivisionError")]
+
+
+# Wishes -------------------------------------------------------------------------------------
+
+
+def test_whether_wishes_are_taken_is_decided_and_noted_at_one_time(
+    heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the answer of one thread could undo what the other has seen since."""
+    scheduler = a_scheduler(due(), heard)
+    with scheduler:
+        engine = scheduler._engine
+        assert engine is not None
+        entered: list[bool] = []
+
+        class Failing:
+            """A link that the other thread would change just after it was looked at."""
+
+            @property
+            def is_failing(self) -> bool:
+                other = threading.Thread(target=try_it)
+                other.start()
+                other.join(30)
+                return True
+
+            def note(self, *_: object) -> list[Event]:
+                return []
+
+        def try_it() -> None:
+            got = engine.services.lock.acquire(blocking=False)
+            if got:
+                engine.services.lock.release()
+            entered.append(got)
+
+        monkeypatch.setattr(engine, "link", Failing())
+        engine._note("reads", "no connection")
+        assert entered
+        assert not any(entered)
+
+
+def test_after_the_driver_has_died_no_answer_of_the_storage_has_wishes_taken_again(
+    heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = a_scheduler(due(), heard)
+    scheduler.add(None, "every 1m", name="job")
+    with scheduler:
+        engine = scheduler._engine
+        assert engine is not None
+        monkeypatch.setattr(Engine, "_pause", bug)
+        engine.wake()
+        assert engine.join(30)
+        engine.services.take_wishes(whether=True)  # as a heartbeat that was late would
+        monkeypatch.setattr(Wish, "wait", lambda _: pytest.fail("it would wait for ever"))
+        with scheduler.turn("job") as turn:
+            assert turn is None

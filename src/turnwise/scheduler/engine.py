@@ -340,13 +340,14 @@ class Engine:
         Who leaves says that nothing of it runs any more. Where something does, the others wait for
         the heartbeat timeout, as for a process that has crashed.
         """
+        self.services.is_stopping = True  # nobody would grant a wish any more
+        self.services.take_wishes(whether=False)
         self.services.lose()
         self._hearts_end.set()
         self._beats.put(None)
         storage, heart = self._storage, self._heartbeat
         for thread in self._threads[1:]:
             thread.join(_LAST_WORDS_SECONDS)
-        self.services.take_wishes(whether=False)
         if storage is None or heart is None or not heart.has_joined or self.services.at_work:
             return
         at = self._monotonic()
@@ -407,4 +408,5 @@ class Engine:
         if events:
             self.services.tell(None, events)
         if error is not None or events:
-            self.services.take_wishes(whether=not self.link.is_failing)
+            with self.services.lock:  # or an older answer of the other thread's would count
+                self.services.take_wishes(whether=not self.link.is_failing)
