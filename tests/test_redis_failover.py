@@ -18,7 +18,7 @@ import pytest
 import redis
 
 import servers
-from faults.proxy import Fault, Proxy, _address_of
+from faults.proxy import Fault, Proxy
 from turnwise.errors import StorageError
 from turnwise.storages import Beat, Kind, Owner, Record
 from turnwise.storages.redis import RedisStorage
@@ -31,13 +31,6 @@ KINDS: dict[str, tuple[type[servers.Redis], str | None]] = {
 }
 GATE = Record("1", "the gate", Owner("run", "a", "boot", 1_000_000))
 PATIENCE_SECONDS = 60
-
-
-class Forwarder(Proxy):
-    """An address that can be led to another server; open connections stay where they are."""
-
-    def lead_to(self, server: servers.Redis) -> None:
-        self._server = _address_of(server.url)
 
 
 class Link(Proxy):
@@ -63,7 +56,7 @@ class Pair:
     primary: servers.Redis
     replica: servers.Redis
     link: Link
-    forwarder: Forwarder
+    forwarder: Proxy
 
     def fail_over(self) -> None:
         """Promote the replica in good order, and demote the primary."""
@@ -151,7 +144,7 @@ def opened_pair(kind: str, folder: Path, *options: str, linked: bool = True) -> 
         stack.callback(replica.kill)
         eventually(lambda: role(replica) == "slave up")
         eventually(lambda: info_of(primary).get("min_slaves_good_slaves", 1) == 1)
-        forwarder = Forwarder(primary.url)
+        forwarder = Proxy(primary.url)
         stack.callback(forwarder.close)
         yield Pair(primary, replica, link, forwarder)
 
@@ -225,7 +218,7 @@ def test_once_the_address_leads_to_the_new_primary_the_very_next_operation_is_se
         if operation != "groups":
             with pytest.raises(StorageError, match="read only replica"):
                 OPERATIONS[operation](storage)
-        pair.forwarder.lead_to(pair.replica)
+        pair.forwarder.lead_to(pair.replica.url)
         assert OPERATIONS[operation](storage)
         assert storage.heartbeat("g", beat(3)).open_runs == {"run"}
 
@@ -238,7 +231,7 @@ def test_at_no_moment_of_an_orderly_failover_is_an_old_row_read(pair: Pair) -> N
             if switched:
                 replicated(pair)
                 pair.fail_over()
-                pair.forwarder.lead_to(pair.replica)
+                pair.forwarder.lead_to(pair.replica.url)
             for _ in range(50):
                 revision = storage.read("g", []).revision
                 assert revision == last
@@ -263,7 +256,7 @@ def test_a_primary_that_dies_is_replaced_by_sentinel_and_nothing_acknowledged_is
         with pytest.raises(StorageError):
             storage.read("g", ["s"])
         eventually(lambda: has_failed_over(sentinel, pair))
-        pair.forwarder.lead_to(pair.replica)
+        pair.forwarder.lead_to(pair.replica.url)
         assert storage.read("g", ["s"]).services["s"].gate == GATE
         assert not storage.swap("g", "s", Kind.GATE, None, GATE).done
         storage.heartbeat("g", beat(1))
@@ -289,7 +282,7 @@ def test_a_failover_that_sentinel_is_asked_for_is_over_within_one_retry(
         eventually(lambda: not told_by(sentinel, "SENTINEL", "FAILOVER", "turns"))
         eventually(lambda: has_failed_over(sentinel, pair))
         eventually(lambda: role(pair.primary) == "slave up")
-        pair.forwarder.lead_to(pair.replica)
+        pair.forwarder.lead_to(pair.replica.url)
         assert storage.heartbeat("g", beat(2)).open_runs == {"run"}
         assert storage.read("g", ["s"]).services["s"].gate == GATE
 

@@ -66,7 +66,7 @@ settings = Settings(interval=timedelta(minutes=5))
 def code_for(checkout: Path) -> str:
     """What plays the simulation of a checkout."""
     source = checkout / "src" / "turnwise"
-    for package in ("simulation_new", "simulation"):
+    for package in ("simulation", "simulation"):
         if (source / package / "play.py").exists():
             return _NOW.format(package=package) + _COMMON
     return _EARLIER + _COMMON
