@@ -9,10 +9,11 @@ import pytest
 
 from live import Heard, Shaky, due, ends_of, eventually
 from turnwise import scheduler as schedulers
+from turnwise.actions import Serve
 from turnwise.errors import TurnFailedError
 from turnwise.events import Event, RunnerLeft, TurnEnded, TurnLost, TurnStarted
-from turnwise.scheduler import Scheduler, calls, functions
-from turnwise.scheduler.at_work import Wish
+from turnwise.scheduler import Scheduler, calls, functions, services
+from turnwise.scheduler.at_work import Service, Wish
 from turnwise.scheduler.engine import Engine
 from turnwise.scheduler.signals import SignalsEnd
 from turnwise.storages import Storage
@@ -504,3 +505,57 @@ def test_after_the_driver_has_died_no_answer_of_the_storage_has_wishes_taken_aga
         monkeypatch.setattr(Wish, "wait", lambda _: pytest.fail("it would wait for ever"))
         with scheduler.turn("job") as turn:
             assert turn is None
+
+
+# Slots --------------------------------------------------------------------------------------
+
+
+def test_a_turn_starts_before_the_storage_is_asked_for_other_services(
+    heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A storage that hangs then would let its slot pass."""
+    steps: list[str] = []
+    for name in ("_serve", "_ask"):
+        real = getattr(Engine, name)
+        monkeypatch.setattr(Engine, name, noting(steps, name, real))
+    real = services.Services.next
+    monkeypatch.setattr(services.Services, "next", noting(steps, "next", real))
+    scheduler = a_scheduler(due(), heard)
+    scheduler.add(lambda: None, "every 1m", name="job")
+    with scheduler:
+        heard.wait_for(TurnEnded)
+    at = steps.index("_serve")
+    assert steps[at - 1 : at + 2] == ["next", "_serve", "_ask"]
+
+
+def noting(steps: list[str], name: str, real: Any) -> Any:
+    """A method that notes that it is called."""
+
+    def method(*args: object) -> object:
+        steps.append(name)
+        return real(*args)
+
+    return method
+
+
+@pytest.mark.parametrize("name", ["deadline", "confirmed_at"])
+def test_a_turn_does_not_start_when_its_slot_has_ended_or_it_is_lost_just_before(
+    name: str, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = due()
+    began: list[int] = []
+    real = Engine._serve
+
+    def late(engine: Engine, service: Service, serve: Serve) -> None:
+        turn = service.machine.turn
+        assert turn is not None
+        setattr(turn, name, turn.confirmed_at - 3_600_000_000)  # as if an hour had passed
+        real(engine, service, serve)
+
+    monkeypatch.setattr(Engine, "_serve", late)
+    scheduler = a_scheduler(storage, heard)
+    scheduler.add(lambda: began.append(1), "every 1m", name="job")
+    with scheduler:
+        heard.wait_for(TurnEnded)
+    assert began == []
+    assert ends_of(storage, "job") == [("abandoned", "no_margin")]

@@ -224,9 +224,9 @@ class Engine:
             todo = [(each, self.services.next(each, at)) for each in self.services]
             requests = [(each, action) for each, action in todo if isinstance(action, Request)]
             turns = [(each, action) for each, action in todo if isinstance(action, Serve)]
+            for each, serve in turns:  # first, for their slots pass while the storage is asked
+                self._serve(each, serve)
             self._ask(storage, requests)
-            for each, serve in turns:
-                self._serve(each, serve, at)
             if requests or turns:
                 continue
             waits = [action.until for _, action in todo if isinstance(action, Wait)]
@@ -306,10 +306,12 @@ class Engine:
         self._note(lane, answer.error if isinstance(answer, Failed) else None)
         self.services.answer(service, answer)
 
-    def _serve(self, service: Service, serve: Serve, at: int) -> None:
+    def _serve(self, service: Service, serve: Serve) -> None:
         state, heart = service.machine.turn, self._heartbeat
-        assert state is not None  # noqa: S101 (it is to be served)
         assert heart is not None  # noqa: S101 (there is a service)
+        at = self._monotonic()  # a suspension, or the starts before this one, may have taken long
+        if state is None or state.is_lost(at) or at >= state.deadline:
+            return  # its machine says so when it is asked again
         if at - state.confirmed_at >= heart.interval:  # the admission was long in coming
             heart.hurry(at)
             self._beats.put(None)
