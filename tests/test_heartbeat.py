@@ -137,6 +137,20 @@ def test_it_can_be_hurried() -> None:
     assert heart.next(SECOND) is None, "never later than it was"
 
 
+@pytest.mark.parametrize("answer", [pulse(), Failed("no connection")])
+def test_a_hurry_is_not_undone_by_the_answer_to_one_that_left_before(
+    answer: Pulse | Failed,
+) -> None:
+    heart = a_heart()
+    heart.beat(0, ())
+    heart.hurry(1)
+    heart.receive(2, answer)
+    assert heart.next(2) is None, "at once"
+    heart.beat(2, ())
+    heart.receive(3, pulse())
+    assert heart.next(3) == Wait(2 + heart.interval), "once"
+
+
 def test_what_is_heard_says_when_it_left() -> None:
     heart = a_heart()
     beat = heart.beat(5, ("run",))

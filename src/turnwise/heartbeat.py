@@ -38,6 +38,7 @@ class Heartbeat:
         self._count = 0
         self._sent: tuple[Beat, int] | None = None
         self._due = 0
+        self._is_hurried = False  # until a heartbeat has left since
         self._others: dict[str, int] = {}
         self._told: frozenset[str] = frozenset()
 
@@ -62,8 +63,12 @@ class Heartbeat:
             self._due = 0
 
     def hurry(self, at: int) -> None:
-        """Send the next heartbeat at once, such as after a turn whose admission took long."""
+        """Send the next heartbeat at once, such as after a turn whose admission took long.
+
+        One that is on its way left before, and does not count.
+        """
         self._due = min(self._due, at)
+        self._is_hurried = True
 
     def next(self, at: int) -> Wait | None:
         """None where a heartbeat is due at ``at``; else how long to wait for it."""
@@ -74,6 +79,7 @@ class Heartbeat:
     def beat(self, at: int, runs: tuple[str, ...]) -> Beat:
         """The heartbeat that leaves at ``at``, naming the runs that are worked on."""
         self._count += 1
+        self._is_hurried = False
         beat = Beat(self.runner_id, self.boot_id, self._count, self.timeout, runs)
         self._sent = (beat, at)
         return beat
@@ -84,12 +90,12 @@ class Heartbeat:
             raise RuntimeError(f"no heartbeat of {self.runner_id} is on its way")
         (beat, sent), self._sent = self._sent, None
         if isinstance(answer, Failed):
-            self._due = max(at, sent + self.interval // 4)
+            self._due = at if self._is_hurried else max(at, sent + self.interval // 4)
             if self.lost_since is not None:
                 return None, []
             self.lost_since = sent
             return None, [StorageLost(**self._named, error=answer.error)]
-        self._due = sent + self.interval
+        self._due = at if self._is_hurried else sent + self.interval
         return Heard(beat, sent, answer), self._told_of(at, answer)
 
     def _told_of(self, at: int, pulse: Pulse) -> list[Event]:

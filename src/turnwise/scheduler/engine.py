@@ -313,7 +313,8 @@ class Engine:
         if state is None or state.is_lost(at) or at >= state.deadline:
             return  # its machine says so when it is asked again
         if at - state.confirmed_at >= heart.interval:  # the admission was long in coming
-            heart.hurry(at)
+            with self.services.lock:  # the heartbeats' thread may be taking an answer
+                heart.hurry(at)
             self._beats.put(None)
         self.services.serve(service, serve)
 
