@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import signal
 import threading
 from typing import Any, cast
 
@@ -559,3 +560,24 @@ def test_a_turn_does_not_start_when_its_slot_has_ended_or_it_is_lost_just_before
         heard.wait_for(TurnEnded)
     assert began == []
     assert ends_of(storage, "job") == [("abandoned", "no_margin")]
+
+
+# Signals ------------------------------------------------------------------------------------
+
+
+def test_a_handler_that_was_not_set_from_python_is_passed_over_at_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_back: list[object] = []
+
+    def set_it(_: int, handler: object) -> object:
+        set_back.append(handler)
+        if handler is None:
+            raise TypeError("signal handler must be callable")
+        return None
+
+    with monkeypatch.context() as patch:
+        patch.setattr(signal, "signal", set_it)
+        with SignalsEnd(lambda: None, lambda: None):
+            set_back.clear()
+        assert set_back == []

@@ -39,7 +39,8 @@ class SignalsEnd:
         traceback: TracebackType | None,
     ) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # one that was not set from Python cannot be put back
+                signal.signal(number, handler)
 
     def _heard(self, number: int, _frame: FrameType | None) -> None:
         if os.getpid() != self._pid:
