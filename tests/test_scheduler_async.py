@@ -17,7 +17,7 @@ from turnwise import scheduler as schedulers
 from turnwise.errors import StorageError
 from turnwise.events import RunnerJoined, RunnerLeft, TurnEnded, TurnStarted
 from turnwise.scheduler import Scheduler
-from turnwise.scheduler.calls import CoroutineCall, Loops, Work, start_call
+from turnwise.scheduler.calls import CoroutineCall, Loops, Work, end_if_it_cannot, start_call
 from turnwise.scheduler.functions import served
 from turnwise.storages import Storage
 from turnwise.testing import fake_turn
@@ -270,13 +270,66 @@ def test_a_coroutine_that_the_application_cancels_has_failed() -> None:
     assert [reason for _, reason, _ in ends] == ["exception:CancelledError"] * 2
 
 
-def test_on_a_loop_that_is_closed_nothing_can_be_started_or_cancelled() -> None:
+def test_on_a_loop_that_is_closed_nothing_can_be_started() -> None:
     loop = asyncio.new_event_loop()
-    call = CoroutineCall(a_work(_sleeps, Loops(loop), []), _sleeps)
     loop.close()
-    assert not call.cancel("stopped")
     with pytest.raises(RuntimeError, match="closed"):
         CoroutineCall(a_work(_sleeps, Loops(loop), []), _sleeps)
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_a_coroutine_whose_loop_was_stopped_before_it_began_has_ended_when_it_is_cancelled(
+    is_closed: bool,
+) -> None:
+    loop = asyncio.new_event_loop()
+    ends: list[Any] = []
+    began: list[int] = []
+
+    async def job() -> None:
+        began.append(1)
+
+    call = CoroutineCall(a_work(job, Loops(loop), ends), job)
+    if is_closed:
+        loop.close()
+    assert call.cancel("lost")
+    assert call.cancel("lost"), "and is told once"
+    assert [(str(status), reason) for status, reason, _ in ends] == [("abandoned", "not_started")]
+    if not is_closed:  # it runs again
+        loop.run_until_complete(asyncio.sleep(0.01))
+        loop.close()
+    assert (began, len(ends)) == ([], 1)
+
+
+def test_a_coroutine_that_has_begun_ends_when_its_loop_is_closed_and_not_before() -> None:
+    loop = asyncio.new_event_loop()
+    ends: list[Any] = []
+    call = CoroutineCall(a_work(_sleeps, Loops(loop), ends), _sleeps)
+    loop.run_until_complete(asyncio.sleep(0.01))
+    end_if_it_cannot(call)
+    assert ends == [], "the loop may run again"
+    tasks = asyncio.all_tasks(loop)
+    loop.close()
+    end_if_it_cannot(call)
+    assert [reason for _, reason, _ in ends] == ["stopped"]
+    for task in tasks:  # so that nobody is told of a task that was dropped
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+def test_a_stop_without_a_grace_ends_though_the_loop_was_stopped_before_a_coroutine_began(
+    heard: Heard,
+) -> None:
+    storage = due()
+    scheduler = a_scheduler(storage, heard)
+    scheduler.add(_sleeps, "every 1m", name="job")
+    loop = asyncio.new_event_loop()  # which does not run
+    scheduler._start(loop)
+    heard.wait_for(TurnStarted)
+    stopping = threading.Thread(target=scheduler.stop, daemon=True)
+    stopping.start()
+    stopping.join(10)
+    assert not stopping.is_alive()
+    loop.close()
+    assert ends_of(storage, "job") == [("abandoned", "not_started")]
 
 
 @pytest.mark.parametrize("is_coroutine", [False, True])

@@ -143,7 +143,7 @@ class ThreadCall:
 
     def __init__(self, work: Work) -> None:
         self._work, self._pid = work, os.getpid()
-        self._inner: CoroutineCall | None = None
+        self.inner: CoroutineCall | None = None
         thread = threading.Thread(
             target=work.context.run, args=(self._run,), name=work.name, daemon=True
         )
@@ -151,7 +151,7 @@ class ThreadCall:
 
     def cancel(self, reason: str) -> bool:
         """Only where the function gave back an awaitable."""
-        return self._inner is not None and self._inner.cancel(reason)
+        return self.inner is not None and self.inner.cancel(reason)
 
     def _run(self) -> None:
         with self._work.telling_how_it_failed():
@@ -180,7 +180,7 @@ class ThreadCall:
         # A context cannot be entered twice at once, and this thread has entered ours.
         work = replace(self._work, context=contextvars.copy_context())
         # The event loop may be closed, or one of our own cannot be started.
-        self._inner = CoroutineCall(work, lambda: result)
+        self.inner = CoroutineCall(work, lambda: result)
 
 
 class CoroutineCall:
@@ -196,21 +196,45 @@ class CoroutineCall:
         self._why_not: str | None = None
         self._why_cancelled: str | None = None
         self._task: asyncio.Task[None] | None = None
+        self._has_begun = self._is_over = False
+        self._lock = threading.Lock()  # guards these two
         self._loop = work.loops.get()
         self._loop.call_soon_threadsafe(self._begin)
 
     def cancel(self, reason: str) -> bool:
         """Cancel the coroutine, unless its loop is closed."""
         self._why_cancelled = self._why_cancelled or reason
+        if self.end_if_it_cannot():
+            return True
         try:
             self._loop.call_soon_threadsafe(self._cancel_task)
         except RuntimeError:
             return False
         return True
 
+    def end_if_it_cannot(self) -> bool:
+        """Tell the end of a coroutine whose loop has ended before it; whether it is so.
+
+        A loop that has stopped may run again. So a coroutine that has begun goes on to be at work,
+        until its loop is closed; one that has not is not begun any more.
+        """
+        with self._lock:
+            is_idle = self._task is None or not self._task.done()
+            can_go_on = self._loop.is_running() or (self._has_begun and not self._loop.is_closed())
+            if self._is_over or can_go_on or not is_idle:
+                return self._is_over
+            self._is_over = True
+        why = self._why_cancelled or gates.STOPPED if self._has_begun else gates.NOT_STARTED
+        self._work.ended(Status.ABANDONED, why, None)
+        return True
+
     # All of the rest happens on the loop.
 
     def _begin(self) -> None:
+        with self._lock:
+            if self._is_over:
+                return
+            self._has_begun = True
         with self._work.telling_how_it_failed():
             running = self._run()
             try:
@@ -259,6 +283,14 @@ class CoroutineCall:
         if self._why_cancelled is not None and reason == "exception:CancelledError":
             reason, error = self._why_cancelled, None
         return status, reason, error
+
+
+def end_if_it_cannot(call: Call | None) -> None:
+    """Tell the end of a call that never will: see :meth:`CoroutineCall.end_if_it_cannot`."""
+    if isinstance(call, ThreadCall):
+        call = call.inner
+    if isinstance(call, CoroutineCall):
+        call.end_if_it_cannot()
 
 
 class BlockCall:

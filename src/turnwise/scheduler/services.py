@@ -30,7 +30,7 @@ from turnwise.cycles import SECOND
 from turnwise.events import Event, Observer, TurnLost, TurnOverdue
 from turnwise.machine import TurnState
 from turnwise.scheduler.at_work import Service, Wish, marked, view_of
-from turnwise.scheduler.calls import BlockCall, Call, Loops, Work, start_call
+from turnwise.scheduler.calls import BlockCall, Call, Loops, Work, end_if_it_cannot, start_call
 from turnwise.scheduler.functions import outcome_of
 from turnwise.turn import Turn
 
@@ -296,6 +296,7 @@ class Services:
         self.take_wishes(whether=False)
         for each in self:
             self.answer(each, StopRequested())
+            end_if_it_cannot(each.call)
 
     def lose(self) -> None:
         """The driver ends before the functions have: nobody keeps their turns from here on."""
