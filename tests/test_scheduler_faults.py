@@ -13,6 +13,7 @@ from turnwise import scheduler as schedulers
 from turnwise.actions import Serve
 from turnwise.errors import TurnFailedError
 from turnwise.events import Event, RunnerLeft, TurnEnded, TurnLost, TurnStarted
+from turnwise.heartbeat import Heartbeat
 from turnwise.scheduler import Scheduler, calls, functions, services
 from turnwise.scheduler.at_work import Service, Wish
 from turnwise.scheduler.engine import Engine
@@ -527,6 +528,32 @@ def test_a_turn_starts_before_the_storage_is_asked_for_other_services(
         heard.wait_for(TurnEnded)
     at = steps.index("_serve")
     assert steps[at - 1 : at + 2] == ["next", "_serve", "_ask"]
+
+
+def test_heartbeats_are_hurried_under_the_lock_that_guards_them(
+    heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[bool] = []
+    scheduler = a_scheduler(due(), heard)
+    serve, hurry = Engine._serve, Heartbeat.hurry
+
+    def late(engine: Engine, service: Service, action: Serve) -> None:
+        assert service.machine.turn is not None
+        service.machine.turn.confirmed_at -= 5_000_000  # more than an interval, not a timeout
+        serve(engine, service, action)
+
+    def noted(heart: Heartbeat, at: int) -> None:
+        engine = scheduler._engine
+        assert engine is not None
+        held.append(engine.services.lock._is_owned())  # type: ignore[attr-defined]
+        hurry(heart, at)
+
+    monkeypatch.setattr(Engine, "_serve", late)
+    monkeypatch.setattr(Heartbeat, "hurry", noted)
+    scheduler.add(lambda: None, "every 1m", name="job")
+    with scheduler:
+        heard.wait_for(TurnEnded)
+    assert held == [True]
 
 
 def noting(steps: list[str], name: str, real: Any) -> Any:
