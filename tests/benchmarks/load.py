@@ -28,6 +28,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -335,6 +336,7 @@ def measure(options: argparse.Namespace) -> None:
         _print_turns(options, told, since, now)
     finally:
         server.stop()
+    shutil.rmtree(folder)  # where it fails, the logs are kept
 
 
 def _wait_for_all(url: str, options: argparse.Namespace) -> None:
@@ -431,6 +433,7 @@ def extrapolate(options: argparse.Namespace) -> None:
     finally:
         proxy.close()
         server.stop()
+    shutil.rmtree(folder)
 
 
 def _join(storage: Storage, runner: str, names: list[str]) -> None:
