@@ -176,7 +176,6 @@ def test_who_lives_is_not_forgotten_unless_forced(
             assert "is not forgotten: runner 'alice' was heard of" in said
             assert "stop it first, or force it" in said
         desk("forget", "service", SERVICE, "--yes", "--force")
-    desk("forget", "service", SERVICE, "--yes")
     assert desk("forget", "runner", "alice", "--yes") == "runner alice is forgotten\n"
     assert history.storage.services("default") == ()
     assert history.storage.runners("default") == ()

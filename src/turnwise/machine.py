@@ -876,11 +876,12 @@ class Machine:
         if turn.outcome is not None:  # it was released at its timeout
             turn.still_runs = False
             return self._let_go_if_over(turn, at)
+        events = self._watch_the_turn(at)  # it may be lost, and nobody has looked since
         if turn.began_at is None:
             turn.began_at = at
         turn.outcome, turn.ended_at = (ended.status, ended.reason), at
         self._tried_to_keep = False
-        return []
+        return events
 
     def _finishing(self, turn: TurnState) -> Action:
         """Record how the turn ended; where the gate may have changed, look first."""

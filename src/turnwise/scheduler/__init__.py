@@ -325,6 +325,7 @@ class Scheduler(Registration):
         try:
             engine.start()
             self._check_opening(engine)
+            engine.has_started = True
         except BaseException:
             engine.request_stop(0)
             engine.join(_LONGEST_STOP_SECONDS)

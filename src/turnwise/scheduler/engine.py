@@ -89,6 +89,7 @@ class Engine:
             changed=self.wake,
         )
         self.opened = threading.Event()
+        self.has_started = False
         self.open_error: Exception | None = None
         self.failure: Exception | None = None  # why the driver has ended, unless it was asked to
         self.link = Link(group, runner_id, monotonic())
@@ -201,7 +202,8 @@ class Engine:
                 self._sleep(backoff)
                 backoff = min(backoff * 2, _LONGEST_BACKOFF_SECONDS)
             except Exception as error:  # noqa: BLE001 (the scheduler raises it in its caller)
-                _log.exception("the storage cannot be opened, and is not tried again")
+                if self.has_started:  # or whoever starts it is told
+                    _log.exception("the storage cannot be opened, and is not tried again")
                 self.open_error = self.failure = error
                 return None
             else:
