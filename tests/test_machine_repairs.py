@@ -135,3 +135,36 @@ def test_a_turn_that_is_overdue_is_its_runners_as_long_as_heartbeats_arrive() ->
     assert not world.told(TurnLost)
     process.call = call
     assert not world.told(TurnEnded)
+
+
+@pytest.mark.parametrize(
+    "period", [1, 2, 3]
+)  # of one owner or another, as heartbeats have an order
+def test_a_turn_that_ended_well_while_the_storage_was_away_for_all_is_recorded_and_not_repeated(
+    period: int,
+) -> None:
+    """The others are back before it, and saw its last word for longer than its timeout."""
+    world = World(names=("a", "b", "c"), takes=20 * SECOND, schedule="every 10m")
+    world.run_to(second=period * 600 + 15)
+    served = world.served[-1]
+    world.virtual.cut_off()
+    world.run_for(5 * TIMEOUT)
+    world.virtual.reconnect(*({"a", "b", "c"} - {served.runner_id}))
+    world.run_for(2 * HEARTBEAT)
+    world.virtual.reconnect()
+    world.run_for(3 * TIMEOUT)
+    assert [(run.status.value, run.attempt) for run in world.runs()] == [("completed", 1)] * period
+
+
+def test_an_owner_that_died_while_the_storage_was_away_is_buried_a_timeout_after_it_is_back() -> (
+    None
+):
+    world = World(names=("a", "b", "c"), takes=20 * SECOND, schedule="every 10m")
+    world.run_to(second=600 + 15)
+    [served] = world.served
+    world.virtual.cut_off()
+    world.virtual.kill(served.runner_id)
+    world.run_for(5 * TIMEOUT)
+    world.virtual.reconnect(*({"a", "b", "c"} - {served.runner_id}))
+    world.run_for(TIMEOUT + 2 * HEARTBEAT)
+    assert world.runs()[0].reason == "owner_dead"

@@ -11,6 +11,8 @@ Rules
 4. **A run is dead when somebody has seen it open, with the same word of its owner, for the run's
    own heartbeat timeout** on that observer's monotonic clock: from the arrival of the first answer
    that shows it to the departure of the last request that still does. Or when its owner has left.
+   Who was itself without an answer for a while begins to count anew: the storage may have been away
+   for the owner, too, which shall have the time to say how its turn has ended.
 5. **No answer is acted upon before it is known.** An admission whose answer was lost is settled:
    the record is read, and its version says whether the run is there, or the request is dead, or a
    new version must make it dead. How a turn ended is kept, and tried again, until it is recorded.
@@ -137,6 +139,7 @@ Names = Callable[[], str]
 
 _FIRST_BACKOFF: Final = 100_000
 _TURNS_PER_PURGE: Final = 64
+_WITHOUT_ANSWER: Final = 3  # heartbeat intervals between two answers, and the storage was away
 _TRIES_APART: Final = 10  # heartbeat intervals between two tries to keep what is in no hurry
 _SILENT_FOR_GOOD: Final = 86_400_000_000  # a day: whoever was silent for longer is history
 _MOST_DOUBLINGS: Final = 20
@@ -190,11 +193,12 @@ class _Unsettled:
 
 @dataclass(frozen=True, slots=True)
 class _Sighting:
-    """An open run, the word of its owner, and when its first answer with this word arrived."""
+    """An open run, the word of its owner, and when the first and last answer with it arrived."""
 
     run_id: str
     word: int | None
     since: int
+    last: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -1036,8 +1040,10 @@ class Machine:
             return
         run_id = sight.owner.run_id
         seen = self._sighting
-        if seen is None or (seen.run_id, seen.word) != (run_id, sight.word):
-            self._sighting = seen = _Sighting(run_id, sight.word, at)
+        new = seen is None or (seen.run_id, seen.word) != (run_id, sight.word)
+        if seen is None or new or at - seen.last > _WITHOUT_ANSWER * self._interval:
+            seen = _Sighting(run_id, sight.word, at, at)
+        self._sighting = replace(seen, last=max(seen.last, at))
         if sight.left or sent - seen.since >= sight.owner.heartbeat_timeout:
             self._dead = run_id
 

@@ -137,7 +137,7 @@ def dead_by_storage_time() -> AbstractContextManager[object]:
         assert self._aim is not None
         now, run_id, seen = self._aim[0], sight.owner.run_id, self._sighting
         if seen is None or (seen.run_id, seen.word) != (run_id, sight.word):
-            self._sighting = seen = _Sighting(run_id, sight.word, now)
+            self._sighting = seen = _Sighting(run_id, sight.word, now, now)
         if sight.left or now - seen.since >= sight.owner.heartbeat_timeout:
             self._dead = run_id
 
