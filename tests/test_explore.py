@@ -131,8 +131,7 @@ def test_a_clock_that_steps_ahead_buries_nobody() -> None:
 def test_a_run_is_dead_after_its_own_timeout_not_after_that_of_who_watches() -> None:
     _holds_but_for(
         rooms.HASTY,
-        "time, all 0, all 1, time, all 1, time, all 0, all 1,"
-        "time, all 1, time, all 1, time, all 1",
+        "time, all 0, all 1, time, all 1, time, all 0, all 1,time, all 1, time, all 1, time, all 1",
         breaks.observers_timeout,
         found="buried, and its owner believes",
     )

@@ -5,7 +5,8 @@ from datetime import timedelta
 import pytest
 
 from machines import HEARTBEAT, PERIOD, SECOND, SERVICE, TIMEOUT, World, closed_worlds
-from turnwise.actions import Heard
+from turnwise.actions import FunctionEnded, Heard
+from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.cycles import microseconds
 from turnwise.events import RecordUnreadable, TurnEnded, TurnLost, TurnOverdue
 from turnwise.gate import Command, CommandName
@@ -168,3 +169,17 @@ def test_an_owner_that_died_while_the_storage_was_away_is_buried_a_timeout_after
     world.virtual.reconnect(*({"a", "b", "c"} - {served.runner_id}))
     world.run_for(TIMEOUT + 2 * HEARTBEAT)
     assert world.runs()[0].reason == "owner_dead"
+
+
+def test_a_turn_that_ends_later_than_its_timeout_before_anybody_looked_has_ended() -> None:
+    """Its timeout and its end are noticed at once: it does not go on, as a released one does."""
+    late = timedelta(seconds=5)
+    world = World(takes=2 * late, knobs={"timeout": late, "release_on_timeout": True})
+    world.run_to(second=61)
+    machine = world.machine()
+    at = world.virtual._time.at + microseconds(late)
+    told = machine.receive(at, FunctionEnded(Status.COMPLETED))
+    assert [type(event) for event in told] == [TurnOverdue]
+    assert machine.turn is not None
+    assert not machine.turn.still_runs
+    assert machine.turn.outcome == (Status.COMPLETED, "")

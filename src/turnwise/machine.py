@@ -883,7 +883,8 @@ class Machine:
         events = self._watch_the_turn(at)  # it may be lost, and nobody has looked since
         if turn.began_at is None:
             turn.began_at = at
-        turn.outcome, turn.ended_at = (ended.status, ended.reason), at
+        # It may have been released at its timeout just now; it has ended all the same.
+        turn.outcome, turn.ended_at, turn.still_runs = (ended.status, ended.reason), at, False
         self._tried_to_keep = False
         return events
 
