@@ -20,7 +20,7 @@ from processes import eventually
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.cli.demo import executions
 from turnwise.errors import StorageError
-from turnwise.gate import LOST, NO_MARGIN, OWNER_DEAD, Execution
+from turnwise.gate import LOST, NO_MARGIN, OWNER_DEAD, STOPPED, Execution
 from turnwise.schedules import Every
 from turnwise.settings import Settings
 from turnwise.storages.opening import open_storage
@@ -41,7 +41,8 @@ def settings_of(*, interval: float, margin: float, timeout: float) -> Settings:
 
 SETTINGS = settings_of(interval=2, margin=0.1, timeout=0.8)
 WORK_SECONDS = 0.4
-ENDINGS = {"", NO_MARGIN, OWNER_DEAD, LOST, "exception:TurnLostError"}
+# Stopped: the run was admitted just as its process was asked to stop.
+ENDINGS = {"", NO_MARGIN, OWNER_DEAD, LOST, STOPPED, "exception:TurnLostError"}
 
 
 @dataclass(frozen=True)
