@@ -109,11 +109,6 @@ class Review:
     findings: tuple[Finding, ...]
 
     @property
-    def rounds_per_cycle(self) -> int:
-        """How often the whole cluster sends a heartbeat or looks, at most, with no fault."""
-        return self.heartbeats_per_cycle + self.looks_per_cycle
-
-    @property
     def has_errors(self) -> bool:
         """Whether any finding is an error."""
         return any(finding.level is Level.ERROR for finding in self.findings)

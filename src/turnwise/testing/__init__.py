@@ -149,7 +149,7 @@ def fake_turn(
 def _us(name: str, at: datetime) -> int:
     if at.tzinfo is None:
         raise ValueError(f"{name} must have a time zone, such as UTC, got {at!r}")
-    return microseconds(at - datetime(1970, 1, 1, tzinfo=UTC))
+    return microseconds(at)
 
 
 # A scheduler in virtual time ----------------------------------------------------------------------
