@@ -16,7 +16,7 @@ from processes import COMMAND, SERVICE, History, RunProcess, environment, eventu
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.cli.controls import exit_status
 from turnwise.cycles import SECOND
-from turnwise.gate import Command, Execution
+from turnwise.gate import NO_ATTEMPT, Command, Execution
 from turnwise.storages import Beat
 from turnwise.texts import gate_from_text, row_from_text
 
@@ -130,10 +130,12 @@ def test_a_trigger_runs_once_now_and_its_status_is_the_commands(
         said = desk("trigger", SERVICE, "--wait", status=status)
         first, last = said.splitlines()
         assert first == f"{SERVICE} is triggered"
-        assert last.endswith(f", token 1, has ended: {how}")
+        assert last.endswith(f", has ended: {how}")
         # Again, where the plan's slots may be used up: nobody may wait for the next day.
-        assert f"token 2, has ended: {how}" in desk("trigger", SERVICE, "--wait", status=status)
-    assert [run.token for run in history.runs()] == [1, 2]
+        assert f", has ended: {how}" in desk("trigger", SERVICE, "--wait", status=status)
+    # A busy machine may lose a run before its command has ended: that one had no chance.
+    had_a_chance = [run for run in history.runs() if run.reason not in NO_ATTEMPT]
+    assert len(had_a_chance) == 2
 
 
 def test_a_trigger_says_what_it_waits_for(tmp_path: Path, desk: Desk, history: History) -> None:
