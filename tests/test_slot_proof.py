@@ -6,82 +6,32 @@ With interval ``I`` and ``N`` runners, both positive, and ``x`` = now modulo ``I
 - slot ``p`` is ``[edge(p), edge(p + 1))`` with ``edge(p) = ceil(p*I / N)``, as in
   ``_slot_window``. It is slot ``p`` of this cycle where ``0 <= p < N``; ``edge(p + N)`` is the
   same place a cycle later, so that all slots of all cycles are numbered through.
-
-A quotient enters by its definition: ``a // b`` is the one integer ``q`` with
-``q*b <= a < (q+1)*b``, and ``ceil(a/b)`` the one ``c`` with ``(c-1)*b < a <= c*b``.
-
-A proof from assumptions that contradict each other proves everything. So each statement has a
-control beside it, a near miss that must have a counterexample.
 """
-
-from dataclasses import dataclass, field
 
 import pytest
 import z3
 from hypothesis import given
 from hypothesis import strategies as st
 
+from equal_parts import EqualParts
 from strategies import Situation
 from turnwise.atomic_service import _slot_window
 
-_SECONDS_EACH = 20
-
-
-@dataclass
-class Cycle:
-    """An arbitrary interval and number of runners, and what is known of the names made here."""
-
-    interval: z3.ArithRef = field(default_factory=lambda: z3.Int("I"))
-    runners: z3.ArithRef = field(default_factory=lambda: z3.Int("N"))
-    known: list[z3.BoolRef] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.known += [self.interval >= 1, self.runners >= 1]
-
-    def edge(self, position: z3.ArithRef | int) -> z3.ArithRef:
-        """Where slot ``position`` starts: ceil(position * I / N)."""
-        edge = z3.FreshInt("edge")
-        product = position * self.interval
-        self.known += [(edge - 1) * self.runners < product, product <= edge * self.runners]
-        return edge
-
-    def owner(self, x: z3.ArithRef) -> z3.ArithRef:
-        """Whose slot ``x`` is in: x*N // I."""
-        owner = z3.FreshInt("owner")
-        product = x * self.runners
-        self.known += [owner * self.interval <= product, product < (owner + 1) * self.interval]
-        return owner
-
-    def now(self) -> z3.ArithRef:
-        """An arbitrary instant of the cycle."""
-        x = z3.Int("x")
-        self.known += [x >= 0, x < self.interval]
-        return x
-
-    def proves(self, statement: z3.BoolRef | bool) -> bool:
-        """Whether nothing that is known allows the statement to be false."""
-        solver = z3.Solver()
-        solver.set("timeout", _SECONDS_EACH * 1000)
-        solver.add(*self.known, z3.Not(statement))
-        answer = solver.check()
-        assert answer != z3.unknown, solver.reason_unknown()
-        return bool(answer == z3.unsat)
-
 
 def test_the_owner_of_an_instant_is_the_runner_whose_slot_contains_it() -> None:
-    cycle = Cycle()
-    x = cycle.now()
-    p = cycle.owner(x)
+    cycle = EqualParts()
+    x = cycle.offset()
+    p = cycle.part_of(x)
     start, end = cycle.edge(p), cycle.edge(p + 1)
     assert cycle.proves(z3.And(start <= x, x < end))
     assert not cycle.proves(z3.And(start < x, x < end)), "control: it may be the first instant"
 
 
 def test_the_runner_whose_slot_contains_an_instant_is_its_owner() -> None:
-    cycle = Cycle()
-    x, p = cycle.now(), z3.Int("p")
+    cycle = EqualParts()
+    x, p = cycle.offset(), z3.Int("p")
     start, end = cycle.edge(p), cycle.edge(p + 1)
-    owner = cycle.owner(x)
+    owner = cycle.part_of(x)
     cycle.known += [start <= x]
     assert not cycle.proves(owner == p), "control: the end of the slot counts, too"
     cycle.known += [x < end]
@@ -89,49 +39,49 @@ def test_the_runner_whose_slot_contains_an_instant_is_its_owner() -> None:
 
 
 def test_every_instant_has_one_owner_and_it_is_in_range() -> None:
-    cycle = Cycle()
-    x = cycle.now()
-    first, second = cycle.owner(x), cycle.owner(x)
+    cycle = EqualParts()
+    x = cycle.offset()
+    first, second = cycle.part_of(x), cycle.part_of(x)
     assert cycle.proves(first == second)
-    assert cycle.proves(z3.And(first >= 0, first < cycle.runners))
-    assert not cycle.proves(first < cycle.runners - 1), "control: the last runner has its turn"
+    assert cycle.proves(z3.And(first >= 0, first < cycle.parts))
+    assert not cycle.proves(first < cycle.parts - 1), "control: the last runner has its turn"
 
 
 def test_the_slots_tile_the_cycle() -> None:
     """From its start to its end; between them, each slot ends where the next starts."""
-    cycle = Cycle()
+    cycle = EqualParts()
     p = z3.Int("p")
     end_of_p, start_of_next = cycle.edge(p + 1), cycle.edge(p + 1)
     assert cycle.proves(end_of_p == start_of_next)
     assert cycle.proves(cycle.edge(0) == 0)
-    last = cycle.edge(cycle.runners)
-    assert cycle.proves(last == cycle.interval)
-    assert not cycle.proves(last < cycle.interval), "control: nothing is left over"
+    last = cycle.edge(cycle.parts)
+    assert cycle.proves(last == cycle.length)
+    assert not cycle.proves(last < cycle.length), "control: nothing is left over"
 
 
 def test_no_slot_is_empty_while_there_are_no_more_runners_than_microseconds() -> None:
-    cycle = Cycle()
+    cycle = EqualParts()
     p = z3.Int("p")
     start, end = cycle.edge(p), cycle.edge(p + 1)
     assert cycle.proves(start <= end)
     assert not cycle.proves(start < end), "control: with more runners some slot is empty"
-    cycle.known += [cycle.runners <= cycle.interval]
+    cycle.known += [cycle.parts <= cycle.length]
     assert cycle.proves(start < end)
 
 
 def test_each_slot_is_within_one_microsecond_of_its_share() -> None:
-    cycle = Cycle()
+    cycle = EqualParts()
     p = z3.Int("p")
     length = cycle.edge(p + 1) - cycle.edge(p)
-    share = cycle.interval  # of N, and so is everything that it is compared with
+    share = cycle.length  # of N, and so is everything that it is compared with
     assert cycle.proves(
-        z3.And((length - 1) * cycle.runners < share, share < (length + 1) * cycle.runners)
+        z3.And((length - 1) * cycle.parts < share, share < (length + 1) * cycle.parts)
     )
-    assert not cycle.proves(length * cycle.runners == share), "control: it is not always exact"
+    assert not cycle.proves(length * cycle.parts == share), "control: it is not always exact"
 
 
 def test_slots_follow_each_other_in_the_order_of_their_positions() -> None:
-    cycle = Cycle()
+    cycle = EqualParts()
     earlier, later = z3.Ints("earlier later")
     cycle.known += [earlier < later]
     end_of_earlier, start_of_later = cycle.edge(earlier + 1), cycle.edge(later)
@@ -144,7 +94,7 @@ def test_a_margin_of_twice_the_clock_error_excludes_two_candidates_and_one_less_
     short_of: int, excluded: bool
 ) -> None:
     """Two runners whose clocks are off by at most ``e`` read them at one instant."""
-    cycle = Cycle()
+    cycle = EqualParts()
     earlier, later = z3.Ints("earlier later")
     true_time, first_clock, second_clock, e = z3.Ints("time first second e")
     margin = 2 * e - short_of
