@@ -29,6 +29,7 @@ PURE = (
     "events",
     "spans",
     "audit",
+    "picture",
 )
 HOUSE = (
     *PURE,
@@ -42,6 +43,7 @@ HOUSE = (
     "observers",
     "scheduler",
     "controls",
+    "overview",
     "simulation",
     "testing",
     "conformance",

@@ -22,7 +22,7 @@ except ImportError as error:
     raise MissingExtraError("turnwise.chart needs matplotlib: install turnwise[chart]") from error
 
 from turnwise.chart.files import SUFFIXES, rendered, save
-from turnwise.chart.picture import (
+from turnwise.picture.made import (
     Gap,
     Picture,
     ShownRun,
@@ -31,7 +31,7 @@ from turnwise.chart.picture import (
     picture_of_plan,
     window_of_interest,
 )
-from turnwise.chart.text import alternative, summary
+from turnwise.picture.text import alternative, summary
 
 __all__ = [
     "SUFFIXES",

@@ -22,8 +22,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
-from turnwise.chart.picture import Gap, Picture, ShownRun
-from turnwise.chart.text import STATUS_IN_WORDS, duration
+from turnwise.picture.made import Gap, Picture, ShownRun
+from turnwise.picture.text import STATUS_IN_WORDS, duration
 
 INK, FAINT = "#222222", "#888888"
 _MAY_START, _TOO_LATE, _GUARD = "#bcd9ee", "#e3eff8", "#eeeeee"

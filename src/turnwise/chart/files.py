@@ -9,9 +9,9 @@ from pathlib import Path
 from xml.sax.saxutils import escape as escape_xml
 
 from turnwise.chart.drawing import draw, style
-from turnwise.chart.picture import Picture, ShownRun
-from turnwise.chart.text import alternative, clock, duration, span, summary
 from turnwise.names import printable
+from turnwise.picture.made import Picture, ShownRun
+from turnwise.picture.text import alternative, clock, duration, span, summary
 
 SUFFIXES = (".svg", ".png", ".pdf", ".html", ".txt")
 

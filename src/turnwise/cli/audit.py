@@ -7,11 +7,8 @@ from typing import Annotated
 
 from rich.table import Table
 
-from turnwise.audit import IN_WORDS, Audit, Cause, Judged, Presence, Verdict
-from turnwise.audit import audit as judge
-from turnwise.cli import words
+from turnwise.audit import IN_WORDS, Audit, Judged, Verdict
 from turnwise.cli.history import start_of
-from turnwise.cli.known import Known, read_group, rows_of
 from turnwise.cli.options import (
     DEFAULT_GROUP,
     Group,
@@ -24,15 +21,11 @@ from turnwise.cli.options import (
 from turnwise.cli.output import console, cut, literal, print_json, table
 from turnwise.cli.storage import open_existing, require_service
 from turnwise.cycles import instant, microseconds
-from turnwise.gate import Row
-from turnwise.names import printable
-from turnwise.storages import Storage
+from turnwise.overview import words
+from turnwise.overview.known import read_group
+from turnwise.overview.verdicts import audited, of_period
 
 _THIRTY_DAYS = timedelta(days=30)
-_BEFORE = 64
-"""So many rows before the window are read: among them the run that may have reached into it."""
-_KEPT_AT_LEAST = microseconds(timedelta(days=1))
-"""For so long a runner that is gone is still known, as the machine has it."""
 _MOST_LINES = 20
 _STYLES = {
     Verdict.SERVED: "green",
@@ -96,37 +89,6 @@ def audit(
     return 0 if all(each.is_well for each in audits) else 1
 
 
-def audited(storage: Storage, known: Known, since: int) -> Audit:
-    """The audit of a service from an instant until now."""
-    rows: list[Row] = [
-        *rows_of(storage, known, kinds=("command",)),
-        *rows_of(storage, known, until=since, last=_BEFORE),
-        *rows_of(storage, known, since=since),
-    ]
-    return judge(
-        known.name,
-        rows,
-        since=since,
-        until=known.now + 1,
-        now=known.now,
-        gate=known.gate,
-        presence=_presence(known),
-        present_from=known.now - _KEPT_AT_LEAST,
-    )
-
-
-def _presence(known: Known) -> list[Presence]:
-    """When each life that offers the service, and may serve it, was there."""
-    found = []
-    for offered in known.offers:
-        life = offered.life
-        if life is not None and offered.row.offer.may_run:
-            # The row's joined_at is inherited; the offer is as old as the life, or younger.
-            end = life.row.heard_at if life.row.left_at is None else life.row.left_at
-            found.append(Presence(offered.row.at, end + 1, offered.row.offer.settings))
-    return found
-
-
 # As text ------------------------------------------------------------------------------------------
 
 
@@ -181,7 +143,10 @@ def _table(shown: Sequence[Judged], *, every: bool) -> Table:
         verdict = "served twice" if first.times > 1 else str(first.verdict)
         style = "bold red" if first.is_bad else _STYLES[first.verdict]
         rows.add_row(
-            words.second(first.due), f"[{style}]{count}{verdict}[/]", beside, literal(_what(first))
+            words.second(first.due),
+            f"[{style}]{count}{verdict}[/]",
+            beside,
+            literal(of_period(first)),
         )
     return rows
 
@@ -194,27 +159,6 @@ def _alike(shown: Sequence[Judged]) -> list[list[Judged]]:
 
 def _lateness(judged: Judged) -> str:
     return "" if judged.late is None else words.lasting(judged.late)
-
-
-def _what(judged: Judged) -> str:
-    if judged.times > 1:
-        who = ", ".join(
-            f"{printable(run.runner_id)} at {words.second(run.started_at, judged.due)}"
-            for run in judged.runs
-        )
-        return f"by {who}"
-    if judged.runs:
-        attempt = f", at attempt {judged.attempts}" if judged.attempts > 1 else ""
-        return f"by {cut(judged.runs[0].runner_id)}{attempt}"
-    if judged.cause is None:
-        return ""
-    said = IN_WORDS[judged.cause]
-    if judged.attempts and judged.cause is Cause.NOT_IN_TIME:
-        said = "nobody could start again within the time"
-    if not judged.attempts:
-        return said
-    count = f"{judged.attempts} attempt{'' if judged.attempts == 1 else 's'}"
-    return f"{said}; {count}, the last: {cut(judged.reason)}"
 
 
 # As JSON ------------------------------------------------------------------------------------------

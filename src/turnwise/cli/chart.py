@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from turnwise.cli.errors import BadInput
-from turnwise.cli.known import Known, is_run, read_group, rows_of
 from turnwise.cli.options import (
     DEFAULT_GROUP,
     Group,
@@ -26,6 +25,7 @@ from turnwise.durations import format_duration
 from turnwise.errors import MissingExtraError
 from turnwise.gate import Execution, Row
 from turnwise.names import printable
+from turnwise.overview.known import Known, is_run, read_group, rows_of
 from turnwise.storages import Storage
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def chart(
     """
     require_drawable(output)
     from turnwise.chart import picture_of_history  # noqa: PLC0415 (an extra)
-    from turnwise.chart.text import span  # noqa: PLC0415
+    from turnwise.picture.text import span  # noqa: PLC0415
 
     if last is not None and last <= timedelta(0):
         raise BadInput(f"--last must be positive, got {format_duration(last)}")

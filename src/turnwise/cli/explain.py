@@ -9,9 +9,7 @@ from rich.padding import Padding
 from turnwise import gate as gates
 from turnwise.atomic_service import AtomicServiceClaim
 from turnwise.atomic_service import AtomicServiceDecisionReason as Reason
-from turnwise.cli import words
 from turnwise.cli.errors import BadInput
-from turnwise.cli.known import GroupKnown, Known, Life, Offered, read_group
 from turnwise.cli.options import (
     DEFAULT_GROUP,
     At,
@@ -27,6 +25,8 @@ from turnwise.cli.storage import UNKNOWN_SETTINGS, open_existing, require_runner
 from turnwise.cycles import Cycle, Slot, decide, instant, microseconds, slot_at
 from turnwise.gate import Ask, Gate, Run
 from turnwise.names import printable
+from turnwise.overview import words
+from turnwise.overview.known import GroupKnown, Known, Life, Offered, read_group
 from turnwise.plan import CyclePlan, upcoming
 
 _MOST_SHOWN = 10

@@ -7,9 +7,7 @@ import typer
 from rich.text import Text
 
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
-from turnwise.cli import words
 from turnwise.cli.errors import BadInput
-from turnwise.cli.known import read_group, rows_of
 from turnwise.cli.options import (
     DEFAULT_GROUP,
     Group,
@@ -19,11 +17,12 @@ from turnwise.cli.options import (
     instant_or_duration,
     option,
 )
-from turnwise.cli.output import console, cut, literal, print_json, table
+from turnwise.cli.output import STYLES, console, cut, literal, print_json, table
 from turnwise.cli.storage import open_existing, require_service
 from turnwise.cycles import microseconds
-from turnwise.gate import Command, CommandName, Execution, Row
-from turnwise.settings import Settings
+from turnwise.gate import Command, Row
+from turnwise.overview import words
+from turnwise.overview.known import read_group, rows_of
 
 _LAST = 20
 _MOST = 1_000_000
@@ -141,7 +140,7 @@ def _cells(row: Row, now: int) -> tuple[str | Text, ...]:
     at = words.second(row.at, row.at)
     if isinstance(row, Command):
         said = f"by {cut(row.by, 40)}"
-        what = literal(f"{said}{_of_command(row)}")
+        what = literal(f"{said}{words.of_command(row)}")
         return at, "", "", "", f"[cyan]{row.name}[/]", what
     late = "" if row.trigger is not None else words.lasting(row.started_at - row.due)
     return (
@@ -149,34 +148,6 @@ def _cells(row: Row, now: int) -> tuple[str | Text, ...]:
         late if row.token is not None else "",
         words.took(row, now),
         literal(cut(row.runner_id)),
-        f"[{words.STYLES[row.status]}]{row.status}[/]",
-        literal(_of_execution(row)),
+        f"[{STYLES[row.status]}]{row.status}[/]",
+        literal(words.of_execution(row)),
     )
-
-
-def _of_execution(row: Execution) -> str:
-    parts = [cut(row.reason)] if row.reason else []
-    if row.trigger is not None:
-        parts.append("triggered")
-    elif row.attempt > 1:
-        parts.append(f"attempt {row.attempt}")
-    return ", ".join(parts)
-
-
-def _of_command(row: Command) -> str:
-    if row.name is CommandName.SETTINGS:
-        return f": {_in_short(row.settings)}"
-    until = "" if row.until is None else f" until {words.second(row.until, row.at)}"
-    why = f": {cut(row.reason)}" if row.reason else ""
-    return f"{until}{why}"
-
-
-def _in_short(text: str | None) -> str:
-    """The settings of a row: the schedule, and what is not the default."""
-    try:
-        settings = Settings.from_json(text or "")
-        plain = Settings(schedule=settings.schedule)
-    except (ValueError, ImportError):
-        return "settings of another version"
-    others = [each.partition(", not ")[0] for each in settings.differences(plain)]
-    return "; ".join([str(settings.schedule), *others])

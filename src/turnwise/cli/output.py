@@ -11,12 +11,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from turnwise.cycles import instant as instant_of
-from turnwise.durations import format_duration
+from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.names import printable
+from turnwise.overview.shown import clock, cut, rounded
+
+__all__ = ["STYLES", "clock", "console", "cut", "literal", "print_json", "rounded", "table"]
 
 _WIDE = 1000
-_LONGEST_REASON = 60
 
 
 def _console() -> Console:
@@ -31,10 +32,13 @@ def _console() -> Console:
 console = _console()
 """Where results are printed."""
 
-_SHOWN_UNIT = (
-    (timedelta(seconds=10), timedelta(seconds=1)),
-    (timedelta(milliseconds=10), timedelta(milliseconds=1)),
-)
+STYLES: Mapping[Status, str] = {
+    Status.RUNNING: "bold",
+    Status.COMPLETED: "green",
+    Status.ABANDONED: "red",
+    Status.BLOCKED: "yellow",
+}
+"""How a status is shown on a terminal."""
 
 
 def table(*columns: str, title: str | None = None) -> Table:
@@ -48,37 +52,6 @@ def table(*columns: str, title: str | None = None) -> Table:
 def literal(text: str) -> Text:
     """Text from outside: no bracket in it is markup, and nothing in it moves the cursor."""
     return Text(printable(text))
-
-
-def cut(text: str, longest: int = _LONGEST_REASON) -> str:
-    """A text from outside as a table has room for it: printable, and cut with ``...``."""
-    shown = printable(text)
-    return shown if len(shown) <= longest else f"{shown[: longest - 3]}..."
-
-
-def clock(instant: datetime | int | None, beside: datetime | int | None = None) -> str:
-    """An instant in UTC; without its date where it is on the day of ``beside``.
-
-    A whole number is microseconds since the Unix epoch.
-    """
-    if instant is None:
-        return ""
-    if isinstance(instant, int):
-        instant = instant_of(instant)
-    if isinstance(beside, int):
-        beside = instant_of(beside)
-    shown = instant.astimezone(UTC)
-    if beside is not None and shown.date() == beside.astimezone(UTC).date():
-        return shown.strftime("%H:%M:%S.%f")[:-3]
-    return shown.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
-
-
-def rounded(duration: timedelta) -> str:
-    """A duration, to the second where it is long and the millisecond where it is short."""
-    for at_least, unit in _SHOWN_UNIT:
-        if abs(duration) >= at_least:
-            return format_duration(round(duration / unit) * unit)
-    return format_duration(duration)
 
 
 def print_json(value: Mapping[str, object] | Sequence[object]) -> None:

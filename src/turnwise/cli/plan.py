@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
-from turnwise.cli import words
 from turnwise.cli.chart import ChartFile, require_drawable, write
 from turnwise.cli.errors import BadInput, settings_as_options
 from turnwise.cli.options import At, Json, duration, name, option, takes_settings
@@ -16,6 +15,7 @@ from turnwise.cli.promises import print_review, review_as_json
 from turnwise.cli.runner_file import ListedRunner, read_runners
 from turnwise.cli.schedule import odd_day, takes_schedule_argument, zone_name, zone_of
 from turnwise.cycles import Slot, instant, microseconds
+from turnwise.overview import words
 from turnwise.plan import CyclePlan, Planner
 from turnwise.review import Review, review
 from turnwise.schedules import Schedule

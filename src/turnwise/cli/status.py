@@ -9,21 +9,19 @@ from rich.console import RenderableType
 from rich.live import Live
 from rich.table import Table
 
-from turnwise.cli import words
 from turnwise.cli.errors import BadInput
-from turnwise.cli.known import GroupKnown, Known, Life, read_group, rows_of
 from turnwise.cli.options import DEFAULT_GROUP, Group, Json, ServiceOrAll, StorageUrl, option
-from turnwise.cli.output import console, cut, literal, print_json, table
+from turnwise.cli.output import STYLES, console, cut, literal, print_json, table
 from turnwise.cli.storage import UNKNOWN_SETTINGS, open_existing, require_service
-from turnwise.cycles import MINUTE, instant
+from turnwise.cycles import instant
 from turnwise.gate import Execution, open_row
 from turnwise.names import printable
+from turnwise.overview import words
+from turnwise.overview.known import GroupKnown, Known, Life, is_gone, read_group, rows_of, works
 from turnwise.storages import Storage
 
 _REFRESH_SECONDS = 1.0
 _LAST_EXECUTIONS = 5
-_GONE_AFTER = 10 * MINUTE
-"""A runner that was silent for so long does not come back: it is counted, and not listed."""
 _FEWEST_RUNNERS = 5
 _MOST_DIFFERENCES = 3
 _LONGEST_NAME = 28
@@ -135,7 +133,7 @@ def _facts(known: Known) -> dict[str, str]:
     if known.settings is None:
         return {"state": words.state(known), "settings": UNKNOWN_SETTINGS}
     facts = {
-        "schedule": _schedule(known),
+        "schedule": words.schedule(known),
         "state": words.state(known),
         "next due": _next_due(known),
         "next in line": words.next_in_line(known),
@@ -144,12 +142,6 @@ def _facts(known: Known) -> dict[str, str]:
     if differing := known.differing():
         facts["settings"] = _differences(differing)
     return facts
-
-
-def _schedule(known: Known) -> str:
-    assert known.planner is not None  # noqa: S101 (as the caller has seen)
-    text = str(known.planner.schedule)
-    return f"{text}, one run in each slot" if known.planner.rules.every_slot else text
 
 
 def _next_due(known: Known) -> str:
@@ -172,7 +164,7 @@ def _service_table(services: Iterable[Known], now: int) -> RenderableType:
     rows = table("service", "schedule", "next due", "last success", "state")
     for known in services:
         success = None if known.gate is None else known.gate.success
-        schedule = "not known" if known.settings is None else _schedule(known)
+        schedule = "not known" if known.settings is None else words.schedule(known)
         said = words.state(known)
         if known.differing():
             said += "; settings differ"
@@ -201,15 +193,15 @@ def _runner_blocks(
     lives: list[Life], known: GroupKnown, *, room: int, every: bool, longest: int
 ) -> list[RenderableType]:
     alive_ids = {life.row.runner_id for life in lives if life.is_alive}
-    gone = [life for life in lives if _is_gone(life, alive_ids)]
-    listed = [life for life in lives if every or not _is_gone(life, alive_ids)]
+    gone = [life for life in lives if is_gone(life, alive_ids)]
+    listed = [life for life in lives if every or not is_gone(life, alive_ids)]
     if not lives:
         return ["no runner is known"]
-    works = _works(known)
-    listed.sort(key=lambda life: (_interest(life, works), life.row.runner_id, life.row.joined_at))
+    at_work = works(known)
+    listed.sort(key=lambda life: (_interest(life, at_work), life.row.runner_id, life.row.joined_at))
     rows = table("runner", "alive", "since", "heard of", "does", "offers")
     for life in listed[:room]:
-        _add_runner(rows, life, known, works, longest)
+        _add_runner(rows, life, known, at_work, longest)
     blocks: list[RenderableType] = [rows] if listed else []
     said = [f"{len(alive_ids)} alive"]
     if hidden := len(listed) - room:
@@ -222,21 +214,6 @@ def _runner_blocks(
         )
     blocks.append(literal("runners: " + ", ".join(said)))
     return blocks
-
-
-def _is_gone(life: Life, alive_ids: set[str]) -> bool:
-    """Whether a life is nobody's concern any more: it left, or was silent long, or has a heir."""
-    replaced = not life.is_alive and life.row.runner_id in alive_ids
-    return life.has_left or replaced or (not life.is_alive and life.silent > _GONE_AFTER)
-
-
-def _works(known: GroupKnown) -> Mapping[tuple[str, str], list[str]]:
-    """The services that each life works on."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for each in known.services:
-        if each.open is not None:
-            found.setdefault((each.open.runner_id, each.open.boot_id), []).append(each.name)
-    return found
 
 
 def _interest(life: Life, works: Mapping[tuple[str, str], list[str]]) -> int:
@@ -298,7 +275,7 @@ def _last_executions(storage: Storage, known: GroupKnown) -> list[tuple[str, Exe
     return found[-_LAST_EXECUTIONS:]
 
 
-_STATUSES = tuple(status.value for status in words.STYLES)
+_STATUSES = tuple(status.value for status in STYLES)
 
 
 def _execution_table(
@@ -315,7 +292,7 @@ def _execution_table(
             *named,
             words.took(row, known.now),
             literal(cut(row.runner_id, 60)),
-            f"[{words.STYLES[row.status]}]{row.status}[/]",
+            f"[{STYLES[row.status]}]{row.status}[/]",
             literal(cut(row.reason)),
         )
     return rows

@@ -1,17 +1,17 @@
-"""What a storage says of a group, put together as the looking commands need it.
+"""What a storage says of a group, put together as the looking commands and the page need it.
 
-One reading serves all of them, so that ``status``, ``check`` and ``explain`` do not differ in what
-is alive, which settings hold, or who is next.
+One reading serves all of them, so that ``status``, ``check``, ``explain`` and the page do not
+differ in what is alive, which settings hold, or who is next.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from turnwise import gate as gates
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
-from turnwise.cycles import Slot, instant, microseconds
+from turnwise.cycles import MINUTE, Slot, instant, microseconds
 from turnwise.errors import MissingExtraError
 from turnwise.gate import Command, CommandName, Execution, Gate, Row, Run, open_row
 from turnwise.looks import period_is_over
@@ -21,6 +21,8 @@ from turnwise.storages import Entry, OfferRow, RunnerRow, ServiceReading, Sight,
 from turnwise.texts import gate_from_text, plan_from_text, row_from_text
 
 _SETTINGS_ROWS = 20
+_GONE_AFTER = 10 * MINUTE
+"""A runner that was silent for so long does not come back: it is counted, and not listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +200,9 @@ class Known:
         """Live runners that offer other settings: each id, and how those differ."""
         if self.settings is None:
             return []
-        found = {}
+        found, mine = {}, self.settings.to_json()
         for each in self.offers:
-            if each.is_alive and each.row.offer.settings != self.settings.to_json():
+            if each.row.offer.settings != mine and each.is_alive:
                 theirs = each.settings
                 found[each.row.offer.runner_id] = (
                     ("written by another version",)
@@ -350,3 +352,18 @@ def _only_in_gate(gate: Gate | None) -> list[Row]:
 def is_run(row: Row) -> bool:
     """Whether a row is of a run that was admitted."""
     return isinstance(row, Execution) and row.status is not Status.BLOCKED
+
+
+def is_gone(life: Life, alive_ids: set[str]) -> bool:
+    """Whether a life is nobody's concern any more: it left, or was silent long, or has a heir."""
+    replaced = not life.is_alive and life.row.runner_id in alive_ids
+    return life.has_left or replaced or (not life.is_alive and life.silent > _GONE_AFTER)
+
+
+def works(known: GroupKnown) -> Mapping[tuple[str, str], list[str]]:
+    """The services that each life works on."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for each in known.services:
+        if each.open is not None:
+            found.setdefault((each.open.runner_id, each.open.boot_id), []).append(each.name)
+    return found

@@ -4,9 +4,9 @@ from collections import Counter
 from datetime import datetime, timedelta
 
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
-from turnwise.chart.picture import Picture, ShownRun, ShownSlot
 from turnwise.durations import format_duration
 from turnwise.names import printable
+from turnwise.picture.made import Picture, ShownRun, ShownSlot
 
 _SECOND = timedelta(seconds=1)
 

@@ -1,22 +1,14 @@
-"""What the looking commands say of instants, durations, settings and gates, in words."""
+"""What commands and pages say of instants, durations, settings and gates, in words."""
 
 from datetime import datetime
 
-from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
-from turnwise.cli.known import Known, NextSlot
-from turnwise.cli.output import clock, cut, rounded
 from turnwise.cycles import duration, instant
-from turnwise.gate import Command, Execution, Row, attempts_at, is_served
+from turnwise.gate import Command, CommandName, Execution, Row, attempts_at, is_served
 from turnwise.gate import horizon as horizon_of
 from turnwise.names import printable
-
-STYLES = {
-    Status.RUNNING: "bold",
-    Status.COMPLETED: "green",
-    Status.ABANDONED: "red",
-    Status.BLOCKED: "yellow",
-}
-"""How a status is shown on a terminal."""
+from turnwise.overview.known import Known, NextSlot
+from turnwise.overview.shown import clock, cut, rounded
+from turnwise.settings import Settings
 
 
 def when(at: int | None, beside: int | None = None) -> str:
@@ -51,6 +43,13 @@ def took(row: Execution, now: int) -> str:
     if row.token is None:
         return ""
     return lasting((now if row.ended_at is None else row.ended_at) - row.started_at)
+
+
+def schedule(known: Known) -> str:
+    """The schedule that holds, as its text, for a service whose settings are known."""
+    assert known.planner is not None  # noqa: S101 (as the caller has seen)
+    text = str(known.planner.schedule)
+    return f"{text}, one run in each slot" if known.planner.rules.every_slot else text
 
 
 def open_run(known: Known) -> str:
@@ -156,6 +155,39 @@ def last_success(known: Known) -> str:
     if success is None:
         return "never, as far as is known"
     return f"{when(success.at, known.now)}, {ago(known.now - success.at)}"
+
+
+# A row --------------------------------------------------------------------------------------------
+
+
+def of_execution(row: Execution) -> str:
+    """Why it ended as it did, and what was special about it."""
+    parts = [cut(row.reason)] if row.reason else []
+    if row.trigger is not None:
+        parts.append("triggered")
+    elif row.attempt > 1:
+        parts.append(f"attempt {row.attempt}")
+    return ", ".join(parts)
+
+
+def of_command(row: Command) -> str:
+    """What is to be said of a command behind who gave it."""
+    if row.name is CommandName.SETTINGS:
+        return f": {_in_short(row.settings)}"
+    until = "" if row.until is None else f" until {second(row.until, row.at)}"
+    why = f": {cut(row.reason)}" if row.reason else ""
+    return f"{until}{why}"
+
+
+def _in_short(text: str | None) -> str:
+    """The settings of a row: the schedule, and what is not the default."""
+    try:
+        settings = Settings.from_json(text or "")
+        plain = Settings(schedule=settings.schedule)
+    except (ValueError, ImportError):
+        return "settings of another version"
+    others = [each.partition(", not ")[0] for each in settings.differences(plain)]
+    return "; ".join([str(settings.schedule), *others])
 
 
 # A row as JSON ------------------------------------------------------------------------------------
