@@ -29,7 +29,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, Unpack
 
 from turnwise.cycles import SECOND
 from turnwise.errors import SchemaError, StorageError
@@ -43,9 +43,10 @@ from turnwise.scheduler.calls import Loops
 from turnwise.scheduler.engine import Engine, monotonic_us
 from turnwise.scheduler.functions import served
 from turnwise.scheduler.health import Health, health_of
-from turnwise.scheduler.knobs import Duration, duration_of
-from turnwise.scheduler.registration import Function, Registration
+from turnwise.scheduler.knobs import Duration, Knobs, duration_of
+from turnwise.scheduler.registration import Function, Registration, checked_settings
 from turnwise.scheduler.signals import SignalsEnd
+from turnwise.schedules import Schedule
 from turnwise.settings import Settings
 from turnwise.storages import Storage
 from turnwise.storages.opening import open_storage
@@ -271,6 +272,49 @@ class Scheduler(Registration):
             else:
                 services.withdraw(service, wish)
             raise
+
+    def remove(self, name: str) -> None:
+        """Serve a service no more. A turn that runs goes on to its end.
+
+        Raises:
+            ValueError: there is no service of this name.
+            ForkError: the scheduler was started before a fork.
+        """
+        self._check_process()
+        self._check_known(name)
+        del self._registered[name]
+        if self._engine is not None:
+            self._engine.remove(name)
+
+    def change(
+        self,
+        function: Function | None,
+        schedule: Schedule | str,
+        *,
+        name: str,
+        **knobs: Unpack[Knobs],
+    ) -> None:
+        """Serve a service by another function, schedule or knobs, from its next turn on.
+
+        A turn that runs goes on to its end as it began.
+
+        Args:
+            function: as :meth:`add` has it.
+            schedule: as :meth:`add` has it.
+            name: the service's name.
+            **knobs: as :meth:`add` has them; one that is left out has its default.
+
+        Raises:
+            TypeError: the function is none that can be served, or a knob is not of its type.
+            ValueError: there is no service of this name, or a knob is out of its range.
+            ForkError: the scheduler was started before a fork.
+        """
+        self._check_process()
+        self._check_known(name)
+        settings = checked_settings(function, schedule, knobs)
+        self._registered[name] = (function, settings)
+        if self._engine is not None:
+            self._engine.replace(self._service(name, function, settings))
 
     def health(self) -> Health:
         """How the scheduler is, without asking the storage: for a probe.

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 
+from turnwise.actions import StopRequested
 from turnwise.cycles import SECOND
 from turnwise.machine import Machine, TurnState
 from turnwise.scheduler.calls import Call
@@ -63,6 +64,8 @@ class Service:
         wish: a turn that the program asks for now.
         cancelled_at: when the call was cancelled because of a stop, on the monotonic clock.
         rests_until: until when the machine is left alone, after a bug.
+        is_leaving: whether it takes no turn any more, and goes once nothing is left to do.
+        successor: what takes its place then, such as the same service with other settings.
     """
 
     def __init__(self, name: str, make: Callable[[], Machine], served: Served | None) -> None:
@@ -74,6 +77,8 @@ class Service:
         self.wish: Wish | None = None
         self.cancelled_at: int | None = None
         self.rests_until: int | None = None
+        self.is_leaving = False
+        self.successor: Service | None = None
         self._is_broken = False
 
     def begin(self, turn: TurnState) -> None:
@@ -98,6 +103,8 @@ class Service:
 
     def _renew(self) -> None:
         self.machine, self._is_broken = self._make(), False
+        if self.is_leaving:
+            self.machine.receive(0, StopRequested())
 
 
 def marked(context: contextvars.Context, engine: object) -> contextvars.Context:

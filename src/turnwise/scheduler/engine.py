@@ -22,6 +22,7 @@ from turnwise.actions import (
     Answer,
     Failed,
     FindStable,
+    Finished,
     ListOffers,
     Look,
     NotSent,
@@ -45,6 +46,7 @@ _FIRST_BACKOFF_SECONDS = 0.1
 _LONGEST_BACKOFF_SECONDS = 5.0
 _LAST_WORDS_SECONDS = 5.0
 _LONGEST_WAIT_SECONDS = 0.5
+_WITHDRAWN_AGAIN = SECOND
 
 
 def monotonic_us() -> int:
@@ -108,8 +110,13 @@ class Engine:
 
     def add(self, service: Service) -> None:
         """Drive one more service, from now on."""
-        timeout = service.machine.heartbeat_timeout
         self.services.add(service)
+        self._mind_timeout(service)
+        self.wake()
+
+    def _mind_timeout(self, service: Service) -> None:
+        """Heartbeats are sent as often as the service with the shortest timeout needs."""
+        timeout = service.machine.heartbeat_timeout
         with self.services.lock:
             if self._heartbeat is None:
                 self._heartbeat = Heartbeat(
@@ -122,6 +129,16 @@ class Engine:
                 self._heartbeat.shorten(timeout)
             self.link.patience = 2 * self._heartbeat.interval  # tries are one interval apart
         self._beats.put(None)
+
+    def remove(self, name: str) -> None:
+        """Drive a service until its turn has ended, where it has one, and then no more."""
+        self.services.let_leave(name)
+        self.wake()
+
+    def replace(self, service: Service) -> None:
+        """Drive a service in the place of the one of its name, once that one's turn has ended."""
+        if self.services.replace(service):
+            self._mind_timeout(service)
         self.wake()
 
     def start(self) -> None:
@@ -229,7 +246,12 @@ class Engine:
             for each, serve in turns:  # first, for their slots pass while the storage is asked
                 self._serve(each, serve)
             self._ask(storage, requests)
-            if requests or turns:
+            left = [each for each, action in todo if isinstance(action, Finished)]
+            if self.is_stopping:
+                left = []  # who leaves altogether need not take back its offers
+            for each in left:
+                self._let_go(storage, each)
+            if requests or turns or left:
                 continue
             waits = [action.until for _, action in todo if isinstance(action, Wait)]
             if self.is_stopping and self._may_end(at, nothing_left=len(waits) == 0):
@@ -319,6 +341,25 @@ class Engine:
                 heart.hurry(at)
             self._beats.put(None)
         self.services.serve(service, serve)
+
+    def _let_go(self, storage: Storage, service: Service) -> None:
+        """Let go of a service that was removed; where the storage is away, try again later.
+
+        Its offer is taken back, so that nobody plans with this runner any more. A successor's
+        offer takes the place of it.
+        """
+        at, is_withdrawn = self._monotonic(), service.successor is None
+        try:
+            if is_withdrawn:
+                storage.withdraw(self._group, self._runner_id, self._boot_id, service.name)
+                if service.machine.leaves_a_gap(at):
+                    storage.advance(self._group)
+                self._note(WRITES, None)
+        except Exception as error:  # noqa: BLE001 (see _failed)
+            self._note(WRITES, self._failed(WRITES, error).error)
+            service.rests_until = at + _WITHDRAWN_AGAIN
+        else:
+            self.services.has_left(service, is_withdrawn=is_withdrawn)
 
     # Stopping ---------------------------------------------------------------------------------
 

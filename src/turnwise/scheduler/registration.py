@@ -94,13 +94,14 @@ class Registration:
         checked_name("name", name)
         if name in self._registered:
             raise ValueError(f"name must be new, and {name!r} is a service already")
-        if function is not None:
-            served(function)  # refuses what can never run
-        if isinstance(schedule, str):
-            schedule = parse_schedule(schedule)
-        settings = settings_with(schedule, knobs)
+        settings = checked_settings(function, schedule, knobs)
         self._registered[name] = (function, settings)
         self._added(name, function, settings)
+
+    @property
+    def services(self) -> dict[str, Settings]:
+        """The settings of each service, by its name, in the order of their registration."""
+        return {name: settings for name, (_, settings) in self._registered.items()}
 
     def _decorator(self, schedule: Schedule, name: str | None, knobs: Knobs) -> Callable[[_F], _F]:
         def register(function: _F) -> _F:
@@ -109,8 +110,21 @@ class Registration:
 
         return register
 
+    def _check_known(self, name: str) -> None:
+        if name not in self._registered:
+            raise ValueError(f"name must be that of a service, got {name!r}")
+
     def _check(self) -> None:
         """Raise where nothing can be registered now."""
 
     def _added(self, name: str, function: Function | None, settings: Settings) -> None:
         """A service was registered."""
+
+
+def checked_settings(function: Function | None, schedule: Schedule | str, knobs: Knobs) -> Settings:
+    """The settings that a function is registered with; refuses what can never run."""
+    if function is not None:
+        served(function)
+    if isinstance(schedule, str):
+        schedule = parse_schedule(schedule)
+    return settings_with(schedule, knobs)

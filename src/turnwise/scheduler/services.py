@@ -74,10 +74,56 @@ class Services:
         return iter(self.by_name.values())
 
     def add(self, service: Service) -> None:
-        """One more service."""
+        """One more service, or the successor of one that is leaving."""
         with self.lock:
+            leaving = self.by_name.get(service.name)
+            if leaving is not None:
+                leaving.successor = service
+                return
             # A new dict, because the threads may be going through the old one.
             self.by_name = {**self.by_name, service.name: service}
+
+    def let_leave(self, name: str) -> None:
+        """A service takes no turn any more; what runs goes on, and then it leaves."""
+        with self.lock:
+            service = self.by_name[name]
+            service.is_leaving, service.successor = True, None
+        self.answer(service, StopRequested())
+
+    def replace(self, service: Service) -> bool:
+        """Another service of a name that is known: it follows once nothing is left to do.
+
+        Where the function alone is another one, the next turn has it.
+
+        Returns:
+            Whether the service follows; else its function was taken.
+        """
+        with self.lock:
+            before = self.by_name[service.name]
+            on_demand = service.served is None or before.served is None
+            if (
+                before.is_leaving
+                or on_demand
+                or before.machine.settings != service.machine.settings
+            ):
+                self.let_leave(service.name)
+                self.add(service)
+                return True
+            before.served = service.served
+            return False
+
+    def has_left(self, service: Service, *, is_withdrawn: bool) -> None:
+        """Nothing is left to do for a service that is leaving: its successor has its place.
+
+        Where it has none, and its offer was not withdrawn, it was removed just now: it stays.
+        """
+        with self.lock:
+            if service.successor is None and not is_withdrawn:
+                return
+            others = {name: each for name, each in self.by_name.items() if each is not service}
+            if service.successor is not None:
+                others[service.name] = service.successor
+            self.by_name = others
 
     @property
     def runs(self) -> tuple[str, ...]:
