@@ -14,7 +14,8 @@ from hashlib import sha256
 Value = str | int | None | tuple[str | int, ...]
 
 _WRITES = re.compile(r"\b(?:INSERT|UPDATE|DELETE)\b")
-_PARAMETER = re.compile(r":([a-z_]+[0-9]*)")
+PARAMETER = re.compile(r":([a-z_]+[0-9]*)")
+"""What stands for a value in a template; its first group is the value's name."""
 
 
 _COUNT = "ON CONFLICT (group_name) DO UPDATE SET revision = kept.revision + 1"
@@ -119,7 +120,7 @@ class Statements:
         text = " ".join(template.format_map(self._words).split())
         if self._placeholder == "%s":
             text = text.replace("%", "%%")
-        text = _PARAMETER.sub(parameter, text)
+        text = PARAMETER.sub(parameter, text)
         return Statement(text, tuple(places), reads=not _WRITES.search(template))
 
 
