@@ -51,6 +51,7 @@ __all__ = [
     "Beat",
     "Entry",
     "Kind",
+    "Locked",
     "MissingExtraError",
     "Offer",
     "OfferRow",
@@ -65,6 +66,8 @@ __all__ = [
     "Storage",
     "StorageError",
     "Swapped",
+    "Transaction",
+    "Transactional",
     "runner_digest",
 ]
 
@@ -218,10 +221,15 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Swapped:
-    """The answer to a swap: whether it was ``done``, and the ``now`` that it was held against."""
+    """The answer to a swap: whether it was ``done``, and the ``now`` that it was held against.
+
+    ``busy`` says that it was not done because somebody's transaction has the record locked
+    (:class:`Transactional`). Nobody waits for that: it may take as long as a job does.
+    """
 
     now: int
     done: bool
+    busy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,3 +414,54 @@ class Storage(Protocol):
 
     def close(self) -> None:
         """Let go of connections. The storage must not be used afterwards."""
+
+
+# For storages that can take part in a transaction of somebody else's -----------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """A gate that a transaction has locked, and the storage's now since then; None for no gate."""
+
+    group: str
+    service: str
+    now: int
+    gate: Record | None
+
+
+class Transaction(Protocol):
+    """A transaction of the caller's that a storage takes part in.
+
+    It begins and ends as its owner says. What fails in it raises what the caller's own statements
+    would raise.
+    """
+
+    def lock(self, group: str, service: str) -> Locked:
+        """Lock a service's gate until the transaction ends; then read it, and the clock.
+
+        Raises:
+            ValueError: the connection is in autocommit, so that nothing stays locked.
+        """
+
+    def write(self, locked: Locked) -> None:
+        """Write the gate as it is, so that this transaction is one that has changed it."""
+
+    def replace(self, locked: Locked, new: Record) -> None:
+        """Replace the gate by another one."""
+
+
+class Transactional(Protocol):
+    """What a storage can do, beside :class:`Storage`, whose records are in the job's database."""
+
+    def join(self, connection: object, *, idle: int) -> Transaction:
+        """Take part in the transaction that is open on a connection of the caller's.
+
+        Args:
+            connection: the caller's.
+            idle: how long the transaction may idle before the server ends it, in microseconds.
+                A server that cannot do so lets it idle.
+
+        Raises:
+            TypeError: the connection is of no kind that is known.
+            ValueError: it is to another database than the storage's.
+        """
