@@ -9,9 +9,10 @@ from unittest.mock import patch
 
 from turnwise import cycles, heartbeat, machine
 from turnwise import gate as gates
-from turnwise.actions import Swap
+from turnwise.actions import Request, Swap
 from turnwise.gate import Ask, Gate, Refusal
-from turnwise.machine import Machine, owner_of
+from turnwise.machine import asking, owner_of
+from turnwise.machine.state import State
 from turnwise.plan import Plan
 from turnwise.simulation.play import SHIPPED, Parts, Resource
 from turnwise.simulation.process import Process
@@ -41,15 +42,14 @@ def decided_without_margin(*args: Any, **kwargs: Any) -> object:
     return cycles.decide(*args, **(kwargs | {"margin": 0}))
 
 
-def lost_is_failed(self: Machine, at: int, asked: object) -> list[Any]:
+def lost_is_failed(state: State, at: int, asked: Request) -> None:
     """Takes an admission without an answer for one that was refused."""
-    events = _FAILED(self, at, asked)  # type: ignore[arg-type]
+    _FAILED(state, at, asked)
     if isinstance(asked, Swap):
-        self._unsettled = None
-    return events
+        state.unsettled = None
 
 
-_FAILED = Machine._failed
+_FAILED = machine._failed
 
 
 def nameless_beat(self: heartbeat.Heartbeat, at: int, runs: tuple[str, ...]) -> Beat:
@@ -234,7 +234,7 @@ BUGS = {
     ),
     "lost acknowledgement taken for a failure": Bug(
         "gave back a run with time left",
-        patched=lambda: patch.object(Machine, "_failed", lost_is_failed),
+        patched=lambda: patch.object(machine, "_failed", lost_is_failed),
     ),
     "duplicate runner": Bug(
         "another process has the id", Parts(runner_id=lambda place, _: f"twin-{place // 2}")
@@ -242,7 +242,7 @@ BUGS = {
     "plan not frozen": Bug("saw different plans", Parts(view=PlanOfNow)),
     "margin ignored": Bug(
         "outside its own slot",
-        patched=lambda: patch.object(machine, "decide", decided_without_margin),
+        patched=lambda: patch.object(asking, "decide", decided_without_margin),
     ),
     "period's key left out": Bug(
         "to a period that is served",

@@ -905,13 +905,13 @@ def test_a_copy_copies_a_turn_and_names_that_can_be_copied() -> None:
     world = World(takes=10 * SECOND)
     world.run_to(second=61)
     machine = world.machine()
-    machine._names = names = Names()
+    machine._state.names = names = Names()
     other = machine.copy()
     assert machine.turn is not None
     assert other.turn is not None
     other.turn.lost = True
     assert not machine.turn.lost
-    other._names()
+    other._state.names()
     assert names.count == 0
 
 

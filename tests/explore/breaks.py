@@ -10,10 +10,12 @@ from typing import Any
 from unittest.mock import patch
 
 from turnwise import gate as gates
+from turnwise import machine
 from turnwise import plan as plans
 from turnwise.actions import FunctionEnded, Look, Swap
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
-from turnwise.machine import Machine, _Sighting
+from turnwise.machine import asking, history, looking, planning, turns, watching
+from turnwise.machine.state import Sighting, State, look_again
 from turnwise.storages import Sight, Swapped
 from turnwise.storages.memory import MemoryStorage
 from turnwise.storages.memory_group import Group
@@ -23,45 +25,45 @@ Break = Callable[[], AbstractContextManager[object]]
 
 def silence_from_the_answer() -> AbstractContextManager[object]:
     """Silence counts from the arrival of the admission's answer, not from the look."""
-    take = Machine._take_turn
+    take = asking.take_turn
 
-    def late(self: Machine, at: int, admitted: Any, deadline: int) -> Any:
-        return take(self, at, replace(admitted, looked_at=at), deadline)
+    def late(state: State, at: int, admitted: Any, deadline: int) -> None:
+        take(state, at, replace(admitted, looked_at=at), deadline)
 
-    return patch.object(Machine, "_take_turn", late)
+    return patch.object(asking, "take_turn", late)
 
 
 def lost_and_found() -> AbstractContextManager[object]:
     """A turn that was silent for its timeout is its runner's again after a heartbeat."""
-    confirm = Machine._confirm
+    confirm = turns.confirm
 
-    def forgiving(self: Machine, at: int, heard: Any) -> Any:
-        turn = self.turn
+    def forgiving(state: State, at: int, heard: Any) -> Any:
+        turn = state.turn
         if turn is not None and turn.run.run_id in heard.pulse.open_runs:
             turn.lost, turn.confirmed_at = False, heard.sent
-        return confirm(self, at, heard)
+        return confirm(state, at, heard)
 
-    return patch.object(Machine, "_confirm", forgiving)
+    return patch.object(looking, "confirm", forgiving)
 
 
 @contextmanager
 def lost_turns_dropped() -> Iterator[None]:
     """A turn that is lost is dropped when its function ends, and nobody closes its run."""
-    ended = Machine._function_ended
+    ended = turns.function_ended
 
-    def dropping(self: Machine, at: int, what: FunctionEnded) -> Any:
-        if self.turn is not None and self.turn.is_lost(at):
-            self.turn = None
-            self._look_now(at)
+    def dropping(state: State, at: int, what: FunctionEnded) -> Any:
+        if state.turn is not None and state.turn.is_lost(at):
+            state.turn = None
+            state.look_now(at)
             return []
-        return ended(self, at, what)
+        return ended(state, at, what)
 
-    def only_dead(self: Machine, run: gates.Run) -> bool:
-        return run.run_id == self._dead
+    def only_dead(state: State, run: gates.Run) -> bool:
+        return run.run_id == state.dead
 
     with (
-        patch.object(Machine, "_function_ended", dropping),
-        patch.object(Machine, "_is_ours_or_dead", only_dead),
+        patch.object(turns, "function_ended", dropping),
+        patch.object(looking, "is_ours_or_dead", only_dead),
     ):
         yield
 
@@ -97,12 +99,12 @@ def no_boot_id() -> AbstractContextManager[object]:
 
 def confirmed_without_a_row() -> AbstractContextManager[object]:
     """A heartbeat that found no row confirms the run all the same."""
-    confirm = Machine._confirm
+    confirm = turns.confirm
 
-    def believing(self: Machine, at: int, heard: Any) -> Any:
-        return confirm(self, at, replace(heard, pulse=replace(heard.pulse, found=True)))
+    def believing(state: State, at: int, heard: Any) -> Any:
+        return confirm(state, at, replace(heard, pulse=replace(heard.pulse, found=True)))
 
-    return patch.object(Machine, "_confirm", believing)
+    return patch.object(looking, "confirm", believing)
 
 
 def one_word_for_two() -> AbstractContextManager[object]:
@@ -118,42 +120,42 @@ def one_word_for_two() -> AbstractContextManager[object]:
 
 def silence_until_the_answer() -> AbstractContextManager[object]:
     """An observer counts up to the arrival of its last answer, not to the request's departure."""
-    observe = Machine._observe
+    observe = watching.observe
 
-    def hasty(self: Machine, sight: Sight | None, _sent: int, at: int) -> None:
-        observe(self, sight, at, at)
+    def hasty(state: State, sight: Sight | None, _sent: int, at: int) -> None:
+        observe(state, sight, at, at)
 
-    return patch.object(Machine, "_observe", hasty)
+    return patch.object(looking, "observe", hasty)
 
 
 def dead_by_storage_time() -> AbstractContextManager[object]:
     """An observer counts on the storage's clock."""
 
-    def by_storage(self: Machine, sight: Sight | None, *_: int) -> None:
-        self._dead = None
-        if sight is None or self.turn is not None:
-            self._sighting = None
+    def by_storage(state: State, sight: Sight | None, *_: int) -> None:
+        state.dead = None
+        if sight is None or state.turn is not None:
+            state.sighting = None
             return
-        assert self._aim is not None
-        now, run_id, seen = self._aim[0], sight.owner.run_id, self._sighting
+        assert state.aim is not None
+        now, run_id, seen = state.aim[0], sight.owner.run_id, state.sighting
         if seen is None or (seen.run_id, seen.word) != (run_id, sight.word):
-            self._sighting = seen = _Sighting(run_id, sight.word, now, now)
+            state.sighting = seen = Sighting(run_id, sight.word, now, now)
         if sight.left or now - seen.since >= sight.owner.heartbeat_timeout:
-            self._dead = run_id
+            state.dead = run_id
 
-    return patch.object(Machine, "_observe", by_storage)
+    return patch.object(looking, "observe", by_storage)
 
 
 def observers_timeout() -> AbstractContextManager[object]:
     """An observer goes by its own heartbeat timeout, not by the run's."""
-    observe = Machine._observe
+    observe = watching.observe
 
-    def own(self: Machine, sight: Sight | None, sent: int, at: int) -> None:
+    def own(state: State, sight: Sight | None, sent: int, at: int) -> None:
         if sight is not None:
-            sight = replace(sight, owner=replace(sight.owner, heartbeat_timeout=self._timeout))
-        observe(self, sight, sent, at)
+            sight = replace(sight, owner=replace(sight.owner, heartbeat_timeout=state.timeout))
+        observe(state, sight, sent, at)
 
-    return patch.object(Machine, "_observe", own)
+    return patch.object(looking, "observe", own)
 
 
 def not_after_ignored() -> AbstractContextManager[object]:
@@ -200,13 +202,13 @@ def ahead_is_alive() -> AbstractContextManager[object]:
 
 def no_settling() -> AbstractContextManager[object]:
     """An admission whose answer was lost is forgotten."""
-    failed = Machine._failed
+    failed = machine._failed
 
-    def forgetful(self: Machine, at: int, asked: Any) -> Any:
-        self._admitting = None
-        return failed(self, at, asked)
+    def forgetful(state: State, at: int, asked: Any) -> None:
+        state.admitting = None
+        failed(state, at, asked)
 
-    return patch.object(Machine, "_failed", forgetful)
+    return patch.object(machine, "_failed", forgetful)
 
 
 def late_heartbeats_count() -> AbstractContextManager[object]:
@@ -229,58 +231,57 @@ def plans_for_ever() -> AbstractContextManager[object]:
 
 def void_plans_stay() -> AbstractContextManager[object]:
     """Nobody asks whether anybody of a plan is left."""
-    return patch.object(Machine, "_may_be_void", lambda *_: False)
+    return patch.object(planning, "may_be_void", lambda *_: False)
 
 
 def no_second_look() -> AbstractContextManager[object]:
     """Who lost a swap asks again for what it had read before."""
-    follow = Machine._next
+    follow = machine._next
 
-    def stubborn(self: Machine, at: int) -> Any:
-        action = follow(self, at)
-        last = getattr(self, "_lost", None)
-        if isinstance(action, Look) and last is not None and self.turn is None:
-            self._purpose = Machine._changed_gate
+    def stubborn(state: State, at: int) -> Any:
+        action = follow(state, at)
+        last = getattr(state, "lost", None)
+        if isinstance(action, Look) and last is not None and state.turn is None:
+            state.purpose = look_again
             return last
         if isinstance(action, Swap) and action.expected is not None:
-            self._lost = action  # type: ignore[attr-defined]
+            state.lost = action  # type: ignore[attr-defined]
         return action
 
-    return patch.object(Machine, "_next", stubborn)
+    return patch.object(machine, "_next", stubborn)
 
 
 def outcome_dropped() -> AbstractContextManager[object]:
     """How a turn ended is dropped where the storage does not take it at once."""
-    failed = Machine._failed
+    failed = machine._failed
 
-    def dropping(self: Machine, at: int, asked: Any) -> Any:
-        turn = self.turn
-        events = failed(self, at, asked)
+    def dropping(state: State, at: int, asked: Any) -> None:
+        turn = state.turn
+        failed(state, at, asked)
         if isinstance(asked, Swap) and turn is not None and turn.outcome is not None:
             turn.outcome = (Status.ABANDONED, gates.LOST)
-        return events
 
-    return patch.object(Machine, "_failed", dropping)
+    return patch.object(machine, "_failed", dropping)
 
 
 def starts_late() -> AbstractContextManager[object]:
     """A function starts although its turn was lost between the admission and now."""
-    follow = Machine._next_of_turn
+    follow = turns.next_of_turn
 
-    def late(self: Machine, turn: Any, at: int) -> Any:
+    def late(state: State, turn: Any, at: int) -> Any:
         if turn.outcome is None and turn.began_at is None:
-            return follow(self, turn, min(at, turn.confirmed_at))
-        return follow(self, turn, at)
+            return follow(state, turn, min(at, turn.confirmed_at))
+        return follow(state, turn, at)
 
-    return patch.object(Machine, "_next_of_turn", late)
+    return patch.object(turns, "next_of_turn", late)
 
 
 def keeps_one_row() -> AbstractContextManager[object]:
     """Which rows of a gate the history has is known of the last append alone."""
-    appended = Machine._appended
+    appended = history.appended
 
-    def forgetful(self: Machine, asked: Any, at: int) -> Any:
-        self._kept = frozenset()
-        return appended(self, asked, at)
+    def forgetful(state: State, asked: Any) -> None:
+        state.kept = frozenset()
+        appended(state, asked)
 
-    return patch.object(Machine, "_appended", forgetful)
+    return patch.object(history, "appended", forgetful)

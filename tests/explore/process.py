@@ -19,7 +19,9 @@ from turnwise.storages import Beat, Pulse
 GROUP: Final = "group"
 SERVICE: Final = "service"
 
-_CONSTANT = frozenset({"settings", "planner", "_settings_text", "_timeout", "_interval", "_names"})
+_CONSTANT = frozenset(
+    {"settings", "planner", "settings_text", "timeout", "interval", "names", "named"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ class Process:
         """Its part of a state: the shape and the names."""
         if self._parts is None:
             who = (self.runner_id, self.boot, self.suspended, self.finished, self.left)
-            fields = [v for k, v in vars(self.machine).items() if k not in _CONSTANT]
+            fields = [v for k, v in vars(self.machine._state).items() if k not in _CONSTANT]
             fields += vars(self.heartbeat).values()
             self._parts = joined([who, self.ends_at, self.ill, *fields, self.flights])
         return self._parts

@@ -151,7 +151,7 @@ def _of_process(world: World, scope: Scope, index: int, process: Process) -> Ite
     for fault in ("crash", "suspend"):
         if scope.may(world, fault):
             yield (fault, index)
-    if scope.may(world, "stop") and not process.machine._is_stopping:
+    if scope.may(world, "stop") and not process.machine._state.is_stopping:
         yield ("stop", index)
 
 

@@ -1,0 +1,164 @@
+"""Asking the gate in our slot, and finding out what became of it.
+
+1. The gate is asked where the plan says that it is our slot, and at most one turn starts in it.
+2. An admission whose answer was lost is settled: the record is read, and its version says whether
+   the run is there, or the request is dead, or a new version must make it dead.
+3. A turn that is admitted with too little of its slot left is given back. So is one that nobody
+   wants any more.
+"""
+
+from dataclasses import replace
+
+from turnwise import gate as gates
+from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
+from turnwise.cycles import Slot, decide, microseconds
+from turnwise.events import Event
+from turnwise.gate import Ask, Gate, PriorRunning, Run
+from turnwise.looks import slot_is_over
+from turnwise.machine.history import note
+from turnwise.machine.state import Records, State, TurnState, Unsettled, look_again
+from turnwise.plan import CyclePlan
+from turnwise.storages import Swapped
+
+
+def ask_in_slot(state: State, now: int, cycle: CyclePlan, gate: Gate) -> list[Event] | None:
+    """Ask the gate, or note why not; None where there is nothing to ask or to note."""
+    position = cycle.position_of(state.runner_id)
+    if position is None:
+        return None
+    slot = cycle.slot(position)
+    if not slot.start <= now < slot.guard_end or slot.start == state.used_slot:
+        return None
+    key: int | None = cycle.key(slot)
+    if slot_is_over(gate, cycle, cycle.key(slot), now=now):
+        if gate.trigger is None:
+            return None
+        key = None
+    claim = decide(
+        cycle.start,
+        cycle.end,
+        cycle.runners,
+        state.runner_id,
+        now,
+        margin=cycle.rules.margin,
+        window=cycle.rules.window,
+        stabilization=cycle.rules.stabilization,
+    )
+    if claim.atomic_service_run is None:
+        if claim.skip_reason is None or state.asked_in == slot.start:
+            return None
+        return note(state, cycle, position, claim.reason.value, claim.skip_message, now)
+    last = slot.end - 1
+    not_after = last if key is None else min(last, cycle.not_after)
+    run = _run(state, cycle, slot, position, key, now)
+    admitted = gates.admit(gate, Ask(run, cycle.rules.attempts, not_after), now=now)
+    if not isinstance(admitted, Gate):
+        return _refused(state, cycle, position, admitted, now)
+    _admit(state, gate, admitted, not_after)
+    return []
+
+
+def _run(
+    state: State, cycle: CyclePlan, slot: Slot, position: int, key: int | None, now: int
+) -> Run:
+    """The run as we would have it; the gate fills in its token, attempt and start."""
+    return Run(
+        run_id=state.names(),
+        runner_id=state.runner_id,
+        boot_id=state.boot_id,
+        heartbeat_timeout=state.timeout,
+        token=0,
+        key=key,
+        due=cycle.due,
+        until=cycle.until,
+        cycle_start=cycle.start,
+        slot_start=slot.start,
+        slot_end=slot.end,
+        position=position,
+        attempt=1,
+        started_at=now,
+        size=cycle.size,
+        digest=cycle.digest,
+    )
+
+
+def _refused(
+    state: State, cycle: CyclePlan, position: int, refusal: gates.Refusal, now: int
+) -> list[Event] | None:
+    """The gate's rules say no: remember what is in the way, and note what is worth it."""
+    if isinstance(refusal, PriorRunning):
+        state.blocked_by = refusal.run_id
+        state.asked_in = cycle.slot(position).start
+        if refusal.due != cycle.due:
+            return note(state, cycle, position, str(refusal), "another run is open", now)
+    return None
+
+
+def _admit(state: State, gate: Gate, admitted: Gate, not_after: int) -> None:
+    assert admitted.open is not None  # noqa: S101 (it was admitted)
+    swap = state.swap_gate(admitted, _admitted, not_after=not_after)
+    success = gate.success
+    state.admitting = Unsettled(
+        admitted.open,
+        admitted,
+        swap.expected or "",
+        swap.new.version,
+        state.seen.sent,
+        None if success is None else success.due,
+    )
+
+
+def _admitted(state: State, at: int, answer: Swapped) -> list[Event]:
+    admitting, state.admitting = state.admitting, None
+    assert admitting is not None  # noqa: S101 (set with the request)
+    state.aim_at(answer.now, state.asked_at, at)
+    if answer.done:
+        take_turn(state, at, admitting, state.asked_at + admitting.run.slot_end - answer.now)
+    else:
+        state.look_now(at)
+    return []
+
+
+def take_turn(state: State, at: int, admitted: Unsettled, deadline: int) -> None:
+    """The run is ours: begin, or give it back where too little is left."""
+    state.used_slot = admitted.run.slot_start
+    state.tried_to_keep = False
+    state.turn = turn = TurnState(
+        admitted.run,
+        admitted.gate,
+        admitted.version,
+        admitted.looked_at,
+        deadline,
+        admitted.last_served,
+    )
+    left = deadline - at
+    too_little = left <= 0 or left < microseconds(state.settings.min_run_margin)
+    if state.is_stopping:
+        turn.end(Status.ABANDONED, gates.STOPPED, at)
+    elif too_little or turn.is_lost(at):
+        turn.end(Status.ABANDONED, gates.NO_MARGIN, at)
+    elif not state.is_wanted:
+        turn.end(Status.ABANDONED, gates.NOT_STARTED, at)
+
+
+def settle(state: State, unsettled: Unsettled, at: int, records: Records) -> bool:
+    """Find out what became of an admission whose answer was lost; whether nothing did."""
+    gate, version = records.gate, records.gate_version
+    if gate is not None and version is not None:
+        if gate.open is not None and gate.open.run_id == unsettled.run.run_id:
+            state.unsettled = None
+            found = replace(unsettled, run=gate.open, gate=gate, version=version)
+            take_turn(state, at, found, records.sent + gate.open.slot_end - records.now)
+            return False
+        if version == unsettled.expected:
+            # The same in a new version: the request is dead.
+            state.swap_gate(gate, _settled)
+            return False
+    state.unsettled = None
+    return True
+
+
+def _settled(state: State, at: int, answer: Swapped) -> list[Event]:
+    if answer.done:
+        state.unsettled = None
+    return look_again(state, at, answer)
