@@ -75,6 +75,8 @@ def a_turn(lost_in: Callable[[], float] = lambda: 60.0, why: str | None = None) 
         lost_at=lambda: int(lost_in() * 1_000_000),
         why_lost=lambda: why,
         stop_requested=lambda: False,
+        complete=lambda _: None,
+        fence=lambda _: None,
     )
     return Turn(run, group="default", service=SERVICE, last_served=None, view=view)
 

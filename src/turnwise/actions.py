@@ -172,6 +172,16 @@ class FunctionEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class HandedOver:
+    """The function is about to have its run completed in a transaction of its own.
+
+    From here on only the storage knows whether the run was completed, however the function ends.
+    """
+
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Elapsed:
     """The time of a :class:`Wait` has come."""
 
@@ -211,6 +221,7 @@ Answer = (
     | NotSent
     | Begun
     | FunctionEnded
+    | HandedOver
     | Elapsed
     | Heard
     | StopRequested

@@ -28,6 +28,13 @@ whoever asks, and however many ask at once::
         ▲                                                                              │
         └──────────── the key is served, or an attempt more, or neither ◀──────────────┘
 
+A run can be completed in the transaction of what its job has written. Then the gate is locked from
+``complete`` to the end of the transaction, and nobody else can change it. Once somebody can, the
+transaction has been committed, and the run is closed; or it never will be. So its owner tries to
+close the run as failed. Where that succeeds, the run was not completed. Where the run is closed
+already, the gate says what became of it. A job that commits in pieces has each piece *fenced*: the
+gate is locked in the same way, and the run stays open.
+
 Which keys were served is kept as the last 64 of them, and as a *floor*: the largest that had to
 make room. At or below the floor everything counts as served. The attempts at the last 8 keys that
 had any are kept; a key whose attempts have to make room raises the floor, too, so that it cannot
@@ -77,6 +84,9 @@ TIMEOUT: Final = "timeout"
 
 LOST: Final = "lost"
 """Why a run ended whose owner could not be sure any more that it was still its own."""
+
+NOT_COMMITTED: Final = "not_committed"
+"""Why a run ended whose function had it completed in a transaction that was not committed."""
 
 NO_ATTEMPT: Final = frozenset({STOPPED, NOT_STARTED, NO_MARGIN})
 """The reasons of runs that leave their period as it was."""
@@ -418,6 +428,17 @@ def finish(
 def complete(gate: Gate, run_id: str, *, now: int) -> Gate | NotOpen:
     """Close a run as COMPLETED, from within the transaction of what it wrote."""
     return finish(gate, run_id, now=now, status=Status.COMPLETED)
+
+
+def fence(gate: Gate, run_id: str) -> Gate | NotOpen:
+    """Whether a transaction may write as part of a run: the gate as it is while the run is open.
+
+    Who asks has the gate locked until the transaction ends, so that nobody closes the run before.
+    """
+    run = gate.open
+    if run is None or run.run_id != run_id:
+        return NotOpen(run_id, said_of(gate, run_id))
+    return gate
 
 
 def bury(gate: Gate, run_id: str, *, now: int) -> Gate | NotOpen:

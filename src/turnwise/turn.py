@@ -16,7 +16,8 @@ class TurnView:
 
     ``why_lost`` says why the turn is not surely its runner's any more, and is None while it is.
     ``lost_at`` is when another runner may be at work in its place, were no heartbeat confirmed from
-    now on; any instant in the past where one may be already.
+    now on; any instant in the past where one may be already. ``complete`` and ``fence`` take the
+    connection whose transaction the run is completed in, or fenced.
     """
 
     now: Callable[[], int]
@@ -24,6 +25,8 @@ class TurnView:
     lost_at: Callable[[], int]
     why_lost: Callable[[], str | None]
     stop_requested: Callable[[], bool]
+    complete: Callable[[object], None]
+    fence: Callable[[object], None]
 
 
 class Turn:
@@ -117,3 +120,57 @@ class Turn:
         why = self._view.why_lost()
         if why is not None:
             raise TurnLostError(f"{self.service}, run {self.run_id}: {why}")
+
+    def complete(self, connection: object) -> None:
+        """Have this period count as served when the transaction on ``connection`` commits.
+
+        Make it the last statement before the commit::
+
+            with engine.begin() as connection:
+                connection.execute(...)      # what the job has to write
+                turn.complete(connection)    # and now both, or neither
+
+        What the job has written and that the period is served are then one: after a commit both
+        are there, whatever becomes of this process; after a rollback neither is, and the next in
+        line tries. A process that was taken for dead cannot commit any more, whenever it wakes.
+
+        From here on the database alone says whether the turn was completed, not what the function
+        does. One that returns normally after a rollback has failed, with the reason
+        ``not_committed``. While the transaction is open nobody else can change the service's gate,
+        so commit at once. The server ends the transaction when it idles for longer than
+        :meth:`lost_in` is now; SQLite does not, and MariaDB only by PyMySQL.
+
+        Args:
+            connection: an SQLAlchemy ``Connection`` or ``Session``, Django's ``connection``, or a
+                connection of psycopg 3, PyMySQL or sqlite3, within a transaction of the storage's
+                own database. Of an ``AsyncConnection`` or ``AsyncSession`` it is
+                ``await connection.run_sync(turn.complete)``.
+
+        Raises:
+            TurnLostError: the turn is not this runner's any more: roll back.
+            TypeError: ``connection`` is none of these.
+            ValueError: it is in autocommit, in a savepoint, or to another database than the
+                storage's; or the storage is none in an SQL database.
+        """
+        self.check()
+        self._view.complete(connection)
+
+    def fence(self, connection: object) -> None:
+        """Let the transaction on ``connection`` commit only while the turn is this runner's.
+
+        For a job that commits in pieces: call it first in each transaction, and
+        :meth:`complete` last in the last one. While the transaction is open, nobody can take the
+        turn away; once it was taken away, this raises. So no piece is committed late, whenever the
+        process was suspended. What was committed stays when the turn fails later: each piece must
+        say what it has done, so that the next attempt can go on from there.
+
+        Args:
+            connection: as for :meth:`complete`.
+
+        Raises:
+            TurnLostError: the turn is not this runner's any more: roll back.
+            TypeError: ``connection`` is of no kind that is known.
+            ValueError: as for :meth:`complete`.
+        """
+        self.check()
+        self._view.fence(connection)

@@ -16,6 +16,8 @@ Rules
 5. **No answer is acted upon before it is known.** An admission whose answer was lost is settled:
    the record is read, and its version says whether the run is there, or the request is dead, or a
    new version must make it dead. How a turn ended is kept, and tried again, until it is recorded.
+   A turn that its function has completed in a transaction of its own is closed as failed until
+   that succeeds, or the gate says that it was completed.
 6. **A run that is open under this very life of the runner, and that no turn here works on, is
    closed.**
 7. **Everything goes by the storage's clock**, and every answer of it re-aims all waits.
@@ -99,6 +101,7 @@ from turnwise.actions import (
     FindStable,
     Finished,
     FunctionEnded,
+    HandedOver,
     Heard,
     ListOffers,
     Look,
@@ -128,6 +131,7 @@ __all__ = ["Machine", "Names", "TurnState", "owner_of"]
 
 _FIRST_BACKOFF: Final = 100_000
 _MOST_DOUBLINGS: Final = 20
+_TRIES_WHILE_LOCKED: Final = 10  # in a heartbeat interval, at a record that is locked
 _TRIES_APART: Final = 10  # heartbeat intervals between two tries to keep what is in no hurry
 
 
@@ -197,6 +201,11 @@ class Machine:
         """The ids of the runs that this machine works on: what a heartbeat has to name."""
         turn = self._state.turn
         return () if turn is None or turn.recorded else (turn.run.run_id,)
+
+    @property
+    def kept(self) -> frozenset[str]:
+        """The ids of the rows of the gate that the history is known to have."""
+        return self._state.kept
 
     @property
     def heartbeat_timeout(self) -> int:
@@ -273,14 +282,16 @@ class Machine:
                 return turns.function_ended(state, at, answer)
             case Begun():
                 return turns.begun(state, at)
+            case HandedOver():
+                turns.handed_over(state, answer)
             case StopRequested():
                 state.is_stopping = True
-                return []
             case TurnWanted():
                 state.is_wanted = answer.is_wanted or not state.on_demand
                 state.look_now(at)
-                return []
-        return _answered(state, at, answer) + turns.watch(state, at)
+            case _:
+                return _answered(state, at, answer) + turns.watch(state, at)
+        return []
 
 
 # What comes next ----------------------------------------------------------------------------------
@@ -343,9 +354,7 @@ def _answered(state: State, at: int, answer: Answer) -> list[Event]:  # noqa: C9
         case Look(), Seen():
             return looking.looked(state, at, answer)
         case Swap(), Swapped():
-            purpose, state.purpose = state.purpose, None
-            assert purpose is not None  # noqa: S101 (each swap has one)
-            return purpose(state, at, answer)
+            return _swapped(state, at, answer)
         case FindStable(), StableSet():
             if planning.stable_found(state, at, answer):
                 return looking.act(state, at, state.seen)  # go on from the look
@@ -366,6 +375,14 @@ def _answered(state: State, at: int, answer: Answer) -> list[Event]:  # noqa: C9
         case Advance(), Done():
             return []
     raise RuntimeError(f"{state.service}: {answer!r} is no answer to {asked!r}")
+
+
+def _swapped(state: State, at: int, answer: Swapped) -> list[Event]:
+    purpose, state.purpose = state.purpose, None
+    assert purpose is not None  # noqa: S101 (each swap has one)
+    if answer.busy:  # a transaction of a job's has locked the record, perhaps for long
+        state.retry_at = at + max(_FIRST_BACKOFF, state.interval // _TRIES_WHILE_LOCKED)
+    return purpose(state, at, answer)
 
 
 def _appended(state: State, at: int, asked: Append) -> None:

@@ -1,7 +1,9 @@
 """Closing a turn: its end is recorded in the gate, then told to the history, then let go.
 
 How a turn ended is kept, and tried again, until it is recorded, or until a look shows that somebody
-else has closed the run.
+else has closed the run. A turn whose end was handed over to a transaction of the job's is closed as
+failed in the same way: where that succeeds it was not completed, and where the run is closed
+already, the gate says what became of it.
 """
 
 from dataclasses import replace
@@ -10,6 +12,7 @@ from typing import Final
 
 from turnwise import gate as gates
 from turnwise.actions import Action, Append, Look, Purge, Wait
+from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.cycles import microseconds
 from turnwise.events import Event, TurnEnded
 from turnwise.gate import Gate
@@ -58,9 +61,23 @@ def look_after_turn(state: State, turn: TurnState, at: int, records: Records) ->
     if gate is not None and gate.open is not None and gate.open.run_id == turn.run.run_id:
         turn.gate, turn.version = gate, version or ""
         return []
-    said = None if gate is None else gates.said_of(gate, turn.run.run_id)
-    ours = said is not None and (said.status, said.reason) == turn.outcome
-    return _record(state, turn, at, gate, version, recorded=ours)
+    became = _became(gate, turn.run.run_id)
+    if turn.handed_over and became == _COMPLETED:
+        turn.outcome = became
+    return _record(state, turn, at, gate, version, recorded=became == turn.outcome)
+
+
+_COMPLETED: Final = (Status.COMPLETED, "")
+
+
+def _became(gate: Gate | None, run_id: str) -> tuple[Status, str] | None:
+    """How a run was closed; None where the gate does not say so any more."""
+    if gate is None:
+        return None
+    if gate.success is not None and gate.success.run_id == run_id:
+        return _COMPLETED
+    said = gates.said_of(gate, run_id)
+    return None if said is None else (said.status, said.reason)
 
 
 def _record(

@@ -33,6 +33,7 @@ class TurnState:
     ``gate`` and ``version`` are the gate's record as the turn last knew it. ``confirmed_at`` is
     the departure of the last request that confirmed the run, and ``deadline`` the end of its slot,
     both on the monotonic clock. ``outcome`` is how the function ended, once it has.
+    ``handed_over`` says that only the storage knows whether the run was completed.
     """
 
     run: Run
@@ -48,6 +49,7 @@ class TurnState:
     overdue: bool = False
     recorded: bool = False
     still_runs: bool = False
+    handed_over: bool = False
 
     def is_lost(self, at: int) -> bool:
         """Whether the turn is not surely its runner's any more."""

@@ -6,10 +6,12 @@
    run open.
 3. A turn that has taken longer than the service's timeout is overdue, and lost. It is still its
    runner's to end.
+4. A function that has handed over the end of its run to a transaction of its own is not believed:
+   the turn counts as failed, until the gate says that it was completed.
 """
 
 from turnwise import gate as gates
-from turnwise.actions import Action, Append, FunctionEnded, Heard, Serve, Wait
+from turnwise.actions import Action, Append, FunctionEnded, HandedOver, Heard, Serve, Wait
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.cycles import microseconds
 from turnwise.events import Event, TurnLost, TurnOverdue, TurnStarted
@@ -49,7 +51,12 @@ def begun(state: State, at: int) -> list[Event]:
     assert turn is not None  # noqa: S101 (it was asked to be served)
     turn.began_at = at
     run = turn.run
-    started = TurnStarted(**state.of(run), attempt=run.attempt, started_at=run.started_at)
+    started = TurnStarted(
+        **state.of(run),
+        attempt=run.attempt,
+        started_at=run.started_at,
+        triggered=run.trigger is not None,
+    )
     return [started, *watch(state, at)]
 
 
@@ -86,6 +93,8 @@ def confirm(state: State, at: int, heard: Heard) -> list[Event]:
         if turn.lost:
             return []
         turn.lost = True
+        if turn.handed_over:  # most likely its own transaction has: its end will tell
+            return []
         return [TurnLost(**state.of(turn.run), why="the storage has closed this run")]
     # One that has only taken too long is still its runner's to end.
     silent = at - turn.confirmed_at >= turn.run.heartbeat_timeout
@@ -93,6 +102,12 @@ def confirm(state: State, at: int, heard: Heard) -> list[Event]:
     if heard.pulse.found and not heard.pulse.left and not given_up:
         turn.confirmed_at = max(turn.confirmed_at, heard.sent)
     return []
+
+
+def handed_over(state: State, told: HandedOver) -> None:
+    """The function is about to change the gate in a transaction of its own."""
+    if state.turn is not None and state.turn.run.run_id == told.run_id:
+        state.turn.handed_over = True
 
 
 def function_ended(state: State, at: int, ended: FunctionEnded) -> list[Event]:
@@ -108,7 +123,12 @@ def function_ended(state: State, at: int, ended: FunctionEnded) -> list[Event]:
     if turn.began_at is None:
         turn.began_at = at
     # It may have been released at its timeout just now; it has ended all the same.
-    turn.end(ended.status, ended.reason, at)
+    if turn.handed_over:
+        reason = gates.NOT_COMMITTED if ended.status is Status.COMPLETED else ended.reason
+        turn.end(Status.ABANDONED, reason, at)
+        turn.version = ""  # most likely the gate has changed: look first
+    else:
+        turn.end(ended.status, ended.reason, at)
     turn.still_runs = False
     state.tried_to_keep = False
     return events

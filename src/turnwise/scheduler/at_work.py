@@ -14,6 +14,7 @@ from turnwise.actions import StopRequested
 from turnwise.cycles import SECOND
 from turnwise.machine import Machine, TurnState
 from turnwise.scheduler.calls import Call
+from turnwise.scheduler.exactly_once import ExactlyOnce
 from turnwise.scheduler.functions import Served
 from turnwise.turn import Turn, TurnView
 
@@ -120,7 +121,10 @@ def is_within(engine: object) -> bool:
 
 
 def view_of(
-    state: TurnState, monotonic: Callable[[], int], stop_requested: Callable[[], bool]
+    state: TurnState,
+    monotonic: Callable[[], int],
+    stop_requested: Callable[[], bool],
+    exactly_once: ExactlyOnce,
 ) -> TurnView:
     """What a turn asks of whoever keeps it."""
     return TurnView(
@@ -129,6 +133,8 @@ def view_of(
         lost_at=lambda: lost_at(state),
         why_lost=lambda: why_lost(state, monotonic()),
         stop_requested=stop_requested,
+        complete=exactly_once.complete,
+        fence=exactly_once.fence,
     )
 
 

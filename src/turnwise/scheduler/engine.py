@@ -211,7 +211,7 @@ class Engine:
         backoff = _FIRST_BACKOFF_SECONDS
         while not self.is_stopping:
             try:
-                self._storage = self._open()
+                self._storage = self.services.storage = self._open()
             except StorageError as error:
                 self.open_error = error
                 self._note(OPENING, str(error))

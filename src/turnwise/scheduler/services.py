@@ -29,9 +29,11 @@ from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.cycles import SECOND
 from turnwise.events import Event, Observer, TurnLost, TurnOverdue
 from turnwise.machine import TurnState
-from turnwise.scheduler.at_work import Service, Wish, marked, view_of
+from turnwise.scheduler.at_work import Service, Wish, lost_at, marked, view_of
 from turnwise.scheduler.calls import BlockCall, Call, Loops, Work, end_if_it_cannot, start_call
+from turnwise.scheduler.exactly_once import ExactlyOnce
 from turnwise.scheduler.functions import outcome_of
+from turnwise.storages import Storage
 from turnwise.turn import Turn
 
 _log = logging.getLogger("turnwise.scheduler.services")
@@ -64,6 +66,7 @@ class Services:
         self.lock = threading.RLock()
         self.by_name: dict[str, Service] = {}
         self.is_stopping = False
+        self.storage: Storage | None = None  # for turns; whoever opens it says so
         self._group, self._observers, self._loops = group, observers, loops
         self._monotonic, self._changed = monotonic, changed
         self._start_call = start
@@ -204,13 +207,31 @@ class Services:
             group=self._group,
             service=service.name,
             last_served=serve.last_served,
-            view=view_of(state, self._monotonic, lambda: self.is_stopping),
+            view=view_of(
+                state,
+                self._monotonic,
+                lambda: self.is_stopping,
+                self._exactly_once(service, state),
+            ),
         )
         if service.served is None:
             self._hand_over(service, state, turn, wish)
         else:
-            self.answer(service, Begun())
-            self._start(service, state, turn)
+            # What observers set as they hear of the start is there in the function (see events).
+            context = self._context.copy()
+            context.run(self.answer, service, Begun())
+            self._start(service, state, turn, context)
+
+    def _exactly_once(self, service: Service, state: TurnState) -> ExactlyOnce:
+        return ExactlyOnce(
+            storage=self.storage,
+            group=self._group,
+            service=service.name,
+            run=state.run,
+            idle=lambda: lost_at(state) - self._monotonic(),
+            kept=lambda: service.machine.kept,
+            tell=partial(self.answer, service),
+        )
 
     def _hand_over(self, service: Service, state: TurnState, turn: Turn, wish: Wish | None) -> None:
         if wish is not None:

@@ -48,12 +48,19 @@ _PERIOD = timedelta(minutes=5)
 
 
 class FakeTurn(Turn):
-    """A turn that no storage knows: it is what the test says. Made by :func:`fake_turn`."""
+    """A turn that no storage knows: it is what the test says. Made by :func:`fake_turn`.
+
+    Attributes:
+        is_complete: whether the function has called :meth:`~turnwise.turn.Turn.complete`.
+        fenced: the connections whose transactions it has fenced, in order.
+    """
 
     def __init__(self, run: Run, *, group: str, service: str, last_served: int | None) -> None:
         self._why_lost: str | None = None
         self._lost_at = run.started_at + run.heartbeat_timeout
         self._stops = False
+        self.is_complete = False
+        self.fenced: list[object] = []
         self._now = run.started_at
         view = TurnView(
             now=lambda: self._now,
@@ -61,8 +68,15 @@ class FakeTurn(Turn):
             lost_at=lambda: self._lost_at,
             why_lost=lambda: self._why_lost,
             stop_requested=lambda: self._stops,
+            complete=self._completed,
+            fence=self.fenced.append,
         )
         super().__init__(run, group=group, service=service, last_served=last_served, view=view)
+
+    def _completed(self, connection: object) -> None:
+        if connection is None:
+            raise TypeError("connection must be one that the function has written on, got None")
+        self.is_complete = True
 
     def lose(self, why: str = "the test has taken it away") -> None:
         """From now on the turn is lost: :meth:`~turnwise.turn.Turn.check` raises."""
