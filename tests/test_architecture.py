@@ -48,9 +48,10 @@ HOUSE = (
     "testing",
     "conformance",
     "chart",
+    "contrib",
     "cli",
 )
-ONLY_FOR_CLI = {"conformance", "simulation", "chart", "testing"}
+ONLY_FOR_CLI = {"conformance", "contrib", "simulation", "chart", "testing"}
 """What nothing but the command line imports."""
 
 
