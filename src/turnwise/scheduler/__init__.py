@@ -24,7 +24,7 @@ import contextlib
 import os
 import queue
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -67,9 +67,9 @@ class Scheduler(Registration):
     """Runs services at their times, each once in its period, shared with all other processes.
 
     Args:
-        storage: the storage that all processes share: a storage that is open, or its URL. None
-            for the environment's: ``TURNWISE_STORAGE``, or the file that
-            ``TURNWISE_STORAGE_FILE`` names.
+        storage: the storage that all processes share: a storage that is open, its URL, or a
+            function that opens one; what is opened here is closed at the stop. None for the
+            environment's: ``TURNWISE_STORAGE``, or the file that ``TURNWISE_STORAGE_FILE`` names.
         group: the programs that share membership; None for the environment's ``TURNWISE_GROUP``,
             or ``"default"``.
         runner_id: this process, 1 to 255 characters, different for each; None for the
@@ -87,7 +87,7 @@ class Scheduler(Registration):
 
     def __init__(
         self,
-        storage: Storage | str | None = None,
+        storage: Storage | str | Callable[[], Storage] | None = None,
         *,
         group: str | None = None,
         runner_id: str | None = None,
@@ -389,6 +389,9 @@ class Scheduler(Registration):
     def _open(self) -> Storage:
         if isinstance(self._storage, str) or self._storage is None:
             self._opened = open_storage(self._storage)
+            return self._opened
+        if callable(self._storage):
+            self._opened = self._storage()
             return self._opened
         self._storage.read(self.group, ())  # raises where it does not answer, or is not ours
         return self._storage
