@@ -52,7 +52,7 @@ class Heard:
         """Wait until so many events of a kind were heard."""
         with self._changed:
             came = self._changed.wait_for(lambda: len(self.of(kind)) >= count, PATIENCE_SECONDS)
-        assert came, f"{count} of {kind.__name__} were not heard: {self.events}"
+        assert came, f"{count} of {kind.__name__} were not heard, at last {self.events[-20:]}"
         return self.of(kind)
 
 
