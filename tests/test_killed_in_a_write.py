@@ -13,6 +13,7 @@ from opened import SHARED
 from turnwise.conformance import Opener
 from turnwise.storages import Kind, Owner, Record, Storage
 
+pytestmark = pytest.mark.faults
 GROUP, SERVICE = "group", "service"
 KILLS = 3
 PATIENCE_SECONDS = 30.0

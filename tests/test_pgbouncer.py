@@ -13,9 +13,10 @@ from turnwise.conformance import Clock, Opener, ProcessConformance, StorageConfo
 from turnwise.storages import Storage
 from turnwise.storages.sql import SqlStorage
 
-pytestmark = pytest.mark.skipif(
-    servers.pgbouncer_executable() is None, reason=servers.WHY_NO_PGBOUNCER
-)
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.skipif(servers.pgbouncer_executable() is None, reason=servers.WHY_NO_PGBOUNCER),
+]
 MARK = "turnwise.mark"
 
 
