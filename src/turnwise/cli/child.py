@@ -1,4 +1,4 @@
-"""A shell command as a service: one child process in each turn.
+"""Commands as services: one child process in each turn.
 
 The child leads a process group of its own. A signal to turnwise is passed on to the whole
 group; so is the end of its time. What a child leaves behind in its group when it ends is ended,
@@ -15,10 +15,13 @@ import contextlib
 import logging
 import math
 import os
+import pwd
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
@@ -44,16 +47,104 @@ _GUARD = 'read -r group && exec /bin/sh -c "$1" turnwise-guard "$group"'
 _KILL = 'read -r _ || kill -s KILL -- "-$1"'
 
 
+class Children:
+    """The children of a process, which end together: at a signal, each is told, and none follows.
+
+    It also buries the orphans that the first process of a container inherits, and can tell them
+    from its own.
+    """
+
+    def __init__(self) -> None:
+        self.processes = Processes()
+        self.signal: int | None = None
+        self._at_work: tuple[Child, ...] = ()
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def with_one(self, child: "Child") -> Iterator[None]:
+        """While it lasts, a child is told of signals."""
+        with self._lock:
+            self._at_work = (*self._at_work, child)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._at_work = tuple(each for each in self._at_work if each is not child)
+
+    def pass_on(self, signum: int) -> None:
+        """Pass a signal on to each child's group. Safe in a signal handler."""
+        self.signal = signum
+        for child in self._at_work:  # a tuple, because a handler may interrupt who changes it
+            child.pass_on(signum)
+
+    def bury_orphans(self) -> None:
+        """Leave no zombies of processes that were inherited. Safe in a signal handler."""
+        self.processes.bury_orphans()
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command: what is run, and with what around it.
+
+    Args:
+        arguments: the program and its arguments.
+        directory: the working directory; None for our own, or the user's home. ``~`` is the home
+            of whom it runs as.
+        environment: variables beside those of our own environment, and in their place.
+        user: the name of the user whom it runs as; None for our own. Only root can be another.
+    """
+
+    arguments: tuple[str, ...]
+    directory: str | None = None
+    environment: tuple[tuple[str, str], ...] = ()
+    user: str | None = None
+
+    def working_directory(self) -> str | None:
+        """Where it runs; None for where we do.
+
+        Raises:
+            OSError: there is no such user any more.
+        """
+        if self.directory is None:
+            return None if self.user is None else self._account().pw_dir
+        if self.user is not None and self.directory.partition("/")[0] == "~":
+            return self._account().pw_dir + self.directory[1:]
+        return str(Path(self.directory).expanduser())
+
+    def variables(self) -> dict[str, str]:
+        """Its environment, but for what tells it of its turn.
+
+        Raises:
+            OSError: there is no such user any more.
+        """
+        return dict(os.environ) | self._variables_of_user() | dict(self.environment)
+
+    def _variables_of_user(self) -> dict[str, str]:
+        if self.user is None:
+            return {}
+        account = self._account()
+        names = dict.fromkeys(("USER", "LOGNAME"), account.pw_name)
+        return names | {"HOME": account.pw_dir, "SHELL": account.pw_shell or "/bin/sh"}
+
+    def _account(self) -> "pwd.struct_passwd":
+        assert self.user is not None  # noqa: S101 (as the caller knows)
+        try:
+            return pwd.getpwnam(self.user)
+        except KeyError:
+            raise OSError(f"there is no user {self.user!r}") from None
+
+
 class Child:
     """Runs a command in each turn that it is called with.
 
     Args:
-        command: the program and its arguments.
+        command: the command; as a list, the program and its arguments alone.
         timeout: how long a child may run; None for as long as it likes.
         grace: how long a child may take to end after a signal, before it is killed.
         heartbeat_timeout: the service's. Where no heartbeat is confirmed for that long, the child
             is gone. It is asked to end before that, and has ``grace`` for it, or a quarter of
             this where that is shorter; as long as from when the turn is known to be lost.
+        children: the children of this process, of which this is one; None where it is alone.
 
     Attributes:
         last_status: the exit status of the last child, as a shell gives it.
@@ -61,20 +152,21 @@ class Child:
 
     def __init__(
         self,
-        command: list[str],
+        command: Command | list[str],
         *,
         timeout: timedelta | None,
         grace: timedelta,
         heartbeat_timeout: timedelta,
+        children: Children | None = None,
     ) -> None:
-        self._command = command
-        self._processes = Processes()
+        self._command = command if isinstance(command, Command) else Command(tuple(command))
+        self._children = children or Children()
+        self._processes = self._children.processes
         self._timeout = timeout
         self._grace = grace.total_seconds()
         self._heartbeat_timeout = heartbeat_timeout.total_seconds()
         self._notice = min(max(self._grace, _POLL_SECONDS), self._heartbeat_timeout * _NOTICE)
         self._process: subprocess.Popen[bytes] | None = None
-        self._signal: int | None = None
         self._kill_at: float | None = None
         self.last_status = 0
 
@@ -87,19 +179,22 @@ class Child:
                 (``not_started``). After a signal that was passed on to it, and where one had come
                 before it could be started, the reason is ``stopped``.
         """
-        if self._signal is not None:
-            raise TurnFailedError(STOPPED)
+        with self._children.with_one(self):
+            if self._children.signal is not None:
+                raise TurnFailedError(STOPPED)
+            self._run(turn)
+
+    def _run(self, turn: Turn) -> None:
         with contextlib.ExitStack() as stack:
             with self._starting():
                 guard = stack.enter_context(_Guard(self._processes))
-                # In a session of its own: the terminal's signals come through turnwise alone.
-                process = self._processes.start(self._command, env=os.environ | _environment(turn))
+                process = self._start(turn)
             guard.watch(process.pid)
             self._process = process
             cause = self._wait(process, turn)
         self._process = None
         self._processes.ended(process)
-        self.bury_orphans()
+        self._children.bury_orphans()
         code = process.returncode
         self.last_status = code if code >= 0 else 128 - code
         self._judge(cause, code)
@@ -109,18 +204,24 @@ class Child:
         if cause is None and code == 0:
             return
         how = f"exit:{code}" if code >= 0 else f"signal:{_signal_name(-code)}"
-        if cause is None and self._signal is not None:
-            _log.warning("after %s the child ended with %s", _signal_name(self._signal), how)
+        signum = self._children.signal
+        if cause is None and signum is not None:
+            _log.warning("after %s the child ended with %s", _signal_name(signum), how)
             cause = STOPPED
         raise TurnFailedError(cause or how)
 
-    def bury_orphans(self) -> None:
-        """Leave no zombies of processes that were inherited. Safe in a signal handler."""
-        self._processes.bury_orphans()
+    def _start(self, turn: Turn) -> "subprocess.Popen[bytes]":
+        """Start it in a session of its own: the terminal's signals come through turnwise alone."""
+        command = self._command
+        return self._processes.start(
+            command.arguments,
+            env=command.variables() | _environment(turn),
+            cwd=command.working_directory(),
+            user=command.user,
+        )
 
     def pass_on(self, signum: int) -> None:
         """Pass a signal on to the child's group. Safe in a signal handler."""
-        self._signal = signum
         if self._process is not None:
             self._end(self._process, signum)
 
@@ -129,7 +230,8 @@ class Child:
         try:
             yield
         except OSError as error:
-            _log.error("cannot start %s: %s", printable(self._command[0]), error)
+            program = printable(self._command.arguments[0])
+            _log.error("cannot start %s: %s", program, printable(str(error)))
             self.last_status = 127
             raise TurnFailedError(NOT_STARTED) from error
 
@@ -141,8 +243,9 @@ class Child:
             times_out_at = time.monotonic() + self._timeout.total_seconds()
         successor = _Successor(turn, self._heartbeat_timeout, self._notice)
         left_behind_until = math.inf
-        if self._signal is not None:  # it came while the child was being started
-            self._end(process, self._signal)
+        signum = self._children.signal
+        if signum is not None:  # it came while the child was being started
+            self._end(process, signum)
         while process.poll() is None or _is_alive(process.pid):
             now = time.monotonic()
             gone_by = successor.child_must_be_gone_by(now)

@@ -7,10 +7,11 @@ asked about here: whoever started it waits for it, and would never learn how it 
 
 import contextlib
 import os
+import pwd
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
-from typing import IO
+from typing import IO, Any
 
 
 class Processes:
@@ -25,6 +26,8 @@ class Processes:
         command: Sequence[str],
         *,
         env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: str | None = None,
         stdin: int | IO[bytes] | None = subprocess.DEVNULL,
         is_silent: bool = False,
     ) -> "subprocess.Popen[bytes]":
@@ -33,6 +36,9 @@ class Processes:
         Args:
             command: the program and its arguments.
             env: its environment; None for our own.
+            cwd: its working directory; None for our own.
+            user: the name of the user whom it runs as, with all of that user's groups; None for
+                our own.
             stdin: what it reads.
             is_silent: whether what it writes goes nowhere.
 
@@ -40,9 +46,17 @@ class Processes:
             OSError: there is no such program, or no room for it.
         """
         output = subprocess.DEVNULL if is_silent else None
+        identity = {} if user is None else _identity(user)
         with self._lock:
-            process = subprocess.Popen(  # noqa: S603 (running commands is what we are for)
-                command, env=env, stdin=stdin, stdout=output, stderr=output, start_new_session=True
+            process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 (what we are for)
+                command,
+                env=env,
+                cwd=cwd,
+                stdin=stdin,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                **identity,
             )
             self._ours.add(process.pid)
         return process
@@ -74,3 +88,17 @@ class Processes:
             return False
         os.waitpid(ended.si_pid, os.WNOHANG)
         return True
+
+
+def _identity(user: str) -> dict[str, Any]:
+    """What a process needs to run as another user.
+
+    Raises:
+        OSError: there is no such user.
+    """
+    try:
+        account = pwd.getpwnam(user)
+    except KeyError:
+        raise OSError(f"there is no user {user!r}") from None
+    groups = os.getgrouplist(user, account.pw_gid)
+    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups}

@@ -2,19 +2,14 @@
 
 import dataclasses
 import logging
-import os
 import queue
-import shutil
-import signal
 from datetime import timedelta
-from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any, Final
 
 import typer
 
-from turnwise.cli.child import Child
-from turnwise.cli.errors import BadInput, storage_as_input
+from turnwise.cli.child import Child, Children
+from turnwise.cli.errors import BadInput
 from turnwise.cli.logs import FORMATS, LEVELS, log_to_stderr
 from turnwise.cli.options import (
     DEFAULT_GROUP,
@@ -26,18 +21,17 @@ from turnwise.cli.options import (
     option,
     takes_settings,
 )
-from turnwise.cli.storage import is_private, url_in_force
-from turnwise.errors import MissingExtraError, SchemaError, StorageError, TurnFailedError
+from turnwise.cli.programs import why_no_program
+from turnwise.cli.serving import mind_signals, start, try_storage
+from turnwise.cli.storage import url_in_force
+from turnwise.errors import TurnFailedError
 from turnwise.gate import STOPPED
 from turnwise.names import printable
 from turnwise.scheduler import Scheduler
 from turnwise.settings import Settings
-from turnwise.storages.opening import open_storage
-from turnwise.storages.urls import without_password
 from turnwise.turn import Turn
 
 _log = logging.getLogger("turnwise.run")
-_LONGEST_FIRST_LINE = 256
 
 NO_TURN: Final = 75
 """The exit status of ``--once --no-wait`` where there is no turn now (EX_TEMPFAIL)."""
@@ -148,20 +142,20 @@ def run(
         raise BadInput("--no-wait goes with --once: without it, turnwise run waits for each turn")
     if grace < timedelta(0):
         raise BadInput("--grace must be 0 or more")
-    _check_command(command[0])
+    why_not = why_no_program(command[0])
+    if why_not is not None:
+        raise BadInput(why_not)
     url = url_in_force(storage)
     log_to_stderr(form=log_format, level=log_level)
+    children = Children()
     child = Child(
         command,
         timeout=settings.timeout,
         grace=grace,
         heartbeat_timeout=settings.heartbeat_timeout,
+        children=children,
     )
-    with storage_as_input():
-        _try_file(url)
-    if is_private(url):
-        shown = without_password(url)
-        _log.warning("%s is this process's own: no other runner takes turns with it", shown)
+    try_storage(url)
     scheduler = Scheduler(
         url, group=group, runner_id=runner_id, wait_for_storage=not no_wait, grace=grace
     )
@@ -173,7 +167,7 @@ def run(
     turns = _Turns(scheduler, child, is_once=once)
     function = None if no_wait else turns.take
     scheduler.add(function, settings.schedule, name=service, **knobs)
-    turns.mind_signals()
+    mind_signals(children, stop=turns.request_stop)
     return turns.take_one_now(service) if no_wait else turns.serve()
 
 
@@ -197,9 +191,13 @@ class _Turns:
             if self._is_once:
                 self._stops.put(None)
 
+    def request_stop(self) -> None:
+        """Serve no turn any more. Safe in a signal handler."""
+        self._stops.put(None)
+
     def serve(self) -> int:
         """Serve until a signal comes, or one turn was served; the exit status."""
-        self._start()
+        start(self._scheduler)
         try:
             self._stops.get()
         finally:
@@ -208,7 +206,7 @@ class _Turns:
 
     def take_one_now(self, service: str) -> int:
         """Run the command if it is this runner's turn; the exit status."""
-        self._start()
+        start(self._scheduler)
         try:
             with self._scheduler.turn(service) as turn:
                 if turn is None:
@@ -220,70 +218,3 @@ class _Turns:
         finally:
             self._scheduler.stop()
         return self._child.last_status
-
-    def mind_signals(self) -> None:
-        """From now on a signal that ends a program ends the child, and then the runner."""
-
-        def stop(signum: int, frame: FrameType | None) -> None:
-            del frame
-            self._stops.put(None)
-            self._child.pass_on(signum)
-
-        def child_ended(signum: int, frame: FrameType | None) -> None:
-            del signum, frame
-            self._child.bury_orphans()
-
-        # Where whoever started us ignores it, so do we, and how a child ended would not be known.
-        signal.signal(signal.SIGCHLD, child_ended)
-        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:  # nohup
-                signal.signal(signum, stop)
-
-    def _start(self) -> None:
-        try:
-            self._scheduler.start()
-        except (ValueError, MissingExtraError, SchemaError) as error:
-            raise BadInput(str(error)) from error  # and no storage that is away for a while
-
-
-def _try_file(url: str) -> None:
-    """Open a file once: one that cannot be opened is a mistake, and no server to wait for."""
-    if not url.startswith("sqlite"):
-        return
-    try:
-        open_storage(url).close()
-    except SchemaError:
-        raise
-    except StorageError as error:
-        if "locked" not in str(error):  # by somebody who will let go of it: that is waited for
-            raise
-
-
-def _check_command(program: str) -> None:
-    """Find a command that cannot be run now, rather than in the first turn."""
-    found = shutil.which(program)
-    if found is not None:
-        interpreter = _interpreter_of(Path(found))
-        if interpreter and shutil.which(interpreter) is None:
-            raise BadInput(f"the command {program!r} needs {interpreter!r}, which cannot be run")
-        return
-    if os.path.sep not in program:
-        raise BadInput(f"the command {program!r} does not exist on the PATH")
-    if Path(program).is_dir():
-        raise BadInput(f"the command {program!r} is a folder")
-    if Path(program).is_file():
-        raise BadInput(f"the command {program!r} is not executable: chmod +x it")
-    raise BadInput(f"the command {program!r} does not exist")
-
-
-def _interpreter_of(file: Path) -> str:
-    """What the first line of a script names after ``#!``; empty where it is no script."""
-    try:
-        with file.open("rb") as script:
-            first_line = script.readline(_LONGEST_FIRST_LINE)
-    except OSError:  # it may be run, and not be read
-        return ""
-    if not first_line.startswith(b"#!"):
-        return ""
-    # As the system takes it, to which a carriage return is a part of the name.
-    return os.fsdecode(first_line[2:].strip(b" \t\n").replace(b"\t", b" ").partition(b" ")[0])
