@@ -48,10 +48,11 @@ HOUSE = (
     "testing",
     "conformance",
     "chart",
+    "web",
     "contrib",
     "cli",
 )
-ONLY_FOR_CLI = {"conformance", "contrib", "simulation", "chart", "testing"}
+ONLY_FOR_CLI = {"conformance", "contrib", "simulation", "chart", "testing", "web"}
 """What nothing but the command line imports."""
 
 
@@ -68,11 +69,9 @@ def room_of(module: str) -> str:
     return module.partition(".")[0]
 
 
-def imports(module: str, *, for_types: bool = True) -> set[str]:
-    """What a module imports, wherever in it: ours without the leading name."""
+def imports(module: str) -> set[str]:
+    """What a module imports, wherever in it, for its types or not: ours without the leading name."""
     tree = ast.parse(MODULES[module].read_text())
-    if not for_types:
-        tree.body = [node for node in tree.body if not is_for_types(node)]
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -89,12 +88,8 @@ def imports(module: str, *, for_types: bool = True) -> set[str]:
     return {name.removeprefix("turnwise.") for name in found}
 
 
-def is_for_types(node: ast.stmt) -> bool:
-    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-
-
-def ours(module: str, *, for_types: bool = True) -> set[str]:
-    return {name for name in imports(module, for_types=for_types) if name in MODULES}
+def ours(module: str) -> set[str]:
+    return {name for name in imports(module) if name in MODULES}
 
 
 def test_every_room_is_named_here_and_every_name_is_a_room() -> None:
@@ -108,9 +103,9 @@ def test_a_module_imports_its_own_room_and_rooms_above_it_alone(module: str) -> 
         assert room_of(name) in HOUSE[: place + 1], f"{module} imports {name or 'the face'}"
 
 
-def test_no_module_imports_itself_in_a_circle() -> None:
-    """Between rooms no import for types goes round either: the order of the house forbids it."""
-    graph = {module: ours(module, for_types=False) for module in INSIDE}
+def test_no_module_imports_itself_in_a_circle_not_even_for_its_types() -> None:
+    """Neither between rooms nor within one."""
+    graph = {module: ours(module) for module in INSIDE}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:

@@ -38,6 +38,7 @@ _ENTRIES = {
     "audit": Entry(_LOOK, "What became of each period that was due.", f"{_CLI}.audit", "audit"),
     "check": Entry(_LOOK, "One line and an exit status, to be watched.", f"{_CLI}.check", "check"),
     "chart": Entry(_LOOK, "Draw what has run, over time.", f"{_CLI}.chart", "chart"),
+    "web": Entry(_LOOK, "A page to look at, in a browser.", f"{_CLI}.web", "web"),
     "pause": Entry(_CONTROL, "Let a service start no run any more.", f"{_CLI}.controls", "pause"),
     "resume": Entry(_CONTROL, "End a pause.", f"{_CLI}.controls", "resume"),
     "trigger": Entry(_CONTROL, "Run a service once, now.", f"{_CLI}.controls", "trigger"),

@@ -25,15 +25,13 @@ from turnwise.durations import format_duration
 from turnwise.errors import MissingExtraError
 from turnwise.gate import Execution, Row
 from turnwise.names import printable
-from turnwise.overview.known import Known, is_run, read_group, rows_of
-from turnwise.storages import Storage
+from turnwise.overview.drawn import lanes_of, rows_to_draw
+from turnwise.overview.known import is_run, read_group
 
 if TYPE_CHECKING:
     from turnwise.chart import Picture
 
 _FORMATS = ".svg, .png, .pdf, .html or .txt"
-_BEFORE = 64
-"""So many rows before the window are read: among them the run that may have reached into it."""
 
 EXAMPLES = {
     "chart": """\
@@ -105,7 +103,7 @@ def chart(
             raise BadInput(f"service {printable(service)!r}: {UNKNOWN_SETTINGS}")
         end = known.now if until is None else microseconds(until)
         start = None if last is None else max(0, end - microseconds(last))
-        rows = _rows(store, known, start, end)
+        rows = rows_to_draw(store, known, start, end)
     first, final = _window(rows, start, end, fixed=until is not None or last is not None)
     picture = picture_of_history(
         rows,
@@ -114,7 +112,7 @@ def chart(
         instant_of(final),
         title=service,
         service=service,
-        runner_ids=_lanes(known, first),
+        runner_ids=lanes_of(known, first),
     )
     if not picture.runs and not picture.attempts:
         raise BadInput(
@@ -123,15 +121,6 @@ def chart(
         )
     write(picture, output)
     return 0
-
-
-def _rows(storage: Storage, known: Known, start: int | None, end: int) -> list[Row]:
-    """The history until ``end``; where it begins at an instant, with what reached into it."""
-    commands = rows_of(storage, known, until=end, kinds=("command",))
-    found = rows_of(storage, known, since=start, until=end)
-    if start is not None:
-        found += rows_of(storage, known, until=start, last=_BEFORE)
-    return list({row.id: row for row in (*commands, *found)}.values())
 
 
 def _window(rows: list[Row], start: int | None, end: int, *, fixed: bool) -> tuple[int, int]:
@@ -147,17 +136,6 @@ def _window(rows: list[Row], start: int | None, end: int, *, fixed: bool) -> tup
     ended = max(end if row.ended_at is None else row.ended_at for row in runs)
     span = max(ended - first, 1)
     return first, min(end, ended + max(span // 10, 1))
-
-
-def _lanes(known: Known, first: int) -> list[str]:
-    """The runners that were there in the picture's time, with a run or without."""
-    return [
-        offered.row.offer.runner_id
-        for offered in known.offers
-        if offered.life is not None
-        and offered.row.offer.may_run
-        and offered.life.row.heard_at >= first
-    ]
 
 
 def require_drawable(path: Path) -> None:

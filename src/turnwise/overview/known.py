@@ -5,7 +5,7 @@ differ in what is alive, which settings hold, or who is next.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,7 +17,15 @@ from turnwise.gate import Command, CommandName, Execution, Gate, Row, Run, open_
 from turnwise.looks import period_is_over
 from turnwise.plan import CyclePlan, Plan, Planner, covering, settings_digest
 from turnwise.settings import Settings
-from turnwise.storages import Entry, OfferRow, RunnerRow, ServiceReading, Sight, Storage
+from turnwise.storages import (
+    Entry,
+    OfferRow,
+    Reading,
+    RunnerRow,
+    ServiceReading,
+    Sight,
+    Storage,
+)
 from turnwise.texts import gate_from_text, plan_from_text, row_from_text
 
 _SETTINGS_ROWS = 20
@@ -102,12 +110,12 @@ class Known:
         """The planner of the settings that hold."""
         return None if self.settings is None else Planner.of(self.name, self.settings)
 
-    @property
+    @cached_property
     def alive(self) -> list[str]:
         """The ids of the runners that offer the service and are alive, sorted."""
         return sorted({o.row.offer.runner_id for o in self.offers if o.is_alive})
 
-    @property
+    @cached_property
     def may_serve(self) -> list[str]:
         """Those of them that may have a slot: not drained, and not there to watch alone."""
         return sorted(
@@ -222,19 +230,28 @@ class GroupKnown:
     services: tuple[Known, ...]
 
 
-def read_group(storage: Storage, group: str, services: Sequence[str] | None = None) -> GroupKnown:
+def read_group(
+    storage: Storage,
+    group: str,
+    services: Sequence[str] | None = None,
+    *,
+    offers_of: Callable[[Reading, Sequence[RunnerRow]], Sequence[OfferRow]] | None = None,
+) -> GroupKnown:
     """Read all that the looking commands need, in a few requests.
 
     Args:
         storage: the storage.
         group: the group's name.
         services: which services; None for all that there are.
+        offers_of: answers the group's offers, when it is told what else was read, for who has
+            them already; None for the storage's.
     """
     names = storage.services(group) if services is None else services
     reading = storage.read(group, names)
-    lives = {(row.runner_id, row.boot_id): Life(row, reading.now) for row in storage.runners(group)}
+    runners = storage.runners(group)
+    lives = {(row.runner_id, row.boot_id): Life(row, reading.now) for row in runners}
     offers: dict[str, list[Offered]] = {name: [] for name in names}
-    for row in storage.offers(group):
+    for row in storage.offers(group) if offers_of is None else offers_of(reading, runners):
         key = (row.offer.runner_id, row.offer.boot_id)
         if row.offer.service in offers:
             offers[row.offer.service].append(Offered(row, lives.get(key)))
@@ -268,7 +285,7 @@ def _settings_that_hold(
     storage: Storage, group: str, name: str, plan: Plan | None, offers: list[Offered]
 ) -> Settings | None:
     """The settings that the last plan was made by, or else those that most live runners offer."""
-    texts = [o.row.offer.settings for o in offers]
+    texts = list(dict.fromkeys(o.row.offer.settings for o in offers))
     living = Counter(o.row.offer.settings for o in offers if o.is_alive)
     in_order = [text for text, _ in sorted(living.items(), key=lambda pair: (-pair[1], pair[0]))]
     if plan is None:

@@ -1,0 +1,28 @@
+"""What a picture of a service's turns is drawn from."""
+
+from turnwise.gate import Row
+from turnwise.overview.known import Known, rows_of
+from turnwise.storages import Storage
+
+_BEFORE = 64
+"""So many rows before the window are read: among them the run that may have reached into it."""
+
+
+def rows_to_draw(storage: Storage, known: Known, start: int | None, end: int) -> list[Row]:
+    """The history until ``end``; where it begins at an instant, with what reached into it."""
+    commands = rows_of(storage, known, until=end, kinds=("command",))
+    found = rows_of(storage, known, since=start, until=end)
+    if start is not None:
+        found += rows_of(storage, known, until=start, last=_BEFORE)
+    return list({row.id: row for row in (*commands, *found)}.values())
+
+
+def lanes_of(known: Known, first: int) -> list[str]:
+    """The runners that were there in the picture's time, with a run or without."""
+    return [
+        offered.row.offer.runner_id
+        for offered in known.offers
+        if offered.life is not None
+        and offered.row.offer.may_run
+        and offered.life.row.heard_at >= first
+    ]

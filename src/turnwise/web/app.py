@@ -1,0 +1,303 @@
+"""The program that answers for the page: its addresses, and what each of them does."""
+
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import TypeVar
+
+import anyio
+from anyio import to_thread
+from anyio.lowlevel import RunVar
+from markupsafe import Markup
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from turnwise.errors import BusyError, StorageError, TurnwiseError
+from turnwise.overview.findings import Level
+from turnwise.storages import Storage
+from turnwise.web.commands import (
+    OF_RUNNERS,
+    TOLD,
+    Authorize,
+    Command,
+    CommandName,
+    RefusedError,
+    carry_out,
+    read_command,
+    who_gives,
+)
+from turnwise.web.guard import SECURITY_HEADERS, Guard, why_not_the_same_origin
+from turnwise.web.kept import Kept
+from turnwise.web.pages import health_of, runners_page, services_page
+from turnwise.web.reading import Reader
+from turnwise.web.rendering import STATIC, Urls, rendered, static, version_of
+from turnwise.web.service_page import KINDS, SPANS, Asked, service_page
+
+_PATIENCE_SECONDS = 20.0
+_PROBE_PATIENCE_SECONDS = 5.0
+_MOST_THREADS = 8
+_FOR_EVER = "public, max-age=31536000, immutable"
+_WELL, _NOT_WELL = 200, 503
+
+# Of each event loop, so that the mounting program's own threads are not used up. A probe has
+# others: it must be answered though all the threads of viewers wait for the storage.
+_THREADS: RunVar[anyio.CapacityLimiter] = RunVar("turnwise_page_threads")
+_PROBES: RunVar[anyio.CapacityLimiter] = RunVar("turnwise_page_probes")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The part of a page that is shown anew while somebody looks: its title, and its HTML."""
+
+    title: str
+    html: str
+
+
+class Page:
+    """The page of one group.
+
+    Args:
+        storage: the group's storage; it is neither closed nor written to, but by commands.
+        group: the group's name.
+        allow_control: whether there are commands.
+        authorize: asked about each command; None for whoever can reach the page.
+        refresh_seconds: how often an open page asks for what is new.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        group: str,
+        *,
+        allow_control: bool,
+        authorize: Authorize | None,
+        refresh_seconds: float,
+    ) -> None:
+        self._storage, self._group = storage, group
+        self._control, self._authorize = allow_control, authorize
+        self._refresh = refresh_seconds
+        self._reader = Reader(storage, group)
+        self._parts: Kept[_Part] = Kept()
+
+    def app(self, hosts: Collection[str] | None, *, warm: bool) -> Guard:
+        """The program; where ``warm``, it reads the group before it answers the first request."""
+        routes = [
+            Route("/", self._services),
+            Route("/service", self._service),
+            Route("/runners", self._runners),
+            Route("/healthz", self._healthz),
+            Route("/static/{name}", _static),
+        ]
+        if self._control:
+            routes += [
+                Route(f"/{name}", self._command_of(name), methods=["POST"]) for name in CommandName
+            ]
+        app = Starlette(
+            routes=routes,
+            lifespan=self._warmed if warm else None,
+            exception_handlers={
+                HTTPException: self._on_http_error,
+                RefusedError: self._on_refusal,
+                TurnwiseError: self._on_trouble,
+                500: self._on_fault,
+            },
+        )
+        return Guard(app, hosts)
+
+    @asynccontextmanager
+    async def _warmed(self, _: Starlette) -> AsyncIterator[None]:
+        with suppress(TurnwiseError):  # whoever asks is told
+            await self._in_thread(lambda: services_page(self._reader))
+        yield
+
+    # What is shown --------------------------------------------------------------------------------
+
+    async def _services(self, request: Request) -> Response:
+        def part(urls: Urls) -> _Part:
+            page = services_page(self._reader)
+            return _Part("Services", rendered("services.html", {"page": page, "url": urls}))
+
+        return await self._shown(request, "", (), part)
+
+    async def _runners(self, request: Request) -> Response:
+        every = request.query_params.get("all") == "yes"
+
+        def part(urls: Urls) -> _Part:
+            page = runners_page(self._reader, every=every)
+            values = {"page": page, "url": urls, "control": self._control}
+            return _Part("Runners", rendered("runners.html", values))
+
+        return await self._shown(request, "runners", (every,), part)
+
+    async def _service(self, request: Request) -> Response:
+        query = request.query_params
+        name = query.get("name", "")
+        kinds = tuple(kind for kind in KINDS if kind in query.getlist("status"))
+        span = query.get("span")
+        asked = Asked(name, span if span in SPANS else None, kinds)
+
+        def part(urls: Urls) -> _Part:
+            page = service_page(self._reader, asked)
+            if page is None:
+                raise RefusedError(404, f"There is no service {name!r}.")
+            values = {"page": page, "url": urls, "kinds": KINDS}
+            return _Part(name, rendered("service.html", values))
+
+        controls = {"name": name} if self._control else None
+        return await self._shown(request, "service", (asked,), part, controls)
+
+    async def _shown(
+        self,
+        request: Request,
+        here: str,
+        asked: tuple[object, ...],
+        make: Callable[[Urls], _Part],
+        controls: Mapping[str, object] | None = None,
+    ) -> Response:
+        """A page, or its live part alone where a page that is open asks for what is new."""
+        urls = _urls(request)
+        key = (here, urls.prefix, asked)
+        part = self._parts.at_hand(key)
+        if part is None:
+            part = await self._in_thread(lambda: self._parts.get(key, lambda: make(urls)))
+        if request.headers.get("hx-request") == "true":
+            return HTMLResponse(part.html, headers={"Vary": "HX-Request"})
+        live = request.query_params.get("live") != "off"
+        values: dict[str, object] = {
+            "title": part.title,
+            "part": Markup(part.html),  # noqa: S704 (rendered by our own template)
+            "url": urls,
+            "group": self._group,
+            "here": here,
+            "address": _address(request, urls, here, live=True),
+            "still": _address(request, urls, here, live=False),
+            "live": live,
+            "refresh": self._refresh,
+            "told": TOLD.get(request.query_params.get("told", "")),
+            "controls": controls,
+        }
+        return HTMLResponse(rendered("page.html", values), headers={"Vary": "HX-Request"})
+
+    async def _healthz(self, request: Request) -> Response:
+        """How the group is, as ``turnwise check`` says it: 200 where all is well, else 503."""
+        service = request.query_params.get("service")
+        try:
+            level, line = await self._in_thread(
+                lambda: health_of(self._reader, service),
+                threads=_PROBES,
+                patience=_PROBE_PATIENCE_SECONDS,
+            )
+        except TurnwiseError as error:
+            level, line = Level.CRITICAL, f"the storage does not answer: {error}"
+        said = " ".join(line.split())
+        status = _WELL if level is Level.OK else _NOT_WELL
+        return PlainTextResponse(f"{level.name}: {said}\n", status)
+
+    # What is done ---------------------------------------------------------------------------------
+
+    def _command_of(self, name: CommandName) -> Callable[[Request], object]:
+        async def endpoint(request: Request) -> Response:
+            why = why_not_the_same_origin(request.headers)
+            if why is not None:
+                raise RefusedError(403, f"This was not done: {why}.")
+            command = await read_command(request, name)
+            by = await who_gives(self._authorize, request, command, self._in_thread)
+            try:
+                told = await self._in_thread(
+                    lambda: carry_out(self._storage, self._group, command, by)
+                )
+            finally:
+                self._reader.forget()
+                self._parts.forget()
+            return RedirectResponse(_after(_urls(request), command, told), 303)
+
+        return endpoint
+
+    # When it does not go well ---------------------------------------------------------------------
+
+    async def _on_http_error(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101 (as it was registered)
+        said = "There is no such page." if error.status_code == 404 else error.detail  # noqa: PLR2004
+        return self._refusal(request, error.status_code, said, error.headers)
+
+    async def _on_refusal(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, RefusedError)  # noqa: S101 (as it was registered)
+        return self._refusal(request, error.status, error.why)
+
+    async def _on_trouble(self, request: Request, error: Exception) -> Response:
+        if isinstance(error, BusyError):
+            return self._refusal(request, 409, f"Others changed it at the same time: {error}.")
+        said = f"The storage does not answer: {error}"
+        return self._refusal(
+            request, _NOT_WELL, said if isinstance(error, StorageError) else str(error)
+        )
+
+    async def _on_fault(self, request: Request, error: Exception) -> Response:
+        del error  # the server logs it; a viewer is told no more than that
+        answer = self._refusal(
+            request, 500, "Something went wrong here. The server's log says what."
+        )
+        answer.headers.update(SECURITY_HEADERS)
+        return answer
+
+    def _refusal(
+        self, request: Request, status: int, said: str, headers: Mapping[str, str] | None = None
+    ) -> Response:
+        values = {"url": _urls(request), "status": status, "said": said, "group": self._group}
+        return HTMLResponse(rendered("refusal.html", values), status, headers=headers)
+
+    async def _in_thread(
+        self,
+        work: Callable[[], T],
+        threads: "RunVar[anyio.CapacityLimiter]" = _THREADS,
+        patience: float = _PATIENCE_SECONDS,
+    ) -> T:
+        """Do what may block in a thread, and wait for it no longer than that.
+
+        Raises:
+            StorageError: it took longer. The thread ends by itself, by the storage's own timeout.
+        """
+        limiter = threads.get(None)
+        if limiter is None:
+            limiter = anyio.CapacityLimiter(_MOST_THREADS)
+            threads.set(limiter)
+        try:
+            with anyio.fail_after(patience):
+                return await to_thread.run_sync(work, limiter=limiter, abandon_on_cancel=True)
+        except TimeoutError:
+            raise StorageError(f"no answer within {patience:g} seconds") from None
+
+
+def _urls(request: Request) -> Urls:
+    return Urls(request.scope.get("root_path", ""))
+
+
+def _address(request: Request, urls: Urls, here: str, *, live: bool) -> str:
+    """The address of this page, to be asked for anew; without what is said once."""
+    query: dict[str, list[str]] = {}
+    for key, value in request.query_params.multi_items():
+        if key not in ("live", "told"):
+            query.setdefault(key, []).append(value)
+    if not live:
+        query["live"] = ["off"]
+    return urls(here, **query)
+
+
+def _after(urls: Urls, command: Command, told: str) -> str:
+    if command.name in OF_RUNNERS:
+        return urls("runners", told=told)
+    return urls("service", name=command.target, told=told)
+
+
+async def _static(request: Request) -> Response:
+    name = request.path_params["name"]
+    if name not in STATIC:
+        raise HTTPException(404)
+    is_this = request.query_params.get("v") == version_of(name)
+    headers = {"Cache-Control": _FOR_EVER if is_this else "no-cache"}
+    return Response(static(name), media_type=STATIC[name], headers=headers)

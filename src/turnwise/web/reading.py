@@ -1,0 +1,124 @@
+"""What the page reads of a storage, and how often it asks."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from zlib import crc32
+
+from turnwise.audit import Judged
+from turnwise.cycles import instant, microseconds
+from turnwise.overview.known import GroupKnown, Known, read_group
+from turnwise.overview.verdicts import audited
+from turnwise.storages import OfferRow, Reading, RunnerRow, Storage
+from turnwise.web.kept import Kept
+
+STRIP_PERIODS = 24
+"""So many periods the strip of a service has."""
+
+_OFFERS_ARE_GOOD_FOR = 5.0
+_TIMES_THEIR_COST = 20
+_STRIPS_ARE_GOOD_FOR = 10_000_000
+"""Microseconds; up to twice as much, by the service's name, so that not all are made at once."""
+
+_Print = tuple[int, frozenset[tuple[str, str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Strip:
+    """The verdicts of a service's last periods, and what they rest on."""
+
+    rests_on: tuple[object, ...]
+    at: int
+    periods: tuple[Judged, ...]
+
+
+class Reader:
+    """Reads one group of a storage for all viewers. Safe to use from several threads.
+
+    A thousand runners with a hundred services make a hundred thousand offers, which seldom change:
+    they are listed anew when the group's revision or its runners' lives have changed, or after some
+    seconds, and never for more than a twentieth of the time. So a runner that has just joined may
+    stand there without its services for a moment.
+
+    Args:
+        storage: the storage.
+        group: the group's name.
+    """
+
+    def __init__(self, storage: Storage, group: str) -> None:
+        self.storage, self.group = storage, group
+        self._known: Kept[GroupKnown] = Kept(1)
+        self._lock = threading.Lock()
+        self._offers: tuple[_Print, float, float, Sequence[OfferRow]] | None = None
+        self._strips: dict[str, _Strip] = {}
+
+    def known(self) -> GroupKnown:
+        """What is known of the group, at most about a second old.
+
+        Raises:
+            StorageError: the storage does not answer.
+        """
+        return self._known.get("group", self._read)
+
+    def strip(self, known: Known) -> tuple[Judged, ...]:
+        """The verdicts on the last periods of a service, oldest first."""
+        if known.planner is None or known.unreadable is not None:
+            return ()
+        rests_on = (known.gate, known.last_due, known.settings)
+        with self._lock:
+            kept = self._strips.get(known.name)
+        good_for = _STRIPS_ARE_GOOD_FOR + crc32(known.name.encode()) % _STRIPS_ARE_GOOD_FOR
+        recent = kept is not None and 0 <= known.now - kept.at < good_for
+        if kept is not None and recent and kept.rests_on == rests_on:
+            return kept.periods
+        made = audited(self.storage, known, start_of_strip(known, STRIP_PERIODS)).periods
+        periods = made[-STRIP_PERIODS:]
+        with self._lock:
+            self._strips[known.name] = _Strip(rests_on, known.now, periods)
+        return periods
+
+    def forget(self) -> None:
+        """Something was changed: read all of it anew."""
+        self._known.forget()
+
+    def _read(self) -> GroupKnown:
+        found = read_group(self.storage, self.group, offers_of=self._offers_of)
+        with self._lock:
+            for gone in self._strips.keys() - {each.name for each in found.services}:
+                del self._strips[gone]
+        return found
+
+    def _offers_of(self, reading: Reading, runners: Sequence[RunnerRow]) -> Sequence[OfferRow]:
+        lives = frozenset((row.runner_id, row.boot_id) for row in runners)
+        rests_on, now = (reading.revision, lives), time.monotonic()
+        kept = self._offers
+        if kept is not None:
+            before, at, cost, offers = kept
+            least = cost * _TIMES_THEIR_COST
+            good_for = least if before != rests_on else max(least, _OFFERS_ARE_GOOD_FOR)
+            if now - at < good_for:
+                return offers
+        offers = self.storage.offers(self.group)
+        self._offers = (rests_on, now, time.monotonic() - now, offers)
+        return offers
+
+
+def start_of_strip(known: Known, periods: int) -> int:
+    """The due instant of the period that is so many before the next one, in microseconds.
+
+    Where a schedule is due so irregularly that they are hard to find, it is a later one.
+    """
+    assert known.planner is not None  # noqa: S101 (as the caller has seen)
+    assert known.last_due is not None  # noqa: S101
+    schedule, due = known.planner.schedule, known.last_due
+    length = microseconds(schedule.period_at(instant(due)).until) - due
+    dues = deque([instant(due)])
+    for factor in (1, 8):
+        since = instant(max(0, due - length * (periods - 1) * factor))
+        # Listed, as questions backwards cost more where there is a zone.
+        dues = deque(schedule.dues(since, instant(due + 1)), maxlen=periods)
+        if len(dues) == periods:
+            break
+    return microseconds(dues[0])

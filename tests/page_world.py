@@ -1,0 +1,63 @@
+"""A group in virtual time that has something of everything a page can show."""
+
+import asyncio
+from datetime import UTC, datetime
+
+from turnwise.controls import Controls
+from turnwise.cycles import SECOND
+from turnwise.settings import Settings
+from turnwise.storages import Beat, Offer
+from turnwise.testing import VirtualScheduler
+from turnwise.turn import Turn
+
+MORNING = datetime(2026, 1, 5, 6, tzinfo=UTC)
+RUNNERS = ("web-1.example.com-211-5f0c", "web-2.example.com-198-a17e", "web-3.example.com-205-77b2")
+HOSTILE = "<img src=x onerror=alert(1)>\u202e\u2066evil"
+HOSTILE_REASON = "</script><script>document.title='run'</script>\x1b[31m\u202e\n'\" onload=x"
+
+
+def _job(seconds: float, *, fails_in: tuple[int, ...] = ()) -> object:
+    """A function that takes so long, and fails in the hours that are named."""
+
+    async def job(turn: Turn) -> None:
+        await asyncio.sleep(seconds)
+        if turn.due.hour in fails_in:
+            raise ConnectionError("the mail server answers 451: try again later")
+
+    return job
+
+
+def page_world() -> VirtualScheduler:
+    """Six hours of a morning, until 12:07:20 UTC: failures, a dead runner, a pause, a stray."""
+    virtual = VirtualScheduler(*RUNNERS, start=MORNING, group="default")
+    add = virtual.add
+    add(_job(25), "every 5m", name="outbox-relay")  # type: ignore[arg-type]
+    add(_job(200), "every 10m", name="rebuild-search-index", timeout="8m")  # type: ignore[arg-type]
+    add(_job(90), "cron 0 3 * * * Europe/Vienna", name="nightly-report", start_within="2h")  # type: ignore[arg-type]
+    add(_job(4, fails_in=(9, 11)), "every 15m", name="send-reminders", attempts=2)  # type: ignore[arg-type]
+    add(_job(2), "cron */30 * * * 1-5 Europe/Vienna", name="refresh-exchange-rates")  # type: ignore[arg-type]
+    add(_job(8), "every 1h", name="expire-sessions")  # type: ignore[arg-type]
+    add(_job(12), "every 20m", name=HOSTILE)  # type: ignore[arg-type]
+    virtual.advance("2h30m")
+    controls = Controls(virtual.storage, by="anna@ops")
+    controls.pause("expire-sessions", reason="the session store is being moved")
+    virtual.advance("1h7m")
+    virtual.kill(RUNNERS[1])
+    virtual.advance("40m")
+    virtual.start("web-2.example.com-340-0b9d")
+    controls.trigger("rebuild-search-index", reason="the index was found to be empty")
+    virtual.advance("1h40m")
+    controls.pause(HOSTILE, reason=HOSTILE_REASON)
+    stray(virtual)
+    virtual.advance("10m10s")
+    stray(virtual, count=2)
+    virtual.advance("10s")
+    return virtual
+
+
+def stray(virtual: VirtualScheduler, *, count: int = 1) -> None:
+    """A runner that another version of the program started, with other settings."""
+    name, settings = "worker-7.example.com-12-c3d4", Settings(schedule="every 10m", attempts=5)  # type: ignore[arg-type]
+    virtual.storage.heartbeat("default", Beat(name, "boot", count, 60 * SECOND))
+    offer = Offer(name, "boot", "rebuild-search-index", settings.to_json(), 60 * SECOND)
+    virtual.storage.offer("default", offer)
