@@ -14,8 +14,8 @@ from turnwise.gate import Ask, Gate, Refusal
 from turnwise.machine import asking, owner_of
 from turnwise.machine.state import State
 from turnwise.plan import Plan
-from turnwise.simulation.play import SHIPPED, Parts, Resource
 from turnwise.simulation.process import Process
+from turnwise.simulation.stage import SHIPPED, Parts, Resource
 from turnwise.storages import Beat, Kind, Pulse, Reading, Record, ServiceReading, Storage, Swapped
 from turnwise.storages.memory import MemoryStorage
 from turnwise.texts import gate_from_text, gate_to_text, plan_from_text, plan_to_text

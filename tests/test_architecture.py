@@ -70,7 +70,7 @@ def room_of(module: str) -> str:
 
 
 def imports(module: str) -> set[str]:
-    """What a module imports, wherever in it, for its types or not: ours without the leading name."""
+    """What a module imports, wherever in it, for its types too: ours without the leading name."""
     tree = ast.parse(MODULES[module].read_text())
     found: set[str] = set()
     for node in ast.walk(tree):

@@ -15,7 +15,8 @@ are drawn from the scenario's seed. Oracles watch each request and hear each eve
 find is in the :class:`Result`. The same scenario has the same result, in any process and on any
 supported Python.
 
-Three rooms: :mod:`.scenario` says what is simulated, :mod:`.play` plays it, :mod:`.judge` watches.
+:mod:`.scenario` says what is simulated, :mod:`.play` plays it, :mod:`.judge` watches; :mod:`.play`
+lists the other rooms.
 """
 
 from turnwise.simulation.play import Play as _Play

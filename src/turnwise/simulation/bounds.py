@@ -20,9 +20,10 @@ bound of the review          looked at where
 ===========================  ============================================================
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from turnwise.cycles import microseconds
 from turnwise.gate import Run
@@ -30,9 +31,7 @@ from turnwise.plan import CyclePlan
 from turnwise.review import Review, review
 from turnwise.simulation.process import Process
 from turnwise.simulation.scenario import NOTHING, FaultKind, Scenario
-
-if TYPE_CHECKING:
-    from turnwise.simulation.play import Play
+from turnwise.simulation.stage import Stage
 
 _COME_AND_GO: Final = {
     FaultKind.CRASH,
@@ -64,8 +63,8 @@ class Bounds:
     ``failovers`` are the times from a kill within a turn to the next start.
     """
 
-    def __init__(self, play: "Play") -> None:
-        scenario = play.scenario
+    def __init__(self, stage: Stage) -> None:
+        scenario = stage.scenario
         self.shares: dict[str, float] = {}
         self.failovers: list[int] = []
         self.review: Review = review(
@@ -74,17 +73,17 @@ class Bounds:
             longest_run=scenario.job.most,
             clock_skew=scenario.clock_skew,
         )
-        self._play, self._scenario = play, scenario
+        self._stage, self._scenario = stage, scenario
         self._from = microseconds(all_count_from(scenario))
         self._fits = bool(self.review.overlap_excluded_by_time)
         kinds = {fault.kind for fault in scenario.faults}
         kinds |= {incident.kind for incident in scenario.incidents}
-        shipped = scenario.latency == NOTHING and play.gated and scenario.services == 1
+        shipped = scenario.latency == NOTHING and stage.gated and scenario.services == 1
         self._calm = shipped and not kinds and self._fits
         self._one_gone = shipped and self._is_one_gone()
         one_cycle = self.review.gap_without_fault in (self.review.cycle, self.review.slot)
         self._come_and_go = shipped and kinds <= _COME_AND_GO and one_cycle
-        self.slots_alone = not play.gated and self._fits and self._is_away_briefly()
+        self.slots_alone = not stage.gated and self._fits and self._is_away_briefly()
         self._counted: set[str] = set()
         self._asked = (0, 0, 0)
         self._killed_at: int | None = None
@@ -95,19 +94,19 @@ class Bounds:
     def killed(self, process: Process) -> None:
         """A process is about to be killed: where it is in its turn, somebody must take over."""
         if process.is_at_work and self._killed_at is None:
-            self._killed_at, self._in_turn = self._play.now, True
+            self._killed_at, self._in_turn = self._stage.now, True
 
     def started(self, run: Run) -> None:
         """A turn has begun."""
-        now = self._play.now
+        now = self._stage.now
         if self._killed_at is not None:
             self.failovers.append(now - self._killed_at)
             self._killed_at = None
         if now < self._from or run.key is None or self._scenario.settings.runs != "once":
             return
-        late = self._play.base + now - run.due
+        late = self._stage.base + now - run.due
         if self._calm and late > _ROUNDING:
-            self._play.say(f"a period started {late:,} microseconds after it was due")
+            self._stage.say(f"a period started {late:,} microseconds after it was due")
         if self._one_gone and self._fits and not self._in_turn:
             self._reach_time("takeover", late)
 
@@ -124,11 +123,11 @@ class Bounds:
         """Count what is asked in each cycle, from the margin before it to that of the next."""
         if self._calm:
             first = microseconds(self.review.cycle - self._scenario.settings.spread_margin)
-            offset = self._play.base % microseconds(self.review.cycle)
-            self._play.at(first - offset, self._count, first - offset)
+            offset = self._stage.base % microseconds(self.review.cycle)
+            self._stage.at(first - offset, self._count, first - offset)
 
     def _count(self, at: int) -> None:
-        asked = self._play.asked
+        asked = self._stage.asked
         looks, beats = asked["Look"], asked["Beat"]
         total = looks, beats, sum(asked.values()) - looks - beats - asked["Purge"]
         looked, beaten, stated = (n - m for n, m in zip(total, self._asked, strict=True))
@@ -138,30 +137,29 @@ class Bounds:
             self._reach("looks_per_cycle", looked, self.review.looks_per_cycle)
             self._reach("heartbeats_per_cycle", beaten, self.review.heartbeats_per_cycle)
             self._reach("statements_per_cycle", stated, self.review.statements_per_cycle)
-        self._play.at(at + cycle, self._count, at + cycle)
+        self._stage.at(at + cycle, self._count, at + cycle)
 
     def ended(self, run: Run) -> None:
         """How near a turn comes to the next slot, on the clock that is the furthest ahead."""
-        if self.slots_alone and self._play.now >= self._from:
+        if self.slots_alone and self._stage.now >= self._from:
             skew = microseconds(self._scenario.clock_skew)
-            took = self._play.base + self._play.now + skew - run.slot_start
+            took = self._stage.base + self._stage.now + skew - run.slot_start
             longest = self.review.window + self._scenario.job.most + self._scenario.clock_skew
             self._reach("overlap_excluded_by_time", took, microseconds(longest))
 
     def overlapped(self, other: Process) -> None:
         """A turn has begun while that of another runner is at work."""
-        if self.slots_alone and self._play.now >= self._from:
-            self._play.say(
+        if self.slots_alone and self._stage.now >= self._from:
+            self._stage.say(
                 f"a turn overlaps that of {other.runner_id}, which time alone was to exclude"
             )
 
-    def end(self) -> None:
-        """The play has ended."""
-        starts = self._play.judge.work.starts
-        instants = [self._from, *starts, self._play.now]
+    def end(self, starts: Sequence[int]) -> None:
+        """The play has ended, in which turns started at these times."""
+        instants = [self._from, *starts, self._stage.now]
         known = [at for at in instants if at >= self._from]
         gaps = [later - earlier for earlier, later in pairwise(known)]
-        waiting = [] if self._killed_at is None else [self._play.now - self._killed_at]
+        waiting = [] if self._killed_at is None else [self._stage.now - self._killed_at]
         if self._calm and gaps:
             self._reach_time("gap_without_fault", max(gaps))
         if self._one_gone and self._in_turn:
@@ -199,9 +197,9 @@ class Bounds:
 
     def _look_for_newcomers(self, cycle: CyclePlan) -> None:
         promised = microseconds(self.review.first_slot_delay)
-        start = cycle.start - self._play.base
+        start = cycle.start - self._stage.base
         listed = {name for name, _ in cycle.runners}
-        for process in self._play.started:
+        for process in self._stage.started:
             if process.joined_at is None or process.stopping or not process.alive:
                 continue
             waits = max(0, start - process.joined_at)
@@ -220,4 +218,4 @@ class Bounds:
     def _reach(self, bound: str, value: int, promised: int) -> None:
         self.shares[bound] = max(self.shares.get(bound, 0.0), value / promised)
         if value > promised + (0 if bound in _COUNTS else _ROUNDING):
-            self._play.say(f"{bound} is {promised:,} at most, and was {value:,}")
+            self._stage.say(f"{bound} is {promised:,} at most, and was {value:,}")

@@ -19,8 +19,7 @@ wrong with whom. It keeps books of its own, and trusts no rule that it judges:
 """
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from turnwise.actions import Answer, Append, Look, Purge, Request, Seen, Swap
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
@@ -36,64 +35,38 @@ from turnwise.events import (
     TurnStarted,
 )
 from turnwise.gate import NO_ATTEMPT, NO_MARGIN, OWNER_DEAD, Execution, Gate, Run, is_paused
-from turnwise.plan import CyclePlan, Plan
+from turnwise.simulation.books import Books, OpenRun
+from turnwise.simulation.bounds import Bounds
 from turnwise.simulation.liveness import Liveness
-from turnwise.simulation.process import GROUP, Part, Process
-from turnwise.simulation.slots import slot_of
-from turnwise.simulation.trouble import Trouble, longest_calm
+from turnwise.simulation.plan_oracle import PlanOracle
+from turnwise.simulation.process import Call, Part, Process
+from turnwise.simulation.stage import Stage
+from turnwise.simulation.trouble import longest_calm
 from turnwise.simulation.work import Work
-from turnwise.storages import Kind, Record
-from turnwise.texts import gate_from_text, plan_from_text
+from turnwise.simulation.world import GROUP
+from turnwise.storages import Kind, Owner, Record, ServiceReading
+from turnwise.texts import gate_from_text
 
-if TYPE_CHECKING:
-    from turnwise.simulation.play import Play
-
-_ROUNDING: Final = 1  # microsecond
 _COMPLETED: Final = Status.COMPLETED
 
 
-@dataclass(slots=True)
-class OpenRun:
-    """A run that was admitted and has not been seen to end; ``at`` is the play's time."""
-
-    run: Run
-    owner: Process
-    at: int
-
-
-class Judge:
+class Judge(Books):
     """Watches one service of a play. See the module."""
 
-    def __init__(self, play: "Play", service: str) -> None:
-        settings = play.scenario.settings
-        self.play, self.service = play, service
-        self.say = play.say if play.scenario.services == 1 else self._say_of_service
-        self.promises_hold = True  # until the storage has forgotten
-        self.timeout = microseconds(settings.heartbeat_timeout)
-        self.interval = microseconds(settings.heartbeat_interval)
-        self.most_latency = microseconds(play.scenario.latency.most)
-        self.attempts_allowed = settings.attempts if settings.runs == "once" else 1
-        # The books.
+    def __init__(self, stage: Stage, bounds: Bounds, service: str) -> None:
+        super().__init__(stage, service)
         self.gate: Gate | None = None
-        self.plan: Plan | None = None
-        self.plan_version: str | None = None
-        self.born_at: int | None = None  # on the storage's clock
-        self.open: OpenRun | None = None
         self.last_token = 0
         self.ended: set[str] = set()
-        self.served: dict[int, int] = {}  # key: the period's due
-        self.served_dues: set[int] = set()
-        self.attempts: Counter[int] = Counter()
         self.outcomes: dict[str, tuple[Status, str]] = {}
         self.rows: dict[str, Execution] = {}
         self.in_history: set[str] = set()
-        self.paused_spans = Trouble()
         self.executions: Counter[str] = Counter()
-        self.told_missed: dict[int, str] = {}
-        self.work = Work(self)
-        self._seen_plans: dict[str, str] = {}
-        self._looks: dict[str, tuple[int, Plan | None]] = {}
-        self.liveness = Liveness(self)
+        self.work = Work(self, bounds)
+        self.liveness = Liveness(self, self.work, bounds)
+        self._bounds = bounds
+        self._plans = PlanOracle(self, self.liveness)
+        self._record: Record | None = None
 
     # What the play tells ----------------------------------------------------------------------
 
@@ -108,128 +81,81 @@ class Judge:
     def forget(self) -> None:
         """The storage has lost what it acknowledged last: what was promised holds no more."""
         self.promises_hold = False
-        self.gate, self.plan, self.plan_version = self._kept()
+        kept = self._kept()
+        self._record = kept.gate
+        self.gate = None if kept.gate is None else gate_from_text(kept.gate.body)
         self.open = None
         self.last_token = 0 if self.gate is None else self.gate.token
-        self._seen_plans.clear()
+        self._plans.forget(kept.plan)
 
     def end(self) -> None:
         """The play has ended."""
-        if self.play.gated:
+        if self.stage.gated:
             self.liveness.end()
             self._require_history()
 
-    def _say_of_service(self, what: str) -> None:
-        self.play.say(f"{self.service}: {what}")
+    # What processes do ------------------------------------------------------------------------
+
+    def begins(self, part: Part, call: Call) -> None:
+        """A function is about to work."""
+        self.work.begins(part, call)
+
+    def ends(self, call: Call) -> None:
+        """A function has ended."""
+        self.work.ends(call)
+
+    def about_to_kill(self, process: Process) -> None:
+        """A process is about to be killed."""
+        self._bounds.killed(process)
 
     # After each request -----------------------------------------------------------------------
 
     def saw(self, part: Part, request: Request, answer: Answer, *, is_heard: bool) -> None:
         """A request was carried out; ``is_heard`` says that its answer can still arrive."""
-        if not self.play.gated:
+        if not self.stage.gated:
             return
         if isinstance(request, Look):
             if isinstance(answer, Seen):
-                self._note_look(part.process, answer, is_heard=is_heard)
-            return
-        if isinstance(request, Append):
+                self._plans.looked(part.process, answer, is_heard=is_heard)
+        elif isinstance(request, Append):
             self.in_history.update(entry.id for entry in request.entries)
         elif isinstance(request, Swap):
-            owner = request.new.owner
-            if owner is not None and self._is_asked_for_first(owner.run_id, owner.boot_id, part):
-                run = gate_from_text(request.new.body).open
-                if run is not None and is_heard:
-                    self._require_a_place(part.process, run)
-            if request.kind is Kind.PLAN:
-                self._look_at_plan()
-            else:
-                self._look_at_gate(part.process)
+            self._saw_swap(part.process, request, is_heard=is_heard)
         elif isinstance(request, Purge):
             self._look_at_gate(part.process)
+
+    def _saw_swap(self, process: Process, swap: Swap, *, is_heard: bool) -> None:
+        if swap.kind is Kind.PLAN:
+            self._plans.changed(self._kept().plan)
+            return
+        owner = swap.new.owner
+        if owner is not None and is_heard and self._is_asked_for_first(owner, process):
+            run = gate_from_text(swap.new.body).open
+            if run is not None:
+                self._plans.require_a_place(process, run)
+        self._look_at_gate(process)
 
     def gate_may_have_changed(self) -> None:
         """An operator has done something."""
         self._look_at_gate(None)
 
-    def _kept(self) -> tuple[Gate | None, Plan | None, str | None]:
-        kept = self.play.storage.read(GROUP, (self.service,)).services[self.service]
-        gate = None if kept.gate is None else gate_from_text(kept.gate.body)
-        plan = None if kept.plan is None else plan_from_text(kept.plan.body)
-        return gate, plan, None if kept.plan is None else kept.plan.version
+    def _kept(self) -> ServiceReading:
+        return self.stage.storage.read(GROUP, (self.service,)).services[self.service]
 
-    def _is_asked_for_first(self, run_id: str, boot_id: str, part: Part) -> bool:
-        mine = boot_id == part.process.boot_id
-        known = self.open is not None and self.open.run.run_id == run_id
-        return mine and not known and run_id not in self.ended
-
-    # Plans ------------------------------------------------------------------------------------
-
-    def _note_look(self, process: Process, seen: Seen, *, is_heard: bool) -> None:
-        """What a look has shown: everybody sees one plan."""
-        record: Record | None = seen.service.plan
-        plan = None
-        if record is not None:
-            first = self._seen_plans.setdefault(record.version, record.body)
-            if first is not record.body and first != record.body:
-                self.say(f"runner {process.runner_id} and others saw different plans")
-            plan = plan_from_text(record.body)
-        if is_heard:
-            self._looks[process.boot_id] = self.play.base + self.play.now, plan
-
-    def _look_at_plan(self) -> None:
-        _, plan, version = self._kept()
-        if version == self.plan_version or plan is None:
-            return
-        before, self.plan, self.plan_version = self.plan, plan, version
-        now = self.play.base + self.play.now
-        for cycle in plan.cycles:
-            if before is None or cycle not in before.cycles:
-                self.liveness.note_plan(cycle)
-            for old in () if before is None else before.cycles:
-                if (
-                    old != cycle
-                    and old.start < cycle.end
-                    and cycle.start < old.end
-                    and old.end > now
-                ):
-                    self._require_nobody_left(old, max(cycle.start, old.start))
-
-    def _require_nobody_left(self, old: CyclePlan, at: int) -> None:
-        """A plan is replaced within its cycle only where nobody of it is well."""
-        ahead = [i for i in range(len(old.runners)) if at <= slot_of(old, i)[1]]
-        since = self.play.now - 2 * self.timeout
-        for i in ahead or range(len(old.runners)):
-            runner_id = old.runners[i][0]
-            for process in self.play.started:
-                if process.runner_id == runner_id and self.is_well(process, since):
-                    self.say(f"a plan was replaced, and {runner_id}, which is in it, is well")
-
-    def _require_a_place(self, process: Process, run: Run) -> None:
-        """Who asks the gate goes by the plan that it has read, within its own window."""
-        looked, plan = self._looks.get(process.boot_id, (0, None))
-        cycle = self._cycle_of(run, plan)
-        places = [] if cycle is None else [name for name, _ in cycle.runners]
-        if cycle is None or process.runner_id not in places:
-            self.say(f"runner {process.runner_id} tried the gate and is not in the plan")
-            return
-        start, latest, end = slot_of(cycle, places.index(process.runner_id))
-        own = (start, end) == (run.slot_start, run.slot_end)
-        if not own or not start <= looked <= latest + _ROUNDING:
-            self.say(f"runner {process.runner_id} was cleared to start outside its own slot")
-
-    @staticmethod
-    def _cycle_of(run: Run, plan: Plan | None) -> CyclePlan | None:
-        cycles = () if plan is None else plan.cycles
-        return next((c for c in cycles if (c.start, c.due) == (run.cycle_start, run.due)), None)
+    def _is_asked_for_first(self, owner: Owner, process: Process) -> bool:
+        mine = owner.boot_id == process.boot_id
+        known = self.open is not None and self.open.run.run_id == owner.run_id
+        return mine and not known and owner.run_id not in self.ended
 
     # The gate ---------------------------------------------------------------------------------
 
     def _look_at_gate(self, process: Process | None) -> None:
-        before, (gate, _, _) = self.gate, self._kept()
-        if gate == before:
+        kept = self._kept().gate
+        if kept == self._record:
             return
-        self.gate = gate
-        now = self.play.base + self.play.now
+        before, gate = self.gate, None if kept is None else gate_from_text(kept.body)
+        self._record, self.gate = kept, gate
+        now = self.stage.base + self.stage.now
         if gate is None:
             self.say("the gate has disappeared")
             return
@@ -249,21 +175,21 @@ class Judge:
 
     def _note_pause(self, before: Gate, gate: Gate, now: int) -> None:
         if (before.pause is None) != (gate.pause is None):
-            at = self.play.now
+            at = self.stage.now
             if gate.pause is not None:
                 until = gate.pause.until
-                self.paused_spans.add(at, self.play.end if until is None else at + until - now)
+                self.paused_spans.add(at, self.stage.end if until is None else at + until - now)
             else:
                 self.paused_spans.cut(at)
 
     def _note_admission(self, run: Run, before: Gate, now: int) -> None:
-        owner = next((p for p in self.play.started if p.boot_id == run.boot_id), None)
+        owner = next((p for p in self.stage.started if p.boot_id == run.boot_id), None)
         if self.promises_hold:
             self._judge_admission(run, before, now)
         self.last_token = max(run.token, self.last_token)
         if owner is None:
             return  # it has died since it asked, and only a book that is gone could tell
-        self.open = OpenRun(run, owner, self.play.now)
+        self.open = OpenRun(run, owner, self.stage.now)
         self.liveness.opened(run)
 
     def _judge_admission(self, run: Run, before: Gate, now: int) -> None:  # noqa: C901 (a rule each)
@@ -286,7 +212,7 @@ class Judge:
             self.say(f"{who} to a period whose attempts are used up")
         if now >= run.until:
             self.say(f"{who} after its period")
-        within = self.play.scenario.settings.start_within
+        within = self.stage.scenario.settings.start_within
         if within is not None and now > run.due + microseconds(within):
             self.say(f"{who} later than start_within allows")
 
@@ -321,15 +247,15 @@ class Judge:
             self.say(f"a run of {row.runner_id} was completed, and its function was not")
         if row.reason != NO_MARGIN:
             return
-        owner, now = opened.owner, self.play.now
-        left = opened.run.slot_end - (self.play.base + now)
-        margin = microseconds(self.play.scenario.settings.min_run_margin)
+        owner, now = opened.owner, self.stage.now
+        left = opened.run.slot_end - (self.stage.base + now)
+        margin = microseconds(self.stage.scenario.settings.min_run_margin)
         slow = 8 * self.most_latency
         if outcome is None and not owner.stopping and left > margin + slow:
-            calm = longest_calm(opened.at, now, owner.trouble, self.play.trouble)
+            calm = longest_calm(opened.at, now, owner.trouble, self.stage.trouble)
             # Silence is counted from the look, which may have been long before.
             late = owner.trouble.overlaps(opened.at - self.timeout, opened.at - 1)
-            late = late or self.play.trouble.overlaps(opened.at - self.timeout, opened.at - 1)
+            late = late or self.stage.trouble.overlaps(opened.at - self.timeout, opened.at - 1)
             if not late and now - opened.at < self.timeout and calm >= now - opened.at:
                 self.say(f"runner {owner.runner_id} gave back a run with time left")
 
@@ -346,7 +272,7 @@ class Judge:
 
     def _require_a_dead_owner(self, opened: OpenRun) -> None:
         """Whoever is well long enough says so: then nobody may bury its run."""
-        owner, now = opened.owner, self.play.now
+        owner, now = opened.owner, self.stage.now
         left = owner.stopping and not owner.alive
         since = max(opened.at, now - self.timeout)
         if now - opened.at < self.timeout and not left and owner.alive:
@@ -357,14 +283,7 @@ class Judge:
     def _was_calm_for(self, process: Process, since: int, until: int) -> bool:
         """Whether it was undisturbed for long enough to send a heartbeat, and have it answered."""
         enough = 2 * self.interval + 4 * self.most_latency
-        return longest_calm(since, until, process.trouble, self.play.trouble) >= enough
-
-    def is_well(self, process: Process, since: int) -> bool:
-        """Whether a runner lives, has joined, and was undisturbed since then."""
-        joined = process.joined_at
-        if not process.alive or process.stopping or joined is None or joined > since:
-            return False
-        return max(process.trouble.last, self.play.trouble.last) < since
+        return longest_calm(since, until, process.trouble, self.stage.trouble) >= enough
 
     # History ----------------------------------------------------------------------------------
 
@@ -380,11 +299,11 @@ class Judge:
         """The history has every run that was closed, unless it was purged, or is in the gate."""
         if self.gate is None or not self.promises_hold:
             return
-        settings = self.play.scenario.settings
+        settings = self.stage.scenario.settings
         unsaid = {row.id for row in self.gate.unsaid}
-        entries = self.play.storage.history(GROUP, self.service)
+        entries = self.stage.storage.history(GROUP, self.service)
         there = {entry.id for entry in entries}
-        now = self.play.base + self.play.now
+        now = self.stage.base + self.stage.now
         kept_since = now - microseconds(settings.retention_age)
         few = len(self.rows) + 64 < settings.retention_count
         for row in self.rows.values():
@@ -418,10 +337,10 @@ class Judge:
 
     def _lives(self, boot_id: str) -> bool:
         """Whether a process lives; of one that was killed a late request may have come."""
-        return any(each.boot_id == boot_id and each.alive for each in self.play.started)
+        return any(each.boot_id == boot_id and each.alive for each in self.stage.started)
 
     def _judge_lost(self, part: Part) -> None:
-        process, now = part.process, self.play.now
+        process, now = part.process, self.stage.now
         call = part.call
         since = now - self.timeout if call is None else max(call.began_at, now - self.timeout)
         if self.promises_hold and self._was_calm_for(process, since, now):
@@ -430,4 +349,3 @@ class Judge:
     def _judge_missed(self, event: PeriodMissed) -> None:
         if event.due in self.served_dues and self.promises_hold:
             self.say(f"the period that is due at {event.due} was called missed, and is served")
-        self.told_missed.setdefault(event.due, event.why)

@@ -10,19 +10,19 @@
 
 from collections import Counter
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 from turnwise.atomic_service import AtomicServiceDecisionReason as Reason
 from turnwise.cycles import instant, microseconds
 from turnwise.gate import Run
 from turnwise.plan import CyclePlan, Planner
 from turnwise.settings import Settings
-from turnwise.simulation.process import NEVER, Call, Process
+from turnwise.simulation.books import Books
+from turnwise.simulation.bounds import Bounds
+from turnwise.simulation.process import Call, Process
 from turnwise.simulation.slots import slot_of
 from turnwise.simulation.trouble import Trouble, longest_calm
-
-if TYPE_CHECKING:
-    from turnwise.simulation.judge import Judge
+from turnwise.simulation.work import Work
+from turnwise.simulation.world import NEVER
 
 _KEPT_PLANS = 64
 
@@ -30,21 +30,22 @@ _KEPT_PLANS = 64
 class Liveness:
     """The verdicts on one service. See the module."""
 
-    def __init__(self, judge: "Judge") -> None:
-        scenario = judge.play.scenario
+    def __init__(self, books: Books, work: Work, bounds: Bounds) -> None:
+        scenario = books.stage.scenario
         settings = scenario.settings
-        self._judge, self._play, self._settings = judge, judge.play, settings
-        self.planner = Planner.of(judge.service, settings)
-        self._epoch = judge.play.base  # the storage's clock at the start
+        self._books, self._stage, self._work, self._bounds = books, books.stage, work, bounds
+        self._settings = settings
+        self.planner = Planner.of(books.service, settings)
+        self._epoch = books.stage.base  # the storage's clock at the start
         self.cycle = self.planner.cycle
         slots = settings.slots(scenario.runners)
         slot, margin = self.cycle // slots, self.planner.rules.margin
-        interval = judge.interval
+        interval = books.interval
         grace = self.planner.rules.stabilization
         self.bound = interval + max(
-            interval + self.cycle + margin + grace, judge.timeout + 3 * slot
+            interval + self.cycle + margin + grace, books.timeout + 3 * slot
         )
-        self._slack = 2 * interval + 1_000_000 + 8 * judge.most_latency
+        self._slack = 2 * interval + 1_000_000 + 8 * books.most_latency
         self._messages_fit = messages_fit(scenario.runners, settings, scenario.latency.most)
         self.served = self.missed = self.cycles = 0
         self.causes: Counter[str] = Counter()
@@ -62,12 +63,11 @@ class Liveness:
 
     def note_plan(self, cycle: CyclePlan) -> None:
         """A cycle is planned."""
-        if self._judge is self._play.judge:
-            self._play.bounds.planned(cycle)
+        self._bounds.planned(cycle)
         plans = self._plans.setdefault(cycle.due, [])
         if cycle not in plans:
             plans.append(cycle)
-            self._planned_at[cycle] = self._epoch + self._play.now
+            self._planned_at[cycle] = self._epoch + self._stage.now
         if len(self._plans) > _KEPT_PLANS:
             for old in self._plans.pop(next(iter(self._plans))):
                 del self._planned_at[old]
@@ -75,11 +75,11 @@ class Liveness:
     def opened(self, run: Run) -> None:
         """A run is open. A runner starts once in a slot, whatever the clock does then."""
         self._used.add((run.runner_id, run.slot_start))
-        self._open_spans.add(self._play.now, NEVER)
+        self._open_spans.add(self._stage.now, NEVER)
 
     def closed(self) -> None:
         """A run was closed."""
-        self._open_spans.cut(self._play.now)
+        self._open_spans.cut(self._stage.now)
 
     def refused(self, due: int, reason: str) -> None:
         """A runner could not start in its slot."""
@@ -88,8 +88,8 @@ class Liveness:
 
     def healed(self) -> None:
         """Nothing goes wrong any more; who is at work may be so for long."""
-        self._busy_with = list(self._judge.work.working)
-        self._busy_until = self._play.now
+        self._busy_with = list(self._work.working)
+        self._busy_until = self._stage.now
 
     # Periods ----------------------------------------------------------------------------------
 
@@ -99,21 +99,21 @@ class Liveness:
         self._plan_period((microseconds(period.due), microseconds(period.until)))
 
     def _plan_period(self, period: tuple[int, int]) -> None:
-        self._play.at(period[1] - self._epoch, self._period_ended, period)
+        self._stage.at(period[1] - self._epoch, self._period_ended, period)
 
     def _period_ended(self, period: tuple[int, int]) -> None:
         due, until = period
         self._count_what_was_open()
-        born = self._judge.born_at
-        if born is not None and born <= due and self._play.gated:
+        born = self._books.born_at
+        if born is not None and born <= due and self._stage.gated:
             self.cycles += -(-(until - due) // self.cycle)
             self._give_verdict(due, until)
         following = self.planner.schedule.period_at(instant(until))
         self._plan_period((until, microseconds(following.until)))
 
     def _give_verdict(self, due: int, until: int) -> None:
-        run = self._judge.open
-        if due in self._judge.served_dues:
+        run = self._books.open
+        if due in self._books.served_dues:
             self.served += 1
         elif run is not None and run.run.due == due:
             self._still_open.append((due, until))
@@ -125,11 +125,11 @@ class Liveness:
 
     def _count_what_was_open(self) -> None:
         """Periods whose turn went on after their end, and has ended since."""
-        run = self._judge.open
+        run = self._books.open
         ended = [each for each in self._still_open if run is None or run.run.due != each[0]]
         for due, until in ended:
             self._still_open.remove((due, until))
-            if due in self._judge.served_dues:
+            if due in self._books.served_dues:
                 self.served += 1
             else:
                 self.missed += 1
@@ -138,16 +138,16 @@ class Liveness:
 
     def _cause(self, due: int, until: int) -> str:  # noqa: C901, PLR0911 (a cause each)
         """Why a period was missed, in a word; where there is no cause, it is a violation."""
-        judge, start, end = self._judge, due - self._epoch, until - self._epoch
-        if not judge.promises_hold:
+        books, start, end = self._books, due - self._epoch, until - self._epoch
+        if not books.promises_hold:
             return "forgotten"
-        if judge.attempts[due] >= judge.attempts_allowed:
+        if books.attempts[due] >= books.attempts_allowed:
             return "attempts_used"
-        if judge.paused_spans.overlaps(start, end):
+        if books.paused_spans.overlaps(start, end):
             return "paused"
         if self._messages_fit:
             self._require_that_nobody_could(due, start, end)
-        if judge.attempts[due]:
+        if books.attempts[due]:
             return "failed"
         if self._open_spans.overlaps(start, end):
             return "prior_running"
@@ -156,7 +156,7 @@ class Liveness:
         if any(each.overlaps(start - self._slack, end) for each in self._troubles()):
             return "disturbed"
         lead = self.cycle + self.planner.rules.margin + self._slack
-        well = [p for p in self._play.started if self._judge.is_well(p, start - lead)]
+        well = [p for p in self._stage.started if self._books.is_well(p, start - lead)]
         if not any(self._was_idle(process, start - lead) for process in well):
             return "all_at_work" if well else "nobody_there"
         plans = [c for c in self._plans.get(due, ()) if self._planned_at[c] < c.start]
@@ -168,7 +168,7 @@ class Liveness:
             return "all_at_work"
         if self._messages_take_too_long(due):
             return "slow_messages"
-        judge.say(f"the period that is due at {due} was missed, and nothing was wrong")
+        books.say(f"the period that is due at {due} was missed, and nothing was wrong")
         return "no_cause"
 
     def _messages_take_too_long(self, due: int) -> bool:
@@ -178,21 +178,21 @@ class Liveness:
             for cycle in self._plans.get(due, ())
             for start, latest, _ in (slot_of(cycle, i) for i in range(len(cycle.runners)))
         ]
-        return not windows or min(windows) < 8 * self._judge.most_latency
+        return not windows or min(windows) < 8 * self._books.most_latency
 
     def _troubles(self) -> list[Trouble]:
-        return [self._play.trouble, *(process.trouble for process in self._play.started)]
+        return [self._stage.trouble, *(process.trouble for process in self._stage.started)]
 
     def _require_that_nobody_could(self, due: int, start: int, end: int) -> None:
         plans = self._plans.get(due, [])
         for cycle in plans:
             self._require_nobody_of_plan_could(cycle)
         lead = self.cycle + self.planner.rules.margin + self._slack
-        for process in () if plans else self._play.started:
+        for process in () if plans else self._stage.started:
             if self._was_idle(process, start - lead) and not self._open_spans.overlaps(
                 start - lead, end
             ):
-                self._judge.say(
+                self._books.say(
                     f"the period that is due at {due} was missed and never planned, and "
                     f"{process.runner_id} was well"
                 )
@@ -201,10 +201,10 @@ class Liveness:
         calm = longest_calm(start, last, *self._troubles(), self._open_spans)
         someone = any(
             process.alive and process.joined_at is not None and process.joined_at < last - calm
-            for process in self._play.started
+            for process in self._stage.started
         )
         if calm > self.bound and someone:
-            self._judge.say(
+            self._books.say(
                 f"the period that is due at {due} was missed, and all was well for {calm / 1e6:g} s"
             )
 
@@ -218,45 +218,45 @@ class Liveness:
                 continue
             known = self._planned_at[cycle]
             if known > cycle.start - 1:  # it is told by the revision, within a heartbeat
-                start = max(start, known + self._judge.interval)
-            if latest - start < 8 * self._judge.most_latency or latest > cycle.not_after:
+                start = max(start, known + self._books.interval)
+            if latest - start < 8 * self._books.most_latency or latest > cycle.not_after:
                 continue
             in_the_way = self._open_spans.overlaps(start - self._epoch, latest - self._epoch)
-            for process in self._play.started:
+            for process in self._stage.started:
                 well = process.runner_id == runner_id and self._was_idle(process, since)
                 if well and not in_the_way:
-                    self._judge.say(
+                    self._books.say(
                         f"the period that is due at {cycle.due} was missed, and {runner_id}, "
                         "which is in its plan, was well"
                     )
 
     def _was_idle(self, process: Process, since: int) -> bool:
         at_work = process.is_at_work or process.idle_since >= since
-        return self._judge.is_well(process, since) and not at_work
+        return self._books.is_well(process, since) and not at_work
 
     # The end ----------------------------------------------------------------------------------
 
     def end(self) -> None:
         """The play has ended: has the service come back, and is all closed?"""
-        if self._play.now > self._play.heals_at and self._messages_fit:
+        if self._stage.now > self._stage.heals_at and self._messages_fit:
             self._require_that_it_came_back()
             self._require_that_nothing_stays_open()
 
     def _require_that_it_came_back(self) -> None:
-        judge = self._judge
-        if any(call in judge.work.working for call in self._busy_with):
+        books = self._books
+        if any(call in self._work.working for call in self._busy_with):
             return
         # What was served, or tried in vain, while the clock was ahead is not served again.
-        over = [*judge.served_dues, *judge.attempts]
+        over = [*books.served_dues, *books.attempts]
         ahead = max([0, *(due - self._epoch for due in over)])
-        ready = max(self._play.heals_at, self.busy_until, ahead) + self.bound
+        ready = max(self._stage.heals_at, self.busy_until, ahead) + self.bound
         period = self.planner.schedule.period_at(instant(self._epoch + ready))
         due = max(ready, microseconds(period.until) - self._epoch) + self._slack
-        if due > self._play.end or not any(process.alive for process in self._play.started):
+        if due > self._stage.end or not any(process.alive for process in self._stage.started):
             return
-        if not any(self._play.heals_at <= start <= due for start in judge.work.starts):
-            judge.say(
-                f"nothing has started within {(due - self._play.heals_at) / 1e6:g} s after the "
+        if not any(self._stage.heals_at <= start <= due for start in self._work.starts):
+            books.say(
+                f"nothing has started within {(due - self._stage.heals_at) / 1e6:g} s after the "
                 "last fault"
             )
 
@@ -268,17 +268,17 @@ class Liveness:
 
     def _require_that_nothing_stays_open(self) -> None:
         """A run that nobody is at is closed, after the timeout and a cycle."""
-        run = self._judge.open
+        run = self._books.open
         if run is None:
             return
-        longest = self._judge.timeout + 2 * self.cycle + self._slack
+        longest = self._books.timeout + 2 * self.cycle + self._slack
         at_work = any(
             call.turn.run.run_id == run.run.run_id and part.process.alive
-            for call, part in self._judge.work.working.items()
+            for call, part in self._work.working.items()
         )
-        since = max(run.at, self._play.heals_at, run.owner.idle_since)
-        if not at_work and self._play.now - since > longest:
-            self._judge.say(f"a run of {run.run.runner_id} stays open")
+        since = max(run.at, self._stage.heals_at, run.owner.idle_since)
+        if not at_work and self._stage.now - since > longest:
+            self._books.say(f"a run of {run.run.runner_id} stays open")
 
 
 def messages_fit(runners: int, settings: Settings, latency: timedelta) -> bool:

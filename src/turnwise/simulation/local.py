@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from turnwise.simulation.process import Process
 from turnwise.storages import (
     Beat,
     Entry,
@@ -19,14 +19,11 @@ from turnwise.storages import (
     Swapped,
 )
 
-if TYPE_CHECKING:
-    from turnwise.simulation.process import Process
-
 
 class OwnClockNoGate:
     """The storage of one process: its own clock, its own gate, and everybody's plan and set."""
 
-    def __init__(self, process: "Process", storage: Storage) -> None:
+    def __init__(self, process: Process, storage: Storage) -> None:
         self._process, self._storage = process, storage
         self._gate: Record | None = None
 

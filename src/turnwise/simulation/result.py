@@ -1,19 +1,19 @@
 """What came of a simulation."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from turnwise.cycles import MICROSECOND, instant
+from turnwise.simulation.bounds import Bounds
+from turnwise.simulation.judge import Judge
 from turnwise.simulation.scenario import Scenario
+from turnwise.simulation.stage import Stage
 from turnwise.simulation.violations import Violation
+from turnwise.simulation.world import GROUP
 from turnwise.storages import Entry
-
-if TYPE_CHECKING:
-    from turnwise.simulation.play import Play
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +100,8 @@ class Result:
         return json.dumps(figures, default=_plain, sort_keys=True)
 
 
-def result_of(play: "Play") -> Result:
+def result_of(stage: Stage, judges: Sequence[Judge], bounds: Bounds) -> Result:
     """What came of a play that has ended."""
-    judges = list(play.judges.values())
     gaps = Spread.of(
         later - earlier for judge in judges for earlier, later in pairwise(judge.work.starts)
     )
@@ -110,7 +109,7 @@ def result_of(play: "Play") -> Result:
     missed = [pair for each in verdicts for pair in each.missed_dues.items()]
     served, missed_count = sum(v.served for v in verdicts), sum(v.missed for v in verdicts)
     return Result(
-        scenario=play.scenario,
+        scenario=stage.scenario,
         turns=sum(len(judge.work.starts) for judge in judges),
         periods=served + missed_count,
         periods_served=served,
@@ -122,19 +121,19 @@ def result_of(play: "Play") -> Result:
         refused_writes=sum(judge.work.refused_writes for judge in judges),
         longest_gap=gaps.most,
         gaps=gaps,
-        failovers=Spread.of(play.bounds.failovers),
+        failovers=Spread.of(bounds.failovers),
         turns_of_runner={
             f"runner-{place + 1}": sum(judge.work.turns_of_place[place] for judge in judges)
-            for place in range(len(play.places))
+            for place in range(len(stage.places))
         },
-        operations=dict(sorted(play.asked.items())),
+        operations=dict(sorted(stage.asked.items())),
         executions=_added(judge.executions for judge in judges),
-        incidents=dict(sorted(play.incidents.items())),
-        rounds=play.asked["Look"] + play.asked["Beat"],
-        bounds=dict(sorted(play.bounds.shares.items())),
-        violation_count=play.violations.count,
-        violations=tuple(play.violations.kept),
-        history=play.storage.history("group", judges[0].service),
+        incidents=dict(sorted(stage.incidents.items())),
+        rounds=stage.asked["Look"] + stage.asked["Beat"],
+        bounds=dict(sorted(bounds.shares.items())),
+        violation_count=stage.violations.count,
+        violations=tuple(stage.violations.kept),
+        history=stage.storage.history(GROUP, judges[0].service),
     )
 
 

@@ -9,67 +9,65 @@ come.
 """
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
 from turnwise.events import TurnStarted
+from turnwise.simulation.books import Books
+from turnwise.simulation.bounds import Bounds
 from turnwise.simulation.process import Call, Part, Process
-
-if TYPE_CHECKING:
-    from turnwise.simulation.judge import Judge
 
 
 class Work:
     """What is at work for one service. ``working`` has the functions that are, and where."""
 
-    def __init__(self, judge: "Judge") -> None:
+    def __init__(self, books: Books, bounds: Bounds) -> None:
         self.working: dict[Call, Part] = {}
         self.overlaps = self.refused_writes = 0
         self.turns_of_place: Counter[int] = Counter()
         self.starts: list[int] = []
-        self._judge, self._play = judge, judge.play
+        self._books, self._stage, self._bounds = books, books.stage, bounds
         self._newest_written = 0
-        self._resource = judge.play.parts.resource()
+        self._resource = books.stage.parts.resource()
 
     @property
     def _is_promised(self) -> bool:
-        return self._play.gated and self._judge.promises_hold
+        return self._stage.gated and self._books.promises_hold
 
     def begins(self, part: Part, call: Call) -> None:
         """A function is about to work, and writes to the resource."""
         self.turns_of_place[part.process.place] += 1
-        self.starts.append(self._play.now)
+        self.starts.append(self._stage.now)
         # Those of processes that were killed are at work no more.
         self.working = {o: at for o, at in self.working.items() if at.process.alive}
         for other, at in self.working.items():
             self._note_overlap(part.process, other, at.process)
         self.working[call] = part
         self._write(call.turn.run.token)
-        self._play.bounds.started(call.turn.run)
+        self._bounds.started(call.turn.run)
 
     def ends(self, call: Call) -> None:
         """A function has ended, and writes once more."""
-        call.ended_at = self._play.now
+        call.ended_at = self._stage.now
         self.working.pop(call, None)
         self._write(call.turn.run.token)
-        self._play.bounds.ended(call.turn.run)
+        self._bounds.ended(call.turn.run)
 
     def judge_started(self, part: Part, event: TurnStarted) -> None:
         """A turn has started: its run is open, and it was not lost before it began."""
         if not self._is_promised:
             return
-        call, opened = part.call, self._judge.open
-        if call is not None and call.turn.is_lost(self._play.now + part.process.offset):
-            self._judge.say(f"runner {event.runner_id} started a turn that was lost")
-        calm = self._judge.is_well(part.process, self._play.now - self._judge.timeout)
+        call, opened = part.call, self._books.open
+        if call is not None and call.turn.is_lost(self._stage.now + part.process.offset):
+            self._books.say(f"runner {event.runner_id} started a turn that was lost")
+        calm = self._books.is_well(part.process, self._stage.now - self._books.timeout)
         if calm and (opened is None or opened.run.run_id != event.run_id):
-            self._judge.say(f"runner {event.runner_id} started a turn that is not open")
+            self._books.say(f"runner {event.runner_id} started a turn that is not open")
 
     def _note_overlap(self, process: Process, other: Call, at: Process) -> None:
         """Somebody else is at work, too. With the gate, he must know better."""
         self.overlaps += 1
-        self._play.bounds.overlapped(at)
-        if self._is_promised and not other.turn.is_lost(self._play.now + at.offset):
-            self._judge.say(
+        self._bounds.overlapped(at)
+        if self._is_promised and not other.turn.is_lost(self._stage.now + at.offset):
+            self._books.say(
                 f"runner {process.runner_id} starts while {at.runner_id} is at work and may think "
                 "that the turn is its own"
             )
@@ -78,7 +76,7 @@ class Work:
         if not self._resource.write(token):
             self.refused_writes += 1
         elif token < self._newest_written and self._is_promised:
-            self._judge.say(
+            self._books.say(
                 f"the resource took a write with token {token} after {self._newest_written}"
             )
         else:
