@@ -655,7 +655,7 @@ def test_a_url_that_names_no_database_is_refused_in_one_line_without_its_passwor
 # What becomes of what fails -----------------------------------------------------------------
 
 
-class Scripted:
+class Scripted(Session):
     """A session that fails as it is told to, and then answers."""
 
     raw = None
@@ -673,10 +673,6 @@ class Scripted:
         if self.outcomes:
             raise Failure("sesame went wrong\nsecond line", self.outcomes.pop(0))
         return Answer([(1,)])
-
-    def begin(self, *, durable: bool) -> None: ...
-    def end(self, *, keep: bool) -> None: ...
-    def interrupt(self) -> None: ...
 
     def is_usable(self) -> bool:
         return True
@@ -730,7 +726,7 @@ def test_all_else_is_a_storage_error_of_one_line_without_the_password(
     session = Scripted(*outcomes)
     with pytest.raises(StorageError) as caught, line_on(session).taken() as line:
         line.execute(Statements({}, "?").get(text, {}), {})
-    assert str(caught.value) == "the storage: *** went wrong"
+    assert str(caught.value) == "postgresql://me:***@host/database: *** went wrong"
     assert caught.value.__suppress_context__
     assert session.said == said
 
@@ -746,13 +742,8 @@ def test_an_interrupt_between_a_statement_and_its_answer_drops_the_connection() 
 
 
 def line_on(session: Scripted) -> Line:
-    return Line(
-        session.connect,
-        shown="the storage",
-        secret=SECRET,
-        process=OwnProcess("the storage"),
-        host_clock=None,
-    )
+    address = Address.read(f"postgresql://me:{SECRET}@host/database")
+    return Line(session.connect, address, OwnProcess("the storage"))
 
 
 def test_a_list_of_values_is_padded_so_that_there_are_few_texts() -> None:

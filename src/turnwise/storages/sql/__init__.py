@@ -16,8 +16,9 @@ Which module does what
 ----------------------
 ``address`` reads a URL; ``sqlite``, ``postgresql`` and ``mysql`` open connections, which
 ``connect`` keeps; ``tables`` has the tables, which ``schema`` makes and checks; ``statements``
-makes a driver's text of each statement, which stand in ``runner``, ``revision``, ``record``,
-``history`` and ``lists``, beside the operations that they are for.
+makes a driver's text of each statement, which stand in ``runner``, ``record`` and ``history``,
+beside the operations that they are for. ``joined`` takes part in a
+transaction of a job's, on one of the connections that ``callers`` knows.
 
 Not guaranteed
 --------------
@@ -35,7 +36,8 @@ except ImportError as error:
     ) from error
 
 from turnwise.storages.sql.database import upgrade
-from turnwise.storages.sql.lists import Lists
+from turnwise.storages.sql.history import Histories
+from turnwise.storages.sql.joined import Joined
 from turnwise.storages.sql.record import Records
 from turnwise.storages.sql.runner import Runners
 from turnwise.storages.sql.schema import schema_statements
@@ -43,7 +45,7 @@ from turnwise.storages.sql.schema import schema_statements
 __all__ = ["SqlStorage", "schema_statements", "upgrade"]
 
 
-class SqlStorage(Runners, Records, Lists):
+class SqlStorage(Runners, Records, Histories, Joined):
     """A storage in an SQL database; see :class:`turnwise.storages.Storage`.
 
     Args:

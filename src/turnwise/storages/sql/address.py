@@ -16,7 +16,7 @@ _KINDS = {
     "mysql": "mysql",
     "mariadb": "mysql",
 }
-_OWN_DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg", "mysql": "pymysql"}
+OWN_DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg", "mysql": "pymysql"}
 _MAY_STAND_TWICE = ("host", "port")  # of several servers
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 _NAMES = ("table_prefix", "schema")
@@ -78,12 +78,12 @@ class Address:
         if schema is not None and kind == "sqlite":
             raise ValueError(f"{shown!r}: SQLite has no schema, take a table_prefix")
         ours = parsed.difference_update_query(_NAMES)
-        if driver and driver != _OWN_DRIVERS[kind]:
+        if driver and driver != OWN_DRIVERS[kind]:
             ours = _from_other_driver(ours, kind)
         return cls(
             shown=shown,
             kind=kind,
-            url=ours.set(drivername=f"{kind}+{_OWN_DRIVERS[kind]}"),
+            url=ours.set(drivername=f"{kind}+{OWN_DRIVERS[kind]}"),
             is_mariadb=scheme == "mariadb",
             prefix="turnwise_" if prefix is None else prefix,
             schema=schema,

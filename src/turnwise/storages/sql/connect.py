@@ -5,16 +5,18 @@ one it is. Nothing leaves it but a :class:`~turnwise.errors.StorageError` of one
 """
 
 import random
+import select
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
 from turnwise.errors import StorageError
 from turnwise.own_process import OwnProcess
+from turnwise.storages.sql.address import Address
 from turnwise.storages.sql.statements import Statement, Value
 
 CONNECT_SECONDS = 5.0
@@ -66,15 +68,22 @@ class Answer:
     now: int = 0
 
 
-class Session(Protocol):
-    """One connection to one kind of database. Whatever fails in it is a :class:`Failure`."""
+class Session:
+    """One connection to one kind of database. Whatever fails in it is a :class:`Failure`.
 
-    @property
-    def raw(self) -> Any:
-        """The driver's own connection."""
+    What a server need not be told stands here: there each statement is a transaction by itself.
+    """
+
+    raw: Any
+    """The driver's own connection."""
 
     def execute(self, statement: Statement, values: list[str | int | None]) -> Answer:
-        """Execute a statement, which is a transaction unless :meth:`begin` was called."""
+        """Execute a statement, which is a transaction unless :meth:`begin` has begun one."""
+        raise NotImplementedError
+
+    def check(self, shown: str) -> None:
+        """Make it ready; refuse a database that the storage's promises cannot rest on."""
+        raise NotImplementedError
 
     def begin(self, *, durable: bool) -> None:
         """Begin a transaction that writes, where several statements of ours are to be one."""
@@ -84,6 +93,7 @@ class Session(Protocol):
 
     def is_usable(self) -> bool:
         """Whether it may be used, as far as can be told without asking the server."""
+        raise NotImplementedError
 
     def cancel(self) -> None:
         """Have the server end what is still going on; the session is closed next. No error."""
@@ -93,6 +103,38 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Close it. No error."""
+        raise NotImplementedError
+
+
+def is_silent(descriptor: int) -> bool:
+    """Whether an idle server has said nothing: where there is something to read, it is goodbye."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return not poll.poll(0)
+
+
+class Driver:
+    """Opens connections to the database of one address."""
+
+    placeholder: str
+    """What stands for a value in a statement."""
+
+    def __init__(self, address: Address) -> None:
+        self.shown = address.shown
+
+    def connect(self) -> Session:
+        """Open a connection that is ready."""
+        session = self.open()
+        try:
+            session.check(self.shown)
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    def open(self) -> Session:
+        """Open a connection, of which nothing is known yet."""
+        raise NotImplementedError
 
 
 class Line:
@@ -100,8 +142,7 @@ class Line:
 
     Args:
         connect: opens one, or raises a :class:`Failure`.
-        shown: names the storage in errors.
-        secret: what must not show in them.
+        address: names the storage in errors, and what must not show in them.
         process: the process that may use it.
         host_clock: gives ``:now``, where a statement has it.
     """
@@ -109,13 +150,11 @@ class Line:
     def __init__(
         self,
         connect: Callable[[], Session],
-        *,
-        shown: str,
-        secret: str | None,
+        address: Address,
         process: OwnProcess,
-        host_clock: Callable[[], int] | None,
+        host_clock: Callable[[], int] | None = None,
     ) -> None:
-        self._connect, self._shown, self._secret = connect, shown, secret
+        self._connect, self._shown, self._secret = connect, address.shown, address.url.password
         self._process, self._host_clock = process, host_clock
         self._lock = threading.Lock()
         self._session: Session | None = None
@@ -150,7 +189,10 @@ class Line:
         except Failure as failure:
             if failure.outcome not in (Outcome.REFUSED, Outcome.UNDONE):
                 self._drop(cancel=failure.outcome is Outcome.GIVEN_UP)
-            raise StorageError(self._told(failure)) from None
+            said = str(failure)
+            if self._secret:
+                said = said.replace(self._secret, "***")
+            raise StorageError(f"{self._shown}: {said}") from None
         except StorageError:
             raise
         except BaseException:
@@ -182,6 +224,14 @@ class Line:
                     raise
         raise AssertionError  # the last try returns or raises
 
+    def _once(self, statement: Statement, values: Mapping[str, Value]) -> Answer:
+        session = self.session()
+        if self._host_clock is None or not statement.reads_host_clock:
+            return session.execute(statement, statement.arguments(values))
+        now = self._host_clock()
+        answer = session.execute(statement, statement.arguments({**values, "now": now}))
+        return replace(answer, now=now)
+
     @property
     def is_open(self) -> bool:
         """Whether there is a connection."""
@@ -204,17 +254,8 @@ class Line:
                 _of_the_parent.append(self._session)
             return
         with self._lock:
-            session, self._session, self._closed = self._session, None, True
-            if session is not None:
-                session.close()
-
-    def _once(self, statement: Statement, values: Mapping[str, Value]) -> Answer:
-        session = self.session()
-        if self._host_clock is None or not statement.reads_host_clock:
-            return session.execute(statement, statement.arguments(values))
-        now = self._host_clock()
-        answer = session.execute(statement, statement.arguments({**values, "now": now}))
-        return Answer(answer.rows, answer.changed, answer.number, now)
+            self._closed = True
+            self._drop()
 
     def _drop(self, *, cancel: bool = False) -> None:
         session, self._session = self._session, None
@@ -222,12 +263,6 @@ class Line:
             if cancel:
                 session.cancel()
             session.close()
-
-    def _told(self, failure: Failure) -> str:
-        message = str(failure)
-        if self._secret:
-            message = message.replace(self._secret, "***")
-        return f"{self._shown}: {message}"
 
 
 _of_the_parent: list[Session] = []

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
@@ -15,9 +15,9 @@ from turnwise.errors import SchemaError, StorageError
 from turnwise.own_process import OwnProcess
 from turnwise.storages.sql import connect as limits
 from turnwise.storages.sql import schema
-from turnwise.storages.sql.address import Address
+from turnwise.storages.sql.address import OWN_DRIVERS, Address
 from turnwise.storages.sql.clock import HostClock, clock_for
-from turnwise.storages.sql.connect import Answer, Failure, Line, Session
+from turnwise.storages.sql.connect import Answer, Driver, Failure, Line, Session
 from turnwise.storages.sql.mysql import Mysql
 from turnwise.storages.sql.postgresql import Postgres
 from turnwise.storages.sql.sqlite import Sqlite, SqliteSession
@@ -29,16 +29,10 @@ if TYPE_CHECKING:
 
 _TRIES_TO_CREATE = 20
 _BETWEEN_TRIES_SECONDS = 0.05
-_OWN = {"postgresql": "psycopg", "mysql": "pymysql"}
 
-
-class _Driver(Protocol):
-    @property
-    def placeholder(self) -> str:
-        """What stands for a value."""
-
-    def connect(self) -> Session:
-        """Open a connection."""
+_ADVANCE = "UPDATE {revisions} SET revision = revision + 1 WHERE group_name = :group"
+_REVISION = "SELECT revision FROM {revisions} WHERE group_name = :group"
+_MAKE_REVISION = "INSERT INTO {revisions} (group_name, revision) VALUES (:group, 0) {or_keep}"
 
 
 class Database:
@@ -57,12 +51,16 @@ class Database:
         engine: "sa.Engine | AsyncEngine | None" = None,
     ) -> None:
         self._address, driver = _address_and_driver(url, engine, may_create=create_tables)
-        self._process = OwnProcess(f"the storage {self._address.shown}")
         self._clock = clock_for(self._address.kind, clock)
         self._statements = Statements(self._words(), driver.placeholder)
-        self._work = self._line(driver)
+        process = OwnProcess(f"the storage {self._address.shown}")
+        self._work = Line(driver.connect, self._address, process, self._clock.host)
         in_memory = isinstance(driver, Sqlite) and driver.path is None
-        self._beats = self._work if in_memory else self._line(driver)
+        self._beats = (
+            self._work
+            if in_memory
+            else Line(driver.connect, self._address, process, self._clock.host)
+        )
         try:
             self._find_tables(may_create=create_tables)
             with self._beats.taken(writes=False):
@@ -85,6 +83,11 @@ class Database:
         self._work.close()
         self._beats.close()
 
+    def advance(self, group: str) -> int:
+        """See :meth:`turnwise.storages.Storage.advance`."""
+        with self._work.taken() as line:
+            return self._advanced(line, group=group)
+
     # For the operations -----------------------------------------------------------------------
 
     def _ask(self, line: Line, template: str, **values: Value) -> Answer:
@@ -102,6 +105,15 @@ class Database:
             for template in templates:
                 self._ask(line, template, **values)
 
+    def _advanced(self, line: Line, condition: str = "", *, group: str, **values: Value) -> int:
+        """Advance the revision, where the condition holds; which it is then."""
+        while True:
+            self._ask(line, f"{_ADVANCE} {condition}", group=group, **values)
+            rows = self._ask(line, _REVISION, group=group).rows
+            if rows:
+                return int(rows[0][0])
+            self._ask(line, _MAKE_REVISION, group=group)
+
     def _words(self) -> dict[str, str]:
         """What stands for each word in braces in a statement."""
         return {
@@ -113,15 +125,6 @@ class Database:
         }
 
     # Opening ----------------------------------------------------------------------------------
-
-    def _line(self, driver: _Driver) -> Line:
-        return Line(
-            driver.connect,
-            shown=self._address.shown,
-            secret=self._address.url.password,
-            process=self._process,
-            host_clock=self._clock.host,
-        )
 
     def _find_tables(self, *, may_create: bool) -> None:
         for last_try in [False] * _TRIES_TO_CREATE + [True]:
@@ -158,17 +161,11 @@ def upgrade(url: str) -> tuple[int, int]:
         StorageError: the database does not answer.
     """
     address, driver = _address_and_driver(url, None, may_create=False)
-    line = Line(
-        driver.connect,
-        shown=address.shown,
-        secret=address.url.password,
-        process=OwnProcess(f"the storage {address.shown}"),
-        host_clock=None,
-    )
+    line = Line(driver.connect, address, OwnProcess(f"the storage {address.shown}"))
     try:
         with (
-            line.taken(writes=False) as taken,
-            _as_sqlalchemy(taken.session(), address.kind) as connection,
+            line.taken(writes=False),
+            _as_sqlalchemy(line.session(), address.kind) as connection,
         ):
             return schema.upgrade(connection, address)
     finally:
@@ -179,7 +176,7 @@ def upgrade(url: str) -> tuple[int, int]:
 def _as_sqlalchemy(session: Session, kind: str) -> Iterator[sa.Connection]:
     """SQLAlchemy's connection over ours, for a while, at the end of which it is interrupted."""
     engine = sa.create_engine(
-        f"{kind}+{_OWN[kind]}://" if kind in _OWN else "sqlite://",
+        f"{kind}+{OWN_DRIVERS[kind]}://",
         creator=lambda: session.raw,
         poolclass=StaticPool,
         pool_reset_on_return=None,
@@ -193,27 +190,21 @@ def _as_sqlalchemy(session: Session, kind: str) -> Iterator[sa.Connection]:
     try:
         yield engine.connect()
     except SQLAlchemyError as error:
-        raise Failure(_cause(error)) from None
+        cause = getattr(error, "orig", None) or error
+        said: tuple[object, ...] = getattr(cause, "args", ())
+        raise Failure(said[-1] if len(said) > 1 else cause) from None
     finally:
         overdue.cancel()
         overdue.join()
 
 
-def _cause(error: SQLAlchemyError) -> object:
-    cause = getattr(error, "orig", None) or error
-    arguments: tuple[object, ...] = getattr(cause, "args", ())
-    return arguments[-1] if len(arguments) > 1 else cause
-
-
 def _address_and_driver(
     url: str | None, engine: "sa.Engine | AsyncEngine | None", *, may_create: bool
-) -> tuple[Address, _Driver]:
+) -> tuple[Address, Driver]:
     raw: Callable[[], Any] | None = None
     if engine is not None:
         sync = engine if isinstance(engine, sa.Engine) else engine.sync_engine
-        its_url = sync.url.render_as_string(hide_password=False)
-        if url is None:
-            url = its_url
+        url = url or sync.url.render_as_string(hide_password=False)
         raw = _connections_of(sync)
     if url is None:
         raise TypeError("a storage needs a url or an engine")
@@ -230,7 +221,7 @@ def _address_and_driver(
 
 def _connections_of(engine: sa.Engine) -> Callable[[], Any] | None:
     """Opens connections as the engine does, where its driver is ours: it may hand over tokens."""
-    if engine.dialect.driver not in _OWN.values():
+    if engine.dialect.driver not in OWN_DRIVERS.values():
         return None
 
     def connect() -> Any:

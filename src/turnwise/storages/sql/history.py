@@ -1,4 +1,4 @@
-"""The history of a service: rows in the order of ``(at, id)``, each id once.
+"""The history of a service: rows in the order of ``(at, id)``, each id once; and what there is.
 
 To append waits for the disk. What is to be said in the history stays in a record until it was
 appended; a row that its server loses after that, in a crash between the append and the write that
@@ -17,9 +17,10 @@ _OF_SERVICE = "FROM {history} WHERE group_name = :group AND service = :service"
 _UP = "ORDER BY happened_at, id"
 _DOWN = "ORDER BY happened_at DESC, id DESC"
 
-_COLUMNS = "group_name, service, id, happened_at, kind, body"
-_ROW = "(:group, :service, :id_{0}, {{zero}} + :at_{0}, :kind_{0}, :body_{0})"
-_APPEND = f"INSERT INTO {{{{history}}}} ({_COLUMNS}) VALUES {{rows}} {{{{or_keep}}}}"
+_APPEND = """
+INSERT INTO {history} (group_name, service, id, happened_at, kind, body)
+VALUES (:group, :service, :id, :at, :kind, :body) {or_keep}
+"""
 
 # The newest row that is too old, and the newest one that is too many.
 _OVER = f"""
@@ -34,7 +35,26 @@ _UP_TO = f"{_OF_SERVICE} {{spared}} AND happened_at <= :at AND (happened_at < :a
 _PORTION_ENDS = f"SELECT happened_at, id {_UP_TO} {_UP} LIMIT 1 OFFSET :portion"
 _DELETE = f"DELETE {_UP_TO}"
 
-_AT_ONCE = 64
+_SERVICES = """
+SELECT service FROM {records} WHERE group_name = :group AND version <> ''
+UNION SELECT service FROM {offers} WHERE group_name = :group
+"""
+_GROUPS = """
+SELECT group_name FROM {records} WHERE version <> '' UNION SELECT group_name FROM {runners}
+"""
+# From one name to the next by the index: a history is too long to go through.
+_NEXT_SERVICE = """
+SELECT service FROM {history} WHERE group_name = :group AND service > :name
+ORDER BY service LIMIT 1
+"""
+_NEXT_GROUP = (
+    "SELECT group_name FROM {history} WHERE group_name > :name ORDER BY group_name LIMIT 1"
+)
+_FORGET = tuple(
+    f"DELETE FROM {{{table}}} WHERE group_name = :group AND service = :service"
+    for table in ("offers", "records")
+)
+
 _PORTION = 1000
 _ALL = 2**62
 
@@ -44,24 +64,20 @@ class Histories(Database):
 
     def append(self, group: str, service: str, entries: Sequence[Entry]) -> None:
         """See :meth:`turnwise.storages.Storage.append`."""
-        for start in range(0, len(entries), _AT_ONCE):
-            self._append(group, service, entries[start : start + _AT_ONCE])
-
-    def _append(self, group: str, service: str, entries: Sequence[Entry]) -> None:
-        # Padded to 1, 2, 4, ... rows, so that there are few statements: a row may come twice.
-        padded = 1 << (len(entries) - 1).bit_length()
-        values: dict[str, Value] = {"group": group, "service": service}
-        for number in range(padded):
-            entry = entries[min(number, len(entries) - 1)]
-            values |= {
-                f"id_{number}": entry.id,
-                f"at_{number}": entry.at,
-                f"kind_{number}": entry.kind,
-                f"body_{number}": entry.body,
-            }
-        rows = ", ".join(_ROW.format(number) for number in range(padded))
+        if not entries:
+            return
         with self._work.taken() as line:
-            self._ask(line, _APPEND.format(rows=rows), **values)
+            for row in entries:
+                self._ask(
+                    line,
+                    _APPEND,
+                    group=group,
+                    service=service,
+                    id=row.id,
+                    at=row.at,
+                    kind=row.kind,
+                    body=row.body,
+                )
 
     def history(
         self,
@@ -108,8 +124,26 @@ class Histories(Database):
             at, entry_id = max(over)
             self._forget_up_to(at, entry_id, kinds, this)
 
-    def _forget_history(self, group: str, service: str) -> None:
+    def services(self, group: str) -> tuple[str, ...]:
+        """See :meth:`turnwise.storages.Storage.services`."""
+        return self._names(_SERVICES, _NEXT_SERVICE, group=group)
+
+    def groups(self) -> tuple[str, ...]:
+        """See :meth:`turnwise.storages.Storage.groups`."""
+        return self._names(_GROUPS, _NEXT_GROUP)
+
+    def forget_service(self, group: str, service: str) -> None:
+        """See :meth:`turnwise.storages.Storage.forget_service`."""
+        self._write(*_FORGET, group=group, service=service)
         self._forget_up_to(_ALL, "", {}, {"group": group, "service": service})
+
+    def _names(self, these: str, next_of_history: str, **values: Value) -> tuple[str, ...]:
+        names = {name for (name,) in self._read(these, **values).rows}
+        name = ""
+        while rows := self._read(next_of_history, **values, name=name).rows:
+            [(name,)] = rows
+            names.add(name)
+        return tuple(sorted(names))
 
     def _forget_up_to(
         self, at: int, entry_id: str, spared: Iterable[str], this: Mapping[str, Value]

@@ -4,16 +4,17 @@ MySQL is untested: what is known of it is what its manual says.
 """
 
 import contextlib
+import json
 import math
-import select
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from turnwise.errors import MissingExtraError, SchemaError
 from turnwise.storages.sql import connect as limits
 from turnwise.storages.sql.address import Address
-from turnwise.storages.sql.connect import Answer, Failure, Outcome
-from turnwise.storages.sql.statements import Statement
+from turnwise.storages.sql.connect import Answer, Driver, Failure, Outcome, Session, is_silent
+from turnwise.storages.sql.statements import WORDS, Statement
 
 if TYPE_CHECKING:
     import pymysql
@@ -26,18 +27,24 @@ _DEADLOCK = 1213
 _WRONG_SERVER = (1290, 1792, 1836, 1047)
 _ENDED = (1053, 1927, 4031)  # the server shuts down, it was killed, it was idle for too long
 _OF_THE_CLIENT = 2000  # the driver's own codes begin here
+_IN_JSON = f"SELECT {WORDS['mysql']['row']}"
 _SERVER = "CONCAT(@@hostname, ':', @@port, ':', @@server_id)"
 
 
-class MysqlSession:
-    """A connection to a server."""
+class MysqlSession(Session):
+    """A connection to a server. PyMySQL has a deadline of its own for each answer."""
+
+    raw: "Connection"
 
     def __init__(self, raw: "Connection", connect: "Callable[[float], Connection]") -> None:
         self.raw, self._connect, self._server = raw, connect, ""
 
     def execute(self, statement: Statement, values: list[str | int | None]) -> Answer:
         """See :class:`turnwise.storages.sql.connect.Session`."""
-        return self.ask(statement.text, values)
+        answer = self.ask(statement.text, values)
+        if statement.text.startswith(_IN_JSON):
+            return replace(answer, rows=[tuple(json.loads(row)) for (row,) in answer.rows])
+        return answer
 
     def ask(self, text: str, values: list[str | int | None] | None = None) -> Answer:
         """Execute a text."""
@@ -75,20 +82,10 @@ class MysqlSession:
                 f"{shown}: the server runs with --sysdate-is-now, and so tells no time after a lock"
             )
 
-    def begin(self, *, durable: bool) -> None:
-        """Nothing: each statement is a transaction."""
-
-    def end(self, *, keep: bool) -> None:
-        """Nothing: each statement is a transaction."""
-
     def is_usable(self) -> bool:
-        """An idle server says nothing; where there is something to read, it has said goodbye."""
+        """See :class:`turnwise.storages.sql.connect.Session`."""
         its_socket = getattr(self.raw, "_sock", None)
-        if not self.raw.open or its_socket is None:
-            return False
-        poll = select.poll()
-        poll.register(its_socket, select.POLLIN)
-        return not poll.poll(0)
+        return self.raw.open and its_socket is not None and is_silent(its_socket.fileno())
 
     def cancel(self) -> None:
         """Have the server end this connection, and what it does, by another one."""
@@ -102,16 +99,13 @@ class MysqlSession:
             finally:
                 other.close()
 
-    def interrupt(self) -> None:
-        """Nothing: PyMySQL has a deadline of its own for each answer."""
-
     def close(self) -> None:
         """See :class:`turnwise.storages.sql.connect.Session`."""
         with contextlib.suppress(Exception):
             self.raw.close()
 
 
-class Mysql:
+class Mysql(Driver):
     """Opens connections to the database of one address.
 
     Args:
@@ -132,24 +126,18 @@ class Mysql:
             raise MissingExtraError(
                 "MySQL and MariaDB need the extra 'mysql': pip install 'turnwise[mysql]'"
             ) from error
-        self._shown = address.shown
+        super().__init__(address)
         try:
             _, given = address.url.get_dialect()().create_connect_args(address.url)
         except ValueError as error:
-            raise ValueError(f"{self._shown!r} is no URL of a database: {error}") from None
+            raise ValueError(f"{self.shown!r} is no URL of a database: {error}") from None
         # Older names of the driver's, which it warns of.
         self._given = {_OLD_NAMES.get(name, name): value for name, value in given.items()}
         self._raw = raw
 
-    def connect(self) -> MysqlSession:
-        """Open a connection to a server that may write."""
-        session = MysqlSession(self._open(limits.CONNECT_SECONDS), self._open)
-        try:
-            session.check(self._shown)
-        except BaseException:
-            session.close()
-            raise
-        return session
+    def open(self) -> MysqlSession:
+        """See :class:`turnwise.storages.sql.connect.Driver`."""
+        return MysqlSession(self._open(limits.CONNECT_SECONDS), self._open)
 
     def _open(self, seconds: float) -> "Connection":
         import pymysql  # noqa: PLC0415 (needs an extra)
@@ -161,9 +149,9 @@ class Mysql:
         except (pymysql.Error, OSError, RuntimeError) as error:
             raise _failure(error) from None
         except UnicodeError:  # what it says shows a part of the password
-            raise ValueError(f"{self._shown!r}: its driver cannot encode it") from None
+            raise ValueError(f"{self.shown!r}: its driver cannot encode it") from None
         except (TypeError, AttributeError) as error:  # what it cannot take in a query
-            raise ValueError(f"{self._shown!r} is no URL of a database: {error}") from None
+            raise ValueError(f"{self.shown!r} is no URL of a database: {error}") from None
 
 
 _OLD_NAMES = {"passwd": "password", "db": "database"}

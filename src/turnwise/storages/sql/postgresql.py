@@ -24,7 +24,7 @@ from sqlalchemy.exc import ArgumentError
 from turnwise.errors import MissingExtraError, SchemaError
 from turnwise.storages.sql import connect as limits
 from turnwise.storages.sql.address import Address
-from turnwise.storages.sql.connect import Answer, Failure, Outcome
+from turnwise.storages.sql.connect import Answer, Driver, Failure, Outcome, Session, is_silent
 from turnwise.storages.sql.statements import Statement
 
 if TYPE_CHECKING:
@@ -46,8 +46,10 @@ _STANDBY_WAIT = "SyncRepWaitForLSN"
 _STANDBY_WAIT_CANCELED = re.compile("cancell?ing (?:the )?wait for synchronous replication")
 
 
-class PostgresSession:
+class PostgresSession(Session):
     """A connection to a server, or to a pooler before one."""
+
+    raw: "Connection"
 
     def __init__(self, raw: "Connection", may_prepare: "_MayPrepare") -> None:
         self.raw, self._may_prepare = raw, may_prepare
@@ -109,19 +111,9 @@ class PostgresSession:
                 "create one with ENCODING 'UTF8'"
             )
 
-    def begin(self, *, durable: bool) -> None:
-        """Nothing: each statement is a transaction."""
-
-    def end(self, *, keep: bool) -> None:
-        """Nothing: each statement is a transaction."""
-
     def is_usable(self) -> bool:
-        """An idle server says nothing; where there is something to read, it has said goodbye."""
-        if self._pg.status != 0:
-            return False
-        poll = select.poll()
-        poll.register(self._pg.socket, select.POLLIN)
-        return not poll.poll(0)
+        """See :class:`turnwise.storages.sql.connect.Session`."""
+        return self._pg.status == 0 and is_silent(self._pg.socket)
 
     def cancel(self) -> None:
         """See :class:`turnwise.storages.sql.connect.Session`."""
@@ -229,7 +221,7 @@ class _ServerFailure(Failure):
         self.sqlstate = sqlstate
 
 
-class Postgres:
+class Postgres(Driver):
     """Opens connections to the database of one address.
 
     Args:
@@ -250,18 +242,19 @@ class Postgres:
             raise MissingExtraError(
                 "PostgreSQL needs the extra 'postgres': pip install 'turnwise[postgres]'"
             ) from error
-        self._shown, self._may_prepare = address.shown, _MayPrepare()
+        super().__init__(address)
+        self._may_prepare = _MayPrepare()
         try:
             given = _arguments_of_libpq(address)
             psycopg.conninfo.make_conninfo(**given)
         except (psycopg.Error, ArgumentError) as error:
             raise ValueError(
-                f"{self._shown!r} is no URL of a database: {str(error).strip()}"
+                f"{self.shown!r} is no URL of a database: {str(error).strip()}"
             ) from None
         self._given, self._raw = given, raw
 
-    def connect(self) -> PostgresSession:
-        """Open a connection to a server that may write."""
+    def open(self) -> PostgresSession:
+        """See :class:`turnwise.storages.sql.connect.Driver`."""
         import psycopg  # noqa: PLC0415 (needs an extra)
 
         try:
@@ -271,13 +264,7 @@ class Postgres:
                 raw = psycopg.connect(psycopg.conninfo.make_conninfo(**_with_ours(self._given)))
         except (psycopg.Error, OSError, RuntimeError) as error:
             raise Failure(error) from None
-        session = PostgresSession(raw, self._may_prepare)
-        try:
-            session.check(self._shown)
-        except BaseException:
-            session.close()
-            raise
-        return session
+        return PostgresSession(raw, self._may_prepare)
 
 
 _CHECK = (
@@ -305,20 +292,9 @@ def _with_ours(given: dict[str, str]) -> dict[str, str]:
 
 
 def _arguments_of_libpq(address: Address) -> dict[str, str]:
-    url = address.url
-    if isinstance(url.query.get("host"), tuple):
-        # Several hosts, each with its port, in SQLAlchemy's way: it says how libpq takes them.
-        _, arguments = url.get_dialect()().create_connect_args(url)
-    else:
-        named = {
-            "host": url.host,
-            "port": url.port,
-            "dbname": url.database,
-            "user": url.username,
-            "password": url.password,
-        }
-        arguments = {name: value for name, value in named.items() if value} | dict(url.query)
-    return {name: str(value) for name, value in arguments.items()}
+    """In SQLAlchemy's way, which also says how several hosts are written."""
+    _, arguments = address.url.get_dialect()().create_connect_args(address.url)
+    return {name: str(value) for name, value in arguments.items() if value}
 
 
 def _encoded(value: str | int) -> bytes:

@@ -9,14 +9,14 @@ to lock, a swap of a record that is not there makes it first: an empty row chang
 from collections.abc import Sequence
 
 from turnwise.storages import Kind, Owner, Reading, Record, ServiceReading, Sight, Swapped
-from turnwise.storages.sql.connect import Answer, Line
-from turnwise.storages.sql.revision import Revisions
+from turnwise.storages.sql.database import Database
 from turnwise.storages.sql.runner import sight_of
+from turnwise.storages.sql.statements import Value
 
 _READ = """
-SELECT {start}, (SELECT revision FROM {revisions} WHERE group_name = :group),
+SELECT {row} {start}, (SELECT revision FROM {revisions} WHERE group_name = :group),
   r.service, r.kind, r.version, r.body, r.run_id, r.runner_id, r.boot_id, r.heartbeat_timeout,
-  o.beat_count, o.runs, o.left_at
+  o.beat_count, o.runs, o.left_at {end_of_row}
 FROM (SELECT 1 AS one) one
 LEFT JOIN {records} r ON r.group_name = :group AND r.service IN (:services) AND r.version <> ''
 LEFT JOIN {runners} o
@@ -28,27 +28,29 @@ INSERT INTO {records} (group_name, service, kind, version, body)
 VALUES (:group, :service, :kind, '', '') {or_keep}
 """
 
-_SET = """
+SET = """
 version = :version, body = :body, run_id = :run_id, runner_id = :runner_id, boot_id = :boot_id,
 heartbeat_timeout = :heartbeat_timeout
 """
+"""What a swap sets; :func:`values_of` has the values."""
 
-_THIS = "group_name = :group AND service = :service AND kind = :kind"
+THIS = "group_name = :group AND service = :service AND kind = :kind"
+"""One record."""
 
 _SWAP = f"""
-UPDATE {{records}} SET {_SET}
-WHERE {_THIS} AND version = :expected AND {{told}}({{now}}) <= :not_after
+UPDATE {{records}} SET {SET}
+WHERE {THIS} AND version = :expected AND {{told}}({{now}}) <= :not_after
 """
 
 # A plain UPDATE would read the clock before it waits for the row.
 _LOCK_AND_SWAP = f"""
 WITH locked AS MATERIALIZED (
-  SELECT version FROM {{records}} WHERE {_THIS} FOR UPDATE
+  SELECT version FROM {{records}} WHERE {THIS} FOR UPDATE
 ), clock AS MATERIALIZED (
   SELECT {{now}} AS now FROM locked
 ), swapped AS (
-  UPDATE {{records}} SET {_SET} FROM clock
-  WHERE {_THIS} AND version = :expected AND clock.now <= :not_after
+  UPDATE {{records}} SET {SET} FROM clock
+  WHERE {THIS} AND version = :expected AND clock.now <= :not_after
   RETURNING 1
 )
 SELECT (SELECT now FROM clock), EXISTS (SELECT 1 FROM swapped)
@@ -58,35 +60,28 @@ _NOW = "SELECT {start}"
 _FOREVER = 2**62
 
 
-class Records(Revisions):
+class Records(Database):
     """Reading and swapping."""
 
     def read(self, group: str, services: Sequence[str]) -> Reading:
         """See :meth:`turnwise.storages.Storage.read`."""
         rows = self._read(_READ, group=group, services=tuple(services)).rows
-        found: dict[str, dict[Kind, Record]] = {}
-        sights: dict[str, Sight] = {}
-        for _, _, service, kind, version, body, run_id, runner_id, boot_id, *rest in rows:
-            if service is None:
-                continue
-            timeout, word, runs, left_at = rest
-            owner = None if run_id is None else Owner(run_id, runner_id, boot_id, timeout)
-            found.setdefault(service, {})[Kind(kind)] = Record(version, body, owner)
-            if owner is not None and kind == Kind.GATE:
-                sights[service] = sight_of(owner, word, runs, left_at)
         now, revision = rows[0][:2]
-        return Reading(
-            now,
-            revision or 0,
-            {
-                name: ServiceReading(
-                    found.get(name, {}).get(Kind.PLAN),
-                    found.get(name, {}).get(Kind.GATE),
-                    sights.get(name),
-                )
-                for name in services
-            },
-        )
+        plans: dict[str, Record] = {}
+        gates: dict[str, Record] = {}
+        sights: dict[str, Sight] = {}
+        for service, kind, version, body, run_id, runner_id, boot_id, timeout, *said in (
+            row[2:] for row in rows if row[2] is not None
+        ):
+            owner = None if run_id is None else Owner(run_id, runner_id, boot_id, timeout)
+            (gates if kind == Kind.GATE else plans)[service] = Record(version, body, owner)
+            if owner is not None and kind == Kind.GATE:
+                sights[service] = sight_of(owner, *said)
+        found = {
+            name: ServiceReading(plans.get(name), gates.get(name), sights.get(name))
+            for name in services
+        }
+        return Reading(now, revision or 0, found)
 
     def swap(
         self,
@@ -98,31 +93,35 @@ class Records(Revisions):
         not_after: int | None = None,
     ) -> Swapped:
         """See :meth:`turnwise.storages.Storage.swap`."""
-        owner = new.owner
         with self._work.taken() as line:
             if expected is None:
                 self._ask(line, _MAKE_PLACE, group=group, service=service, kind=kind)
             answer = self._ask(
                 line,
                 _LOCK_AND_SWAP if self._address.kind == "postgresql" else _SWAP,
-                group=group,
-                service=service,
-                kind=kind,
+                **values_of(group, service, kind, new),
                 expected=expected or "",
                 not_after=_FOREVER if not_after is None else not_after,
-                version=new.version,
-                body=new.body,
-                run_id=None if owner is None else owner.run_id,
-                runner_id=None if owner is None else owner.runner_id,
-                boot_id=None if owner is None else owner.boot_id,
-                heartbeat_timeout=None if owner is None else owner.heartbeat_timeout,
             )
-            return self._swapped(line, answer)
-
-    def _swapped(self, line: Line, answer: Answer) -> Swapped:
-        now, done = answer.now or answer.number, answer.changed
-        if answer.rows:
-            [(now, done)] = answer.rows
-        if not now:  # no row was there to be locked, or another version than was expected
-            [(now,)] = self._ask(line, _NOW).rows
+            now, done = answer.now or answer.number, answer.changed
+            if answer.rows:
+                [(now, done)] = answer.rows
+            if not now:  # no row was there to be locked, or another version than was expected
+                [(now,)] = self._ask(line, _NOW).rows
         return Swapped(now, bool(done))
+
+
+def values_of(group: str, service: str, kind: Kind, new: Record) -> dict[str, Value]:
+    """Which record, and what it is to be."""
+    owner = new.owner
+    return {
+        "group": group,
+        "service": service,
+        "kind": kind.value,
+        "version": new.version,
+        "body": new.body,
+        "run_id": None if owner is None else owner.run_id,
+        "runner_id": None if owner is None else owner.runner_id,
+        "boot_id": None if owner is None else owner.boot_id,
+        "heartbeat_timeout": None if owner is None else owner.heartbeat_timeout,
+    }

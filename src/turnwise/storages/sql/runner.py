@@ -18,7 +18,7 @@ from turnwise.storages import (
     runner_digest,
 )
 from turnwise.storages.sql.connect import Line
-from turnwise.storages.sql.revision import ADVANCE, ADVANCE_FOR_NEW_SETTINGS, Revisions
+from turnwise.storages.sql.database import Database
 
 _LIFE = "group_name = :group AND runner_id = :runner_id AND boot_id = :boot_id"
 
@@ -29,35 +29,31 @@ UPDATE {{runners}} SET heard_at = {{now}}, beat_count = :count, runs = :runs,
 WHERE {_LIFE} AND beat_count < :count AND left_at IS NULL
 """
 
-# The same, for a heartbeat without a run: PostgreSQL need not wait for the disk with this commit.
-_BEAT_AT_LEISURE = f"""
-UPDATE {{runners}} SET heard_at = {{now}}, beat_count = :count, runs = :runs,
-  heartbeat_timeout = :heartbeat_timeout
-FROM (SELECT set_config('synchronous_commit', 'off', true) AS setting) AS leisure
-WHERE {_LIFE} AND beat_count < :count AND left_at IS NULL AND leisure.setting = 'off'
-"""
+# For a heartbeat without a run: PostgreSQL need not wait for the disk with this commit.
+_BEAT_AT_LEISURE = f"{_BEAT} AND set_config('synchronous_commit', 'off', true) = 'off'"
 
+# MySQL reads no table that it writes to, unless the rows are set aside first.
 _JOIN = """
 INSERT INTO {runners} (group_name, runner_id, boot_id, joined_at, heard_at, beat_count,
   heartbeat_timeout, runs, digest)
-SELECT :group, :runner_id, :boot_id, COALESCE(earliest.joined, {now}), {now},
-  {zero} + :count, {zero} + :heartbeat_timeout, :runs, {zero} + :digest
-FROM (SELECT MIN(joined_at) AS joined FROM {runners}
-  WHERE group_name = :group AND runner_id = :runner_id) earliest
-WHERE 1 = 1 {or_keep}
+VALUES (:group, :runner_id, :boot_id, COALESCE((SELECT joined FROM (
+    SELECT MIN(joined_at) AS joined FROM {runners}
+    WHERE group_name = :group AND runner_id = :runner_id) AS earliest), {now}), {now},
+  :count, :heartbeat_timeout, :runs, :digest)
+{or_keep}
 """
 
 # First the lives of the runner id, or one row of nothing; then the open runs of the group that
 # the heartbeat names, or whose service this life offers.
 _PULSE = """
-SELECT {start}, (SELECT revision FROM {revisions} WHERE group_name = :group),
+SELECT {row} {start}, (SELECT revision FROM {revisions} WHERE group_name = :group),
   (SELECT COUNT(*) FROM {drained} WHERE group_name = :group AND runner_id = :runner_id),
-  NULL, NULL, NULL, life.boot_id, NULL, NULL, life.beat_count, NULL, life.left_at
+  NULL, NULL, NULL, life.boot_id, NULL, NULL, life.beat_count, NULL, life.left_at {end_of_row}
 FROM (SELECT 1 AS one) one
 LEFT JOIN {runners} life ON life.group_name = :group AND life.runner_id = :runner_id
 UNION ALL
-SELECT {start}, NULL, NULL, r.service, r.run_id, r.runner_id, r.boot_id, r.heartbeat_timeout,
-  f.service, o.beat_count, o.runs, o.left_at
+SELECT {row} {start}, NULL, NULL, r.service, r.run_id, r.runner_id, r.boot_id, r.heartbeat_timeout,
+  f.service, o.beat_count, o.runs, o.left_at {end_of_row}
 FROM {records} r
 LEFT JOIN {offers} f ON f.group_name = :group AND f.service = r.service
   AND f.runner_id = :runner_id AND f.boot_id = :boot_id
@@ -74,25 +70,20 @@ INSERT INTO {offers} (group_name, service, life, runner_id, boot_id, settings, h
   may_run, offered_at)
 VALUES (:group, :service, :life, :runner_id, :boot_id, :settings, :heartbeat_timeout, :may_run,
   {now})
+{or_keep}
 """
-_OFFER_AGAIN = {
-    # offered_at comes first: MySQL's later assignments see the earlier ones.
-    "mysql": """
-    ON DUPLICATE KEY UPDATE offered_at = CASE
-      WHEN settings = VALUES(settings) AND heartbeat_timeout = VALUES(heartbeat_timeout)
-        AND may_run = VALUES(may_run) THEN offered_at ELSE VALUES(offered_at) END,
-      settings = VALUES(settings), heartbeat_timeout = VALUES(heartbeat_timeout),
-      may_run = VALUES(may_run)
-    """,
-    "standard": """
-    ON CONFLICT (group_name, service, life) DO UPDATE SET offered_at = CASE
-      WHEN kept.settings = excluded.settings
-        AND kept.heartbeat_timeout = excluded.heartbeat_timeout
-        AND kept.may_run = excluded.may_run THEN kept.offered_at ELSE excluded.offered_at END,
-      settings = excluded.settings, heartbeat_timeout = excluded.heartbeat_timeout,
-      may_run = excluded.may_run
-    """,
-}
+_OFFER_AGAIN = """
+UPDATE {offers} SET settings = :settings, heartbeat_timeout = :heartbeat_timeout,
+  may_run = :may_run, offered_at = {now}
+WHERE group_name = :group AND service = :service AND life = :life
+  AND (settings <> :settings OR heartbeat_timeout <> :heartbeat_timeout OR may_run <> :may_run)
+"""
+_ARE_NEW_SETTINGS = """
+AND NOT EXISTS (
+  SELECT 1 FROM {offers}
+  WHERE group_name = :group AND service = :service AND settings = :settings
+    AND NOT (runner_id = :runner_id AND boot_id = :boot_id))
+"""
 _WITHDRAW = f"DELETE FROM {{offers}} WHERE {_LIFE} AND service = :service"
 
 # Silence is counted up to the start; who is heard of after it, and is seen, is no less alive.
@@ -164,7 +155,7 @@ _FORGET = tuple(
 _ALL = 2**62
 
 
-class Runners(Revisions):
+class Runners(Database):
     """Heartbeats, offers, and the stable set."""
 
     def heartbeat(self, group: str, beat: Beat) -> Pulse:
@@ -173,13 +164,10 @@ class Runners(Revisions):
         at_leisure = not durable and self._address.kind == "postgresql"
         with self._beats.taken(durable=durable) as line:
             self._said(line, _BEAT_AT_LEISURE if at_leisure else _BEAT, group, beat)
-            pulse = self._pulse(line, group, beat)
-            if pulse is not None:
-                return pulse
-            self._said(line, _JOIN, group, beat)
-            pulse = self._pulse(line, group, beat, found=False)
-        if pulse is None:  # somebody has forgotten it at once
-            return self.heartbeat(group, beat)
+            pulse = self._pulse(line, group, beat, found=True)
+            while pulse is None:  # again where somebody forgets it at once
+                self._said(line, _JOIN, group, beat)
+                pulse = self._pulse(line, group, beat, found=False)
         return pulse
 
     def _said(self, line: Line, template: str, group: str, beat: Beat) -> None:
@@ -195,43 +183,34 @@ class Runners(Revisions):
             digest=runner_digest(beat.runner_id),
         )
 
-    def _pulse(self, line: Line, group: str, beat: Beat, *, found: bool = True) -> Pulse | None:
+    def _pulse(self, line: Line, group: str, beat: Beat, *, found: bool) -> Pulse | None:
         """What is read after the write; None where the row is not there."""
-        rows = self._ask(
-            line,
-            _PULSE,
-            group=group,
-            runner_id=beat.runner_id,
-            boot_id=beat.boot_id,
-            runs=beat.runs,
-        ).rows
+        this = {"runner_id": beat.runner_id, "boot_id": beat.boot_id}
+        rows = self._ask(line, _PULSE, group=group, **this, runs=beat.runs).rows
         lives, sights, open_runs = {}, {}, set()
-        for _, _, _, service, run_id, runner_id, boot_id, timeout, offered, count, *rest in rows:
-            runs, left_at = rest
+        for _, _, _, service, run_id, runner_id, boot_id, timeout, offered, *said in rows:
+            count, runs, left_at = said
             if run_id is None:
-                lives[boot_id] = (count, left_at)
+                lives[boot_id] = (count, left_at is not None)
                 continue
             if run_id in beat.runs:
                 open_runs.add(run_id)
             if offered is not None:
                 owner = Owner(run_id, runner_id, boot_id, timeout)
                 sights[service] = sight_of(owner, count, runs, left_at)
-        own = lives.pop(beat.boot_id, None)
-        if own is None:
+        if beat.boot_id not in lives:
             return None
         now, revision, drained = next(row[:3] for row in rows if row[4] is None)
         return Pulse(
             now=now,
             revision=revision or 0,
             found=found,
-            left=own[1] is not None,
+            left=lives.pop(beat.boot_id)[1],
             drained=bool(drained),
             open_runs=frozenset(open_runs),
             sights=sights,
             others=tuple(
-                (boot_id, count)
-                for boot_id, (count, left_at) in sorted(lives.items())
-                if left_at is None
+                (boot, count) for boot, (count, left) in sorted(lives.items()) if not left
             ),
         )
 
@@ -242,21 +221,13 @@ class Runners(Revisions):
 
     def offer(self, group: str, offer: Offer) -> int:
         """See :meth:`turnwise.storages.Storage.offer`."""
-        is_mysql = self._address.kind == "mysql"
-        again = _OFFER_AGAIN["mysql" if is_mysql else "standard"]
-        insert = _OFFER if is_mysql else _OFFER.replace("{offers}", "{offers} AS kept")
         life = {"group": group, "runner_id": offer.runner_id, "boot_id": offer.boot_id}
         this = {**life, "service": offer.service, "settings": offer.settings}
+        rest = {"heartbeat_timeout": offer.heartbeat_timeout, "may_run": int(offer.may_run)}
         with self._work.taken() as line:
-            self._ask(
-                line,
-                insert + again,
-                **this,
-                life=_hash(offer),
-                heartbeat_timeout=offer.heartbeat_timeout,
-                may_run=int(offer.may_run),
-            )
-            return self._advanced(line, ADVANCE_FOR_NEW_SETTINGS, **this)
+            if not self._ask(line, _OFFER, **this, **rest, life=_hash(offer)).changed:
+                self._ask(line, _OFFER_AGAIN, **this, **rest, life=_hash(offer))
+            return self._advanced(line, _ARE_NEW_SETTINGS, **this)
 
     def withdraw(self, group: str, runner_id: str, boot_id: str, service: str) -> None:
         """See :meth:`turnwise.storages.Storage.withdraw`."""
@@ -295,32 +266,20 @@ class Runners(Revisions):
         """See :meth:`turnwise.storages.Storage.mark`."""
         with self._work.taken() as line:
             self._ask(line, _DRAIN if drained else _UNDRAIN, group=group, runner_id=runner_id)
-            self._advanced(line, ADVANCE, group=group)
+            self._advanced(line, group=group)
 
     def runners(self, group: str) -> tuple[RunnerRow, ...]:
         """See :meth:`turnwise.storages.Storage.runners`."""
-        rows = self._read(_RUNNERS, group=group).rows
         return tuple(
-            RunnerRow(
-                who,
-                boot,
-                joined,
-                heard,
-                left,
-                count,
-                timeout,
-                tuple(json.loads(runs)),
-                bool(drained),
-            )
-            for who, boot, joined, heard, left, count, timeout, runs, drained in rows
+            RunnerRow(*[*kept, tuple(json.loads(runs)), bool(drained)])
+            for *kept, runs, drained in self._read(_RUNNERS, group=group).rows
         )
 
     def offers(self, group: str) -> tuple[OfferRow, ...]:
         """See :meth:`turnwise.storages.Storage.offers`."""
-        rows = self._read(_OFFERS, group=group).rows
         return tuple(
-            OfferRow(Offer(who, boot, service, settings, timeout, bool(may_run)), at)
-            for who, boot, service, settings, timeout, may_run, at in rows
+            OfferRow(Offer(*[*kept, bool(may_run)]), at)
+            for *kept, may_run, at in self._read(_OFFERS, group=group).rows
         )
 
     def purge_runners(self, group: str, *, before: int) -> None:

@@ -11,7 +11,7 @@ from turnwise.errors import SchemaError
 from turnwise.own_process import OwnProcess
 from turnwise.storages.sql.address import Address
 from turnwise.storages.sql.clock import HOST_NOW, host_now
-from turnwise.storages.sql.connect import Answer, Failure, Outcome
+from turnwise.storages.sql.connect import Answer, Driver, Failure, Outcome, Session
 from turnwise.storages.sql.statements import Statement
 
 BUSY_SECONDS = 5.0
@@ -28,8 +28,10 @@ _TWO_PATHS = (
 )
 
 
-class SqliteSession:
+class SqliteSession(Session):
     """A connection to a file, or to a database of its own in memory."""
+
+    raw: sqlite3.Connection
 
     def __init__(self, path: str | None, uri: str) -> None:
         self.path, self.process, self.busy = path, OwnProcess("a connection to SQLite"), False
@@ -109,6 +111,20 @@ class SqliteSession:
             self.raw.execute("PRAGMA busy_timeout=0")
             self._waits_itself = False
 
+    def check(self, shown: str) -> None:
+        """Refuse what is no database, and a file that is reached by two paths."""
+        try:
+            self.raw.execute("PRAGMA schema_version").fetchone()
+        except sqlite3.Error as error:
+            raise _failure(error) from None
+        if self.path is None:
+            return
+        real = os.path.realpath(self.path)
+        if os.stat(real).st_nlink > 1:  # noqa: PTH116 (no path to speak of)
+            raise SchemaError(f"{shown}: {_TWO_PATHS.format('a hard link')}")
+        if real in _mount_points():
+            raise SchemaError(f"{shown}: {_TWO_PATHS.format('a mount of this file alone')}")
+
     def enter_wal_mode(self) -> None:
         """Have the file written in WAL mode, which it then stays in."""
         if self.path is not None:
@@ -118,9 +134,6 @@ class SqliteSession:
     def is_usable(self) -> bool:
         """Whether the file is still the one that its path leads to."""
         return self.path is None or self.identity == _identity(self.path)
-
-    def cancel(self) -> None:
-        """Nothing goes on: there is no server."""
 
     def interrupt(self) -> None:
         """See :class:`turnwise.storages.sql.connect.Session`."""
@@ -132,7 +145,7 @@ class SqliteSession:
         self.raw.close()
 
 
-class Sqlite:
+class Sqlite(Driver):
     """Opens connections to the database of one address.
 
     Raises:
@@ -153,85 +166,52 @@ class Sqlite:
                 f"{address.shown!r} is no URL of an SQLite database: write "
                 "sqlite:///relative/path.db, sqlite:////absolute/path.db, or sqlite:// for memory"
             )
-        self._may_create, self._shown = may_create, address.shown
+        super().__init__(address)
+        self._may_create = may_create
         in_memory = url.database in {None, "", ":memory:"}
         self.path = None if in_memory else _absolute(str(url.database))
 
-    def connect(self) -> SqliteSession:
+    def open(self) -> SqliteSession:
         """Open a connection; the file must be there, once it was."""
         if self.path is None:
             return SqliteSession(None, "file::memory:")
-        _close_what_came_by_a_fork()
-        identity = self._require_no_other(self.path)
+        identity = _identity(self.path)
+        _close_others(self.path, identity)
+        # What may only be read would be opened all the same, and fail in each turn.
+        if self._may_create and identity is not None and not os.access(self.path, os.W_OK):
+            raise Failure("this file may not be written to, and a runner must")
         # By a URI rather than by name, so that a missing file is created only where wanted.
         mode = "rwc" if self._may_create else "rw"
         session = SqliteSession(self.path, f"file:{quote(self.path)}?mode={mode}")
         _sessions[id(session)] = session
-        try:
-            self._require_the_file(self.path, session, identity)
-            session.raw.execute("PRAGMA schema_version").fetchone()  # it is a database at all
-            if self._may_create:
-                session.enter_wal_mode()
-        except sqlite3.Error as error:
+        if identity not in (None, session.identity):
             session.close()
-            raise _failure(error) from None
-        except BaseException:
-            session.close()
-            raise
+            raise Failure(_REPLACED, Outcome.LOST)
         self._may_create = False
         return session
-
-    def _require_the_file(
-        self, path: str, session: SqliteSession, identity: tuple[int, int] | None
-    ) -> None:
-        """Refuse another file, one that may not be written to, and one with a second path."""
-        if identity not in (None, session.identity):
-            raise Failure(_REPLACED, Outcome.LOST)
-        # What may only be read would be opened all the same, and fail in each turn.
-        if self._may_create and not os.access(path, os.W_OK):
-            raise Failure("this file may not be written to, and a runner must")
-        real = os.path.realpath(path)
-        if os.stat(real).st_nlink > 1:  # noqa: PTH116 (no path to speak of)
-            raise SchemaError(f"{self._shown}: {_TWO_PATHS.format('a hard link')}")
-        if real in _mount_points():
-            raise SchemaError(f"{self._shown}: {_TWO_PATHS.format('a mount of this file alone')}")
-
-    @staticmethod
-    def _require_no_other(path: str) -> tuple[int, int] | None:
-        """Open no successor while this process has the old file open; which file there is.
-
-        The two may share a log, and to close the one would take the other's locks on it.
-        """
-        identity = _identity(path)
-        for session in _live():
-            if session.path == path and session.identity != identity:
-                if session.busy:
-                    raise Failure(_REPLACED)
-                session.close()
-        return identity
 
 
 _sessions: "weakref.WeakValueDictionary[int, SqliteSession]" = weakref.WeakValueDictionary()
 """All that this process has to files: a file's locks are the process's, not a connection's."""
 
 
-def _live() -> list[SqliteSession]:
+def _close_others(path: str, identity: tuple[int, int] | None) -> None:
+    """Close what would be harmed by a connection to this file, or would harm it.
+
+    SQLite would take the locks of this process's parent for its own. And a file that has taken
+    the place of another may share its log: to close the one would take the other's locks on it.
+    """
     # valuerefs() is a list, whatever other threads do meanwhile.
-    return [session for found in _sessions.valuerefs() if (session := found())]
-
-
-def _close_what_came_by_a_fork() -> None:
-    """SQLite would take the locks of this process's parent for its own."""
-    for session in _live():
-        if session.process.is_this():
-            continue
-        if session.busy:
-            raise Failure(_IN_USE_AT_THE_FORK)
-        session.close()
+    for session in [session for found in _sessions.valuerefs() if (session := found())]:
+        is_by_a_fork = not session.process.is_this()
+        if is_by_a_fork or (session.path == path and session.identity != identity):
+            if session.busy:
+                raise Failure(_IN_USE_AT_THE_FORK if is_by_a_fork else _REPLACED)
+            session.close()
 
 
 def _absolute(path: str) -> str:
-    """Once: each connection opens the same file, whatever the working folder is by then."""
+    """Worked out once: each connection opens the same file, whatever the working folder is then."""
     try:
         return os.path.abspath(path)  # noqa: PTH100 (no links followed)
     except FileNotFoundError:  # there is no folder any more, and so no file: SQLite will say so
