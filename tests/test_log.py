@@ -40,6 +40,16 @@ LINES: list[tuple[Event, int, str]] = [
         WARNING,
         "the storage answers again, after 1m1s",
     ),
+    (
+        events.StorageAsked(**RUNNER, operation="read", took=1_234, error=None),
+        DEBUG,
+        "asked the storage: read, 1.2 ms",
+    ),
+    (
+        events.StorageAsked(**RUNNER, operation="swap", took=1_000_000, error="refused\x1b"),
+        DEBUG,
+        "asked the storage: swap, 1000.0 ms, refused\\x1b",
+    ),
     (events.Looked(**SERVICE, now=DUE), DEBUG, "job: looked at 2026-01-01T00:00:00Z"),
     (
         events.CyclePlanned(

@@ -4,6 +4,9 @@ Whoever drives a :class:`~turnwise.machine.Machine` needs this one function, a c
 run the function that is served.
 """
 
+from collections.abc import Mapping
+from typing import Final
+
 from turnwise.actions import (
     Advance,
     Answer,
@@ -40,6 +43,19 @@ def carry_out(storage: Storage, group: str, service: str, request: Request) -> A
         return _ask(storage, group, service, request)
     except StorageError as error:
         return Failed(str(error))
+
+
+OPERATIONS: Final[Mapping[type[Request], str]] = {
+    Advance: "advance",
+    Append: "append",
+    FindStable: "stable",
+    ListOffers: "offers",
+    Look: "read",
+    MakeOffer: "offer",
+    Purge: "purge",
+    Swap: "swap",
+}
+"""The storage's method that carries out each request."""
 
 
 def seen(reading: Reading, service: str) -> Seen:

@@ -4,6 +4,11 @@ Events are the one seam outwards. Log lines, metrics, traces, pings, the demo an
 simulation are observers: callables that take an :class:`Event`. Each event names its group and its
 runner, and what is about one service names the service. Instants are microseconds since the Unix
 epoch on the storage's clock; durations are microseconds.
+
+An observer hears :class:`TurnStarted` in the context (see :mod:`contextvars`) in which the turn's
+function is about to run. A context variable that it sets then is set in the function, in its tasks
+and in its calls of ``asyncio.to_thread``, and nowhere else. This is how a trace follows a turn into
+the job. A block of :meth:`turnwise.scheduler.Scheduler.turn` runs in the program's own context.
 """
 
 from collections.abc import Callable
@@ -64,14 +69,31 @@ class StorageBack(Event):
     after: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageAsked(Event):
+    """The storage was asked something, and has answered or failed.
+
+    ``operation`` is a storage's method, such as ``"read"`` or ``"swap"``. ``took`` is measured on
+    the monotonic clock from before the request left. ``error`` is what it said where it failed.
+    """
+
+    operation: str
+    took: int
+    error: str | None
+
+
 # A service ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looked(ServiceEvent):
-    """The runner has read the service's records, at the storage's ``now``."""
+    """The runner has read the service's records, at the storage's ``now``.
+
+    ``success`` is when the last run that completed ended; None where none has.
+    """
 
     now: int
+    success: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,10 +133,14 @@ class TurnEvent(ServiceEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnStarted(TurnEvent):
-    """A turn was admitted, and its function is started."""
+    """A turn was admitted, and its function is started; ``triggered`` where somebody asked for it.
+
+    See the module for the context in which it is heard.
+    """
 
     attempt: int
     started_at: int
+    triggered: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,9 @@ def looked(state: State, at: int, seen: Seen) -> list[Event]:
     if planning is not None and planning.version == records.plan_version:
         has_planned(state, planning)  # the answer was lost, and the plan was not
     observe(state, seen.service.sight, state.asked_at, at)
-    return [Looked(**state.named, now=seen.now), *act(state, at, records)]
+    success = None if records.gate is None else records.gate.success
+    looked = Looked(**state.named, now=seen.now, success=None if success is None else success.at)
+    return [looked, *act(state, at, records)]
 
 
 def _records(sent: int, seen: Seen) -> Records:

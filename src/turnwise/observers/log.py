@@ -8,6 +8,7 @@ is about a service.
 
 import logging
 from collections.abc import Callable
+from typing import Final
 
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.cycles import duration, instant
@@ -25,6 +26,7 @@ from turnwise.events import (
     RunnerLeft,
     ServiceEvent,
     SettingsDiffer,
+    StorageAsked,
     StorageBack,
     StorageLost,
     TurnEnded,
@@ -39,10 +41,16 @@ _runner = logging.getLogger("turnwise.runner")
 _service = logging.getLogger("turnwise.service")
 
 
+_FOR_DEBUGGING: Final = frozenset({CyclePlanned, Looked, StorageAsked})
+"""Kinds of events that come often, and whose lines are written for debugging alone."""
+
+
 def log_event(event: Event) -> None:
     """Write the log line of an event."""
-    level, text = _line(event)
     logger = _service if isinstance(event, ServiceEvent) else _runner
+    if type(event) in _FOR_DEBUGGING and not logger.isEnabledFor(logging.DEBUG):
+        return
+    level, text = _line(event)
     if not logger.isEnabledFor(level):
         return
     extra: dict[str, object] = {"group": event.group, "runner": event.runner_id}
@@ -82,6 +90,12 @@ def _storage_lost(event: StorageLost) -> tuple[int, str]:
 
 def _storage_back(event: StorageBack) -> tuple[int, str]:
     return logging.WARNING, f"the storage answers again, after {_took(event.after)}"
+
+
+def _asked(event: StorageAsked) -> tuple[int, str]:
+    failed = "" if event.error is None else f", {printable(event.error)}"
+    took = event.took / 1000
+    return logging.DEBUG, f"asked the storage: {event.operation}, {took:.1f} ms{failed}"
 
 
 def _looked(event: Looked) -> tuple[int, str]:
@@ -144,6 +158,7 @@ _LINES: dict[type[Event], Callable[..., tuple[int, str]]] = {
     DuplicateRunner: _duplicate,
     StorageLost: _storage_lost,
     StorageBack: _storage_back,
+    StorageAsked: _asked,
     Looked: _looked,
     CyclePlanned: _planned,
     NoTurn: _no_turn,

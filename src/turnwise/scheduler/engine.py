@@ -31,14 +31,15 @@ from turnwise.actions import (
     Wait,
 )
 from turnwise.cycles import SECOND
-from turnwise.drive import carry_out, seen
+from turnwise.drive import OPERATIONS, carry_out, seen
 from turnwise.errors import StorageError
-from turnwise.events import Observer, RunnerLeft, StorageBack, StorageLost
+from turnwise.events import Observer, RunnerLeft, StorageAsked
 from turnwise.heartbeat import Heartbeat
 from turnwise.scheduler.at_work import Service
 from turnwise.scheduler.calls import Loops
 from turnwise.scheduler.link import HEARTBEATS, OPENING, READS, WRITES, Link
 from turnwise.scheduler.services import Services
+from turnwise.scheduler.starting import may_start
 from turnwise.storages import Pulse, Storage, Swapped
 
 _log = logging.getLogger("turnwise.scheduler.engine")
@@ -278,14 +279,20 @@ class Engine:
             if not isinstance(request, Look | FindStable):
                 self._ask_one(storage, each, request)
         self._plan(storage, [each for each in requests if isinstance(each[1], FindStable)])
-        if not looks:
-            return
+        if looks:
+            self._look(storage, looks)
+
+    def _look(self, storage: Storage, looks: Sequence[Service]) -> None:
+        began = self._monotonic()
         try:
             reading = storage.read(self._group, [each.name for each in looks])
         except Exception as error:  # noqa: BLE001 (see _failed)
+            failed = self._failed(READS, error)
+            self._tell_asked("read", began, failed)
             for each in looks:
-                self._answer(each, self._failed(READS, error), READS)
+                self._answer(each, failed, READS)
         else:
+            self._tell_asked("read", began, None)
             for each in looks:
                 self._answer(each, seen(reading, each.name), READS)
 
@@ -315,10 +322,23 @@ class Engine:
         return answer
 
     def _tried(self, storage: Storage, service: Service, request: Request, lane: str) -> Answer:
+        began = self._monotonic()
         try:
-            return carry_out(storage, self._group, service.name, request)
+            answer = carry_out(storage, self._group, service.name, request)
         except Exception as error:  # noqa: BLE001 (see _failed)
-            return self._failed(lane, error)
+            answer = self._failed(lane, error)
+        self._tell_asked(OPERATIONS[type(request)], began, answer)
+        return answer
+
+    def _tell_asked(self, operation: str, began: int, answer: object) -> None:
+        asked = StorageAsked(
+            group=self._group,
+            runner_id=self._runner_id,
+            operation=operation,
+            took=self._monotonic() - began,
+            error=answer.error if isinstance(answer, Failed) else None,
+        )
+        self.services.tell(None, [asked])
 
     def _failed(self, lane: str, error: Exception) -> Failed:
         """A storage that raises what it must not is away, too; what it said is logged once."""
@@ -331,15 +351,12 @@ class Engine:
         self.services.answer(service, answer)
 
     def _serve(self, service: Service, serve: Serve) -> None:
-        state, heart = service.machine.turn, self._heartbeat
+        heart = self._heartbeat
         assert heart is not None  # noqa: S101 (there is a service)
-        at = self._monotonic()  # a suspension, or the starts before this one, may have taken long
-        if state is None or state.is_lost(at) or at >= state.deadline:
-            return  # its machine says so when it is asked again
-        if at - state.confirmed_at >= heart.interval:  # the admission was long in coming
-            with self.services.lock:  # the heartbeats' thread may be taking an answer
-                heart.hurry(at)
-            self._beats.put(None)
+        with self.services.lock:  # the heartbeats' thread may be taking an answer
+            if not may_start(service.machine.turn, heart, self._monotonic()):
+                return
+        self._beats.put(None)  # it may have been hurried
         self.services.serve(service, serve)
 
     def _let_go(self, storage: Storage, service: Service) -> None:
@@ -438,12 +455,11 @@ class Engine:
             answer = storage.heartbeat(self._group, beat)
         except Exception as error:  # noqa: BLE001 (see _failed)
             answer = self._failed(HEARTBEATS, error)
+        self._tell_asked("heartbeat", at, answer)
         self._note(HEARTBEATS, answer.error if isinstance(answer, Failed) else None)
         with self.services.lock:
             heard, events = heart.receive(self._monotonic(), answer)
-        # What it says of the storage is said by the link, for both threads.
-        told = [each for each in events if not isinstance(each, StorageLost | StorageBack)]
-        self.services.tell(None, told)
+        self.services.tell(None, events)
         self.services.heard(heard)
         self.wake()
 

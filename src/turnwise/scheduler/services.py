@@ -235,7 +235,7 @@ class Services:
 
     def _hand_over(self, service: Service, state: TurnState, turn: Turn, wish: Wish | None) -> None:
         if wish is not None:
-            self.answer(service, Begun())
+            self._context.copy().run(self.answer, service, Begun())  # the block has its own
             with self.lock:
                 if not wish.is_withdrawn:
                     service.call = BlockCall()
@@ -244,14 +244,16 @@ class Services:
         # It was declined or withdrawn meanwhile.
         self.ended(service, state, Status.ABANDONED, gates.NOT_STARTED, None)
 
-    def _start(self, service: Service, state: TurnState, turn: Turn) -> None:
+    def _start(
+        self, service: Service, state: TurnState, turn: Turn, context: contextvars.Context
+    ) -> None:
         assert service.served is not None  # noqa: S101 (as the caller knows)
         work = Work(
             served=service.served,
             turn=turn,
             ended=partial(self.ended, service, state),
             watch=partial(self._watch, service, state),
-            context=self._context.copy(),
+            context=context,
             loops=self._loops,
         )
         try:
