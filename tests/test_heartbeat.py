@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from turnwise.actions import Failed, Wait
-from turnwise.events import DuplicateRunner, RunnerJoined, StorageBack, StorageLost
+from turnwise.events import DuplicateRunner, RunnerJoined
 from turnwise.heartbeat import Heartbeat
 from turnwise.storages import Pulse
 
@@ -72,24 +72,6 @@ def test_after_a_failure_that_took_long_the_next_one_is_due_at_once() -> None:
     heart.beat(0, ())
     heart.receive(5 * SECOND, Failed("away"))
     assert heart.next(5 * SECOND) is None
-
-
-def test_that_the_storage_is_away_is_told_once_and_that_it_is_back_once() -> None:
-    heart = a_heart()
-    told = []
-    answers: list[Pulse | Failed] = [pulse(), Failed("away"), Failed("away"), pulse(), pulse()]
-    for at, answer in enumerate(answers):
-        heart.beat(at, ())
-        told.append(heart.receive(at, answer)[1])
-    assert [[type(event) for event in events] for events in told] == [
-        [],
-        [StorageLost],
-        [],
-        [StorageBack],
-        [],
-    ]
-    assert told[1] == [StorageLost(group="g", runner_id="a", error="away")]
-    assert told[3] == [StorageBack(group="g", runner_id="a", after=2)]
 
 
 def test_one_that_found_no_row_has_joined_and_says_whether_it_had_before() -> None:

@@ -16,7 +16,7 @@ answer)`` takes what came of it. ``at`` is the driver's monotonic clock in micro
 import copy
 
 from turnwise.actions import Failed, Heard, Wait
-from turnwise.events import DuplicateRunner, Event, RunnerJoined, StorageBack, StorageLost
+from turnwise.events import DuplicateRunner, Event, RunnerJoined
 from turnwise.storages import Beat, Pulse
 
 
@@ -34,7 +34,6 @@ class Heartbeat:
         self.group, self.runner_id, self.boot_id = group, runner_id, boot_id
         self.timeout = timeout
         self.has_joined = False
-        self.lost_since: int | None = None
         self._count = 0
         self._sent: tuple[Beat, int] | None = None
         self._due = 0
@@ -85,29 +84,27 @@ class Heartbeat:
         return beat
 
     def receive(self, at: int, answer: Pulse | Failed) -> tuple[Heard | None, list[Event]]:
-        """Take what came of the heartbeat: what to tell each machine, and events."""
+        """Take what came of the heartbeat: what to tell each machine, and events.
+
+        That the storage does not answer is not among them: whoever drives it asks the storage for
+        more than heartbeats, and knows.
+        """
         if self._sent is None:
             raise RuntimeError(f"no heartbeat of {self.runner_id} is on its way")
         (beat, sent), self._sent = self._sent, None
         if isinstance(answer, Failed):
             self._due = at if self._is_hurried else max(at, sent + self.interval // 4)
-            if self.lost_since is not None:
-                return None, []
-            self.lost_since = sent
-            return None, [StorageLost(**self._named, error=answer.error)]
+            return None, []
         self._due = at if self._is_hurried else sent + self.interval
-        return Heard(beat, sent, answer), self._told_of(at, answer)
+        return Heard(beat, sent, answer), self._told_of(answer)
 
-    def _told_of(self, at: int, pulse: Pulse) -> list[Event]:
-        events: list[Event] = []
-        if self.lost_since is not None:
-            events.append(StorageBack(**self._named, after=at - self.lost_since))
-            self.lost_since = None
+    def _told_of(self, pulse: Pulse) -> list[Event]:
+        events = self._duplicates(pulse)
         if not pulse.found:
             joined = RunnerJoined(**self._named, boot_id=self.boot_id, again=self.has_joined)
-            events.append(joined)
+            events.insert(0, joined)
         self.has_joined = True
-        return events + self._duplicates(pulse)
+        return events
 
     def _duplicates(self, pulse: Pulse) -> list[Event]:
         """Other lives under our id whose count goes on while we watch are other processes."""

@@ -23,7 +23,6 @@ from turnwise.actions import (
     Failed,
     FindStable,
     Finished,
-    ListOffers,
     Look,
     NotSent,
     Request,
@@ -37,7 +36,7 @@ from turnwise.events import Observer, RunnerLeft, StorageAsked
 from turnwise.heartbeat import Heartbeat
 from turnwise.scheduler.at_work import Service
 from turnwise.scheduler.calls import Loops
-from turnwise.scheduler.link import HEARTBEATS, OPENING, READS, WRITES, Link
+from turnwise.scheduler.link import HEARTBEATS, OPENING, READS, WRITES, Link, lane_of
 from turnwise.scheduler.services import Services
 from turnwise.scheduler.starting import may_start
 from turnwise.storages import Pulse, Storage, Swapped
@@ -316,7 +315,7 @@ class Engine:
                 return
 
     def _ask_one(self, storage: Storage, service: Service, request: Request) -> Answer:
-        lane = READS if isinstance(request, FindStable | ListOffers | Look) else WRITES
+        lane = lane_of(request)
         answer = self._tried(storage, service, request, lane)
         self._answer(service, answer, lane)
         return answer

@@ -6,12 +6,18 @@ request of any lane failed. A lane that nobody uses any more would stay so for e
 forgotten when heartbeats are answered, and it has not failed for the link's patience.
 """
 
+from turnwise.actions import FindStable, ListOffers, Look, Request
 from turnwise.events import Event, StorageBack, StorageLost
 
 OPENING = "opening"
 READS = "reads"
 WRITES = "writes"
 HEARTBEATS = "heartbeats"
+
+
+def lane_of(request: Request) -> str:
+    """The lane of a machine's request."""
+    return READS if isinstance(request, FindStable | ListOffers | Look) else WRITES
 
 
 class Link:

@@ -18,7 +18,9 @@ from turnwise.machine import Machine
 from turnwise.scheduler.at_work import Service
 from turnwise.scheduler.calls import Call, Ended, Work, start_call
 from turnwise.scheduler.functions import served
+from turnwise.scheduler.link import HEARTBEATS, Link, lane_of
 from turnwise.scheduler.services import Services
+from turnwise.scheduler.starting import may_start
 from turnwise.settings import Settings
 from turnwise.storages import Pulse, Storage
 from turnwise.testing.virtual_time import Sleeper, VirtualLoops, VirtualTime
@@ -67,6 +69,7 @@ class VirtualProcess:
         self._sleepers: list[Sleeper] = []
         self._due: int | None = clock.at
         self._stop_at: int | None = None
+        self._link = Link(group, runner_id, clock.at)
         self.services = Services(
             group=group,
             observers=observers,
@@ -98,6 +101,7 @@ class VirtualProcess:
             )
         else:
             self.heart.shorten(timeout)
+        self._link.patience = 2 * self.heart.interval
         self._changed()
 
     @property
@@ -189,6 +193,7 @@ class VirtualProcess:
             answer = self.storage.heartbeat(self.group, beat)
         except StorageError as error:
             answer = Failed(str(error))
+        self._note(HEARTBEATS, answer)
         heard, events = heart.receive(self._clock.at, answer)
         self.services.tell(None, events)
         self.services.heard(heard)
@@ -206,22 +211,28 @@ class VirtualProcess:
         raise AssertionError(f"{service.name}: the machine asks without an end")
 
     def _answer_to(self, request: Request, service: str) -> Answer:
+        answer: Answer
         try:
             self._reach()
         except StorageError as error:
-            return Failed(str(error))
-        return carry_out(self.storage, self.group, service, request)
+            answer = Failed(str(error))
+        else:
+            answer = carry_out(self.storage, self.group, service, request)
+        self._note(lane_of(request), answer)
+        return answer
+
+    def _note(self, lane: str, answer: Answer | Pulse) -> None:
+        """Whether the storage answers: said once when it goes, and once when it is back."""
+        error = answer.error if isinstance(answer, Failed) else None
+        self.services.tell(None, self._link.note(lane, error, self._clock.at))
 
     def _reach(self) -> None:
         if self.is_cut_off:
             raise StorageError(f"{self.runner_id} is cut off from the storage")
 
     def _serve(self, service: Service, serve: Serve, heart: Heartbeat) -> None:
-        state, at = service.machine.turn, self._clock.at
-        assert state is not None  # noqa: S101 (it is to be served)
-        if at - state.confirmed_at >= heart.interval:
-            heart.hurry(at)
-        self.services.serve(service, serve)
+        if may_start(service.machine.turn, heart, self._clock.at):
+            self.services.serve(service, serve)
 
     def _stop(self) -> int | None:
         self.services.request_stop()
