@@ -1,0 +1,22 @@
+"""``manage.py turnwise``: serve until SIGTERM."""
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from turnwise.contrib.django.serving import scheduler
+from turnwise.errors import StorageError
+
+
+class Command(BaseCommand):
+    """Runs the jobs of all apps, each once in its period, beside all processes that do the same."""
+
+    help = "Run the jobs of all apps until SIGTERM, taking turns with all who do the same."
+    requires_migrations_checks = True
+
+    def handle(self, *_: Any, **__: Any) -> None:
+        """Serve until SIGTERM or SIGINT; a second one ends the grace of what still runs."""
+        try:
+            scheduler().run()
+        except StorageError as error:
+            raise CommandError(str(error)) from error

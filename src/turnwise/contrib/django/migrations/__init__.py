@@ -1,0 +1,1 @@
+"""The migrations that make turnwise's tables."""
