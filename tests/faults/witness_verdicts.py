@@ -25,7 +25,13 @@ ENDED_HOW = {
 
 
 class Comparison:
-    """Every row of the audit and the history of one storage against the witness."""
+    """Every row of the audit and the history of one storage against the witness.
+
+    Attributes:
+        of_service: the history of each service.
+        counts: how many rows of each kind there were.
+        disagreements: each row that the witness contradicts, and how.
+    """
 
     def __init__(
         self, evidence: Evidence, audits: list[Row], history: dict[str, list[Row]]
@@ -35,6 +41,7 @@ class Comparison:
             audit["service"]: {_seconds(row["due"]): row for row in audit["periods"]}
             for audit in audits
         }
+        self.of_service = history
         self._commands = {
             service: [row for row in rows if row["kind"] == "command"]
             for service, rows in history.items()
