@@ -26,6 +26,18 @@ _ENTRIES = {
         "run",
         takes_command=True,
     ),
+    "up": Entry(
+        _RUN,
+        "Serve all services of a file, or of a program.",
+        f"{_CLI}.up",
+        "up",
+    ),
+    "import-crontab": Entry(
+        _RUN,
+        "Turn a crontab into a file of services.",
+        f"{_CLI}.import_crontab",
+        "import_crontab",
+    ),
     "demo": Entry(
         _RUN,
         "Watch three processes take turns, and one take over from another.",

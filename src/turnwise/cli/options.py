@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal
 import typer
 
 from turnwise.cli.errors import BadInput, settings_as_options
+from turnwise.cli.logs import FORMATS, LEVELS
 from turnwise.durations import format_duration, parse_duration
 from turnwise.names import checked_name
 from turnwise.schedules import Cron, Every, Schedule, parse_schedule
@@ -110,6 +111,15 @@ def name(text: str) -> str:
         raise typer.BadParameter(str(error)) from error
 
 
+def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in words:
+            raise typer.BadParameter(f"{text!r} is none of {', '.join(words)}")
+        return text
+
+    return read
+
+
 def option(
     *flags: str,
     help: str,  # noqa: A002 (as typer has it)
@@ -148,17 +158,17 @@ StorageUrl = Annotated[
 ]
 """The storage's URL; None for the environment's, as ``open_storage`` has it."""
 
-Group = Annotated[
-    str,
-    option(
-        "--group",
-        parser=name,
-        metavar="NAME",
-        envvar=GROUP_VARIABLE,
-        default=f"${GROUP_VARIABLE}, or {DEFAULT_GROUP}",
-        help="The programs that share their runners and services.",
-    ),
-]
+_GROUP = option(
+    "--group",
+    parser=name,
+    metavar="NAME",
+    envvar=GROUP_VARIABLE,
+    default=f"${GROUP_VARIABLE}, or {DEFAULT_GROUP}",
+    help="The programs that share their runners and services.",
+)
+Group = Annotated[str, _GROUP]
+GroupIfAny = Annotated[str | None, _GROUP]
+"""The same where a file may name it, too."""
 Service = Annotated[
     str, option("--service", parser=name, metavar="NAME", help="The service's name.")
 ]
@@ -189,6 +199,57 @@ At = Annotated[
         help="Show what holds at this instant, such as 2026-01-31T12:00:00Z.",
     ),
 ]
+
+
+# Options of the commands that serve ---------------------------------------------------------------
+
+DEFAULT_GRACE: Final = timedelta(seconds=10)
+"""The grace of a command where nothing names one."""
+
+RunnerId = Annotated[
+    str | None,
+    option(
+        "--runner-id",
+        parser=name,
+        metavar="ID",
+        envvar="TURNWISE_RUNNER_ID",
+        default="$TURNWISE_RUNNER_ID, or one that is unique to the process",
+        help="Who this is. Give it where a restarted process shall keep its place.",
+    ),
+]
+_GRACE = option(
+    "--grace",
+    parser=duration,
+    metavar=_DURATION,
+    default=format_duration(DEFAULT_GRACE),
+    help="Time between asking a command to end, by SIGTERM, and killing it.",
+)
+Grace = Annotated[timedelta, _GRACE]
+GraceIfAny = Annotated[timedelta | None, _GRACE]
+"""The same where a file may name it, too."""
+
+_LOG_FORMAT = option(
+    "--log-format",
+    parser=_one_of(FORMATS),
+    metavar="|".join(FORMATS),
+    envvar="TURNWISE_LOG_FORMAT",
+    default="$TURNWISE_LOG_FORMAT, or text",
+    help="Log lines on stderr for people, or one JSON object a line.",
+)
+LogFormat = Annotated[str, _LOG_FORMAT]
+LogFormatIfAny = Annotated[str | None, _LOG_FORMAT]
+"""The same where a file may name it, too."""
+
+_LOG_LEVEL = option(
+    "--log-level",
+    parser=_one_of(LEVELS),
+    metavar="|".join(LEVELS),
+    default="info",
+    help="Log what is at least so important.",
+)
+LogLevel = Annotated[str, _LOG_LEVEL]
+LogLevelIfAny = Annotated[str | None, _LOG_LEVEL]
+"""The same where a file may name it, too."""
 
 
 # Options that make a service's settings -----------------------------------------------------------

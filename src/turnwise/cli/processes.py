@@ -100,5 +100,7 @@ def _identity(user: str) -> dict[str, Any]:
         account = pwd.getpwnam(user)
     except KeyError:
         raise OSError(f"there is no user {user!r}") from None
+    if account.pw_uid == os.geteuid():
+        return {}
     groups = os.getgrouplist(user, account.pw_gid)
     return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups}

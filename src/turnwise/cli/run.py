@@ -1,28 +1,30 @@
 """``turnwise run``: a command in this runner's turns."""
 
-import dataclasses
 import logging
 import queue
 from datetime import timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 
 from turnwise.cli.child import Child, Children
 from turnwise.cli.errors import BadInput
-from turnwise.cli.logs import FORMATS, LEVELS, log_to_stderr
+from turnwise.cli.logs import log_to_stderr
 from turnwise.cli.options import (
+    DEFAULT_GRACE,
     DEFAULT_GROUP,
+    Grace,
     Group,
+    LogFormat,
+    LogLevel,
+    RunnerId,
     Service,
     StorageUrl,
-    duration,
-    name,
     option,
     takes_settings,
 )
 from turnwise.cli.programs import why_no_program
-from turnwise.cli.serving import mind_signals, start, try_storage
+from turnwise.cli.serving import knobs_of, mind_signals, start, try_storage
 from turnwise.cli.storage import url_in_force
 from turnwise.errors import TurnFailedError
 from turnwise.gate import STOPPED
@@ -53,15 +55,6 @@ From a crontab of several machines, by one of them:
 }
 
 
-def _one_of(words: tuple[str, ...]) -> Any:
-    def read(text: str) -> str:
-        if text not in words:
-            raise typer.BadParameter(f"{text!r} is none of {', '.join(words)}")
-        return text
-
-    return read
-
-
 @takes_settings
 def run(
     command: Annotated[
@@ -72,17 +65,7 @@ def run(
     storage: StorageUrl = None,
     group: Group = DEFAULT_GROUP,
     service: Service,
-    runner_id: Annotated[
-        str | None,
-        option(
-            "--runner-id",
-            parser=name,
-            metavar="ID",
-            envvar="TURNWISE_RUNNER_ID",
-            default="$TURNWISE_RUNNER_ID, or one that is unique to the process",
-            help="Who this is. Give it where a restarted process shall keep its place.",
-        ),
-    ] = None,
+    runner_id: RunnerId = None,
     once: Annotated[
         bool, option("--once", help="Wait for one turn, run, and exit with the command's status.")
     ] = False,
@@ -93,37 +76,9 @@ def run(
             help=f"With --once: run if it is this runner's turn now, else exit with {NO_TURN}.",
         ),
     ] = False,
-    grace: Annotated[
-        timedelta,
-        option(
-            "--grace",
-            parser=duration,
-            metavar="DURATION",
-            default="10s",
-            help="Time between asking the command to end, by SIGTERM, and killing it.",
-        ),
-    ] = timedelta(seconds=10),
-    log_format: Annotated[
-        str,
-        option(
-            "--log-format",
-            parser=_one_of(FORMATS),
-            metavar="|".join(FORMATS),
-            envvar="TURNWISE_LOG_FORMAT",
-            default="$TURNWISE_LOG_FORMAT, or text",
-            help="Log lines on stderr for people, or one JSON object a line.",
-        ),
-    ] = "text",
-    log_level: Annotated[
-        str,
-        option(
-            "--log-level",
-            parser=_one_of(LEVELS),
-            metavar="|".join(LEVELS),
-            default="info",
-            help="Log what is at least so important.",
-        ),
-    ] = "info",
+    grace: Grace = DEFAULT_GRACE,
+    log_format: LogFormat = "text",
+    log_level: LogLevel = "info",
     settings: Settings,
 ) -> int:
     """Run a command in this runner's turns, until SIGTERM, SIGINT or SIGHUP.
@@ -159,14 +114,9 @@ def run(
     scheduler = Scheduler(
         url, group=group, runner_id=runner_id, wait_for_storage=not no_wait, grace=grace
     )
-    knobs: dict[str, Any] = {
-        field.name: getattr(settings, field.name)
-        for field in dataclasses.fields(settings)
-        if field.name != "schedule"
-    }
     turns = _Turns(scheduler, child, is_once=once)
     function = None if no_wait else turns.take
-    scheduler.add(function, settings.schedule, name=service, **knobs)
+    scheduler.add(function, settings.schedule, name=service, **knobs_of(settings))
     mind_signals(children, stop=turns.request_stop)
     return turns.take_one_now(service) if no_wait else turns.serve()
 

@@ -3,13 +3,17 @@
 import logging
 import signal
 from collections.abc import Callable
+from dataclasses import fields
 from types import FrameType
+from typing import cast
 
 from turnwise.cli.child import Children
 from turnwise.cli.errors import BadInput, storage_as_input
 from turnwise.cli.storage import is_private
 from turnwise.errors import MissingExtraError, SchemaError, StorageError
 from turnwise.scheduler import Scheduler
+from turnwise.scheduler.knobs import Knobs
+from turnwise.settings import Settings
 from turnwise.storages.opening import open_storage
 from turnwise.storages.urls import without_password
 
@@ -39,6 +43,12 @@ def start(scheduler: Scheduler) -> None:
         scheduler.start()
     except (ValueError, MissingExtraError, SchemaError) as error:
         raise BadInput(str(error)) from error  # and no storage that is away for a while
+
+
+def knobs_of(settings: Settings) -> Knobs:
+    """The knobs of settings, as a scheduler is given them beside the schedule."""
+    names = [field.name for field in fields(settings) if field.name != "schedule"]
+    return cast("Knobs", {name: getattr(settings, name) for name in names})
 
 
 def mind_signals(

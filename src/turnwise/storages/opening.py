@@ -30,6 +30,7 @@ __all__ = [
     "FILE_VARIABLE",
     "URL_VARIABLE",
     "open_storage",
+    "url_in_file",
     "url_of_the_environment",
 ]
 
@@ -128,14 +129,27 @@ def url_of_the_environment() -> str:
             f"no storage is named: give a URL, such as 'sqlite:///turns.db', or set {URL_VARIABLE} "
             f"to it, or {FILE_VARIABLE} to the path of a file with it"
         )
+    return url_in_file(path, named_by=FILE_VARIABLE)
+
+
+def url_in_file(path: str, *, named_by: str) -> str:
+    """The URL that is a file's whole text, such as a mounted secret's.
+
+    Args:
+        path: the file's.
+        named_by: what names the file; the error says it.
+
+    Raises:
+        ValueError: it cannot be read, or holds no URL.
+    """
     try:
         text = Path(path).read_text("utf-8").rstrip("\r\n")
     except (OSError, ValueError) as error:  # the latter where it is no text
         why = getattr(error, "strerror", None) or "it is no text in UTF-8"
-        raise ValueError(f"{FILE_VARIABLE} names {path!r}, which cannot be read: {why}") from None
+        raise ValueError(f"{named_by} names {path!r}, which cannot be read: {why}") from None
     # What is in it may be a password alone, and so is not shown.
     if ":" not in text or not text.isprintable():
-        raise ValueError(f"{FILE_VARIABLE} names {path!r}: no URL of a storage is in it")
+        raise ValueError(f"{named_by} names {path!r}: no URL of a storage is in it")
     return text
 
 
