@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 
 from live import Heard, due, eventually
-from processes import environment
+from processes import environment, turnwise
 from turnwise import events
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.observers import ping
@@ -264,7 +264,12 @@ def test_of_more_than_may_wait_the_oldest_are_given_up(
     switch: Switch, caplog: pytest.LogCaptureFixture
 ) -> None:
     go_on = threading.Event()
-    switch.answer = lambda request: (go_on.wait(30), answer(request))[1]
+
+    def wait(request: BaseHTTPRequestHandler) -> None:
+        go_on.wait(30)
+        answer(request)
+
+    switch.answer = wait
     observer = Ping(switch.url)
     observer(STARTED)  # it is on its way, and hangs
     switch.wait_for(1)
@@ -351,6 +356,37 @@ def test_a_forked_child_waits_for_no_pings_of_its_parent(switch: Switch) -> None
     assert status == 0
     go_on.set()
     observer.close()
+
+
+# The command line ---------------------------------------------------------------------------------
+
+
+def run_once(command: str, url: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command in its one turn, as soon as it is due, with a URL in the environment."""
+    options = ("--storage", "sqlite://", "--every", "1s", "--once")
+    return turnwise(
+        "run", "--service", "job", *options, "--", "sh", "-c", command, TURNWISE_PING_URL=url
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "last"),
+    [("true", 0, ("", "completed")), ("exit 3", 3, ("/fail", "attempt 1: exit:3"))],
+)
+def test_turnwise_run_pings_the_url_of_its_environment(
+    switch: Switch, command: str, status: int, last: tuple[str, str]
+) -> None:
+    done = run_once(command, switch.url)
+    assert done.returncode == status, done.stderr
+    assert switch.wait_for(2) == [("/start", "attempt 1"), last]
+    assert SECRET not in done.stderr
+
+
+def test_turnwise_run_refuses_what_is_no_url() -> None:
+    done = run_once("true", f"ftp://host/{SECRET}")
+    assert done.returncode == 2
+    assert "--ping-url: the URL for the pings of 'job' must be" in done.stderr
+    assert SECRET not in done.stderr
 
 
 # URLs ---------------------------------------------------------------------------------------------

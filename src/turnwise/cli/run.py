@@ -3,7 +3,7 @@
 import logging
 import queue
 from datetime import timedelta
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -32,6 +32,9 @@ from turnwise.names import printable
 from turnwise.scheduler import Scheduler
 from turnwise.settings import Settings
 from turnwise.turn import Turn
+
+if TYPE_CHECKING:
+    from turnwise.observers.ping import Ping
 
 _log = logging.getLogger("turnwise.run")
 
@@ -77,6 +80,18 @@ def run(
         ),
     ] = False,
     grace: Grace = DEFAULT_GRACE,
+    ping_url: Annotated[
+        str | None,
+        option(
+            "--ping-url",
+            metavar="URL",
+            envvar="TURNWISE_PING_URL",
+            default="$TURNWISE_PING_URL, or none",
+            help="Send each start to URL/start, each success to URL, and each failure to "
+            "URL/fail, as dead man's switches such as healthchecks.io take them. One with a "
+            "secret belongs into the environment.",
+        ),
+    ] = None,
     log_format: LogFormat = "text",
     log_level: LogLevel = "info",
     settings: Settings,
@@ -100,6 +115,7 @@ def run(
     why_not = why_no_program(command[0])
     if why_not is not None:
         raise BadInput(why_not)
+    pings = _pings(service, ping_url)
     url = url_in_force(storage)
     log_to_stderr(form=log_format, level=log_level)
     children = Children()
@@ -112,13 +128,34 @@ def run(
     )
     try_storage(url)
     scheduler = Scheduler(
-        url, group=group, runner_id=runner_id, wait_for_storage=not no_wait, grace=grace
+        url,
+        group=group,
+        runner_id=runner_id,
+        observers=pings,
+        wait_for_storage=not no_wait,
+        grace=grace,
     )
     turns = _Turns(scheduler, child, is_once=once)
     function = None if no_wait else turns.take
     scheduler.add(function, settings.schedule, name=service, **knobs_of(settings))
     mind_signals(children, stop=turns.request_stop)
-    return turns.take_one_now(service) if no_wait else turns.serve()
+    try:
+        return turns.take_one_now(service) if no_wait else turns.serve()
+    finally:
+        for ping in pings:
+            ping.close()
+
+
+def _pings(service: str, url: str | None) -> "tuple[Ping, ...]":
+    """What pings a service's switch, where it has one."""
+    if not url:
+        return ()
+    from turnwise.observers.ping import Ping  # noqa: PLC0415 (it loads what speaks HTTP)
+
+    try:
+        return (Ping({service: url}),)
+    except ValueError as error:
+        raise BadInput(f"--ping-url: {error}") from None
 
 
 class _Turns:
