@@ -1,6 +1,7 @@
 """``turnwise pause``, ``trigger``, ``drain``, ``forget``, ``schema``, as an operator uses them."""
 
 import contextlib
+import json
 import os
 import pty
 import signal
@@ -15,6 +16,7 @@ import pytest
 from processes import COMMAND, SERVICE, History, RunProcess, environment, eventually, turnwise
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.cli.controls import exit_status
+from turnwise.controls import operator
 from turnwise.cycles import SECOND
 from turnwise.gate import NO_ATTEMPT, Command, Execution
 from turnwise.storages import Beat
@@ -166,6 +168,27 @@ def test_a_drained_runner_takes_no_new_run_until_it_is_undrained(
         desk("drain", "bob")
         assert desk("undrain", "alice") == "runner alice takes runs again\n"
         assert "the run of alice" in desk("trigger", SERVICE, "--wait")
+
+
+def test_the_history_of_the_group_says_who_drained_and_forgot_what_and_why(
+    tmp_path: Path, desk: Desk, history: History
+) -> None:
+    with RunProcess(tmp_path, "alice", *DAILY, command=["true"]):
+        offered(history)
+        desk("drain", "alice", "--reason", "more memory")
+        desk("undrain", "alice")
+    desk("forget", "runner", "alice", "--yes", "--reason", "it is gone")
+    rows = json.loads(desk("history", "--json"))
+    assert [(row["command"], row["of"], row["reason"]) for row in rows] == [
+        ("drain", "alice", "more memory"),
+        ("undrain", "alice", ""),
+        ("forget runner", "alice", "it is gone"),
+    ]
+    assert {row["by"] for row in rows} == {operator()}
+    shown = desk("history")
+    assert "alice by" in shown
+    assert ": more memory" in shown
+    assert "no such rows" in desk("history", "--status", "running")
 
 
 def test_who_lives_is_not_forgotten_unless_forced(

@@ -12,7 +12,7 @@ from turnwise.controls import Controls
 from turnwise.cycles import SECOND, instant
 from turnwise.errors import BusyError, StillAliveError
 from turnwise.gate import Ask, Command, Gate, Refusal, Run
-from turnwise.storages import Beat, Entry, Kind, Offer, Record, Swapped
+from turnwise.storages import GROUP_ITSELF, Beat, Entry, Kind, Offer, Record, Swapped
 from turnwise.storages.memory import MemoryStorage
 from turnwise.texts import gate_from_text, gate_to_text, row_from_text, row_to_text
 
@@ -298,6 +298,40 @@ def test_a_drained_runner_is_marked_until_it_is_undrained(
     assert [row.drained for row in storage.runners(GROUP)] == [True]
     controls.undrain("alice")
     assert [row.drained for row in storage.runners(GROUP)] == [False]
+
+
+def test_what_was_done_to_runners_and_what_was_forgotten_is_in_the_groups_own_history(
+    controls: Controls, storage: Busy, clock: Clock
+) -> None:
+    controls.drain("web-1", reason="more memory")
+    clock.now += SECOND
+    controls.undrain("web-1")
+    clock.now += SECOND
+    controls.trigger(SERVICE)
+    controls.forget_service(SERVICE, reason="unused")
+    clock.now += SECOND
+    controls.forget_runner("web-1")
+    rows = [row_from_text(entry.body) for entry in storage.history(GROUP, GROUP_ITSELF)]
+    told = [(row.name, row.of, row.by, row.reason) for row in rows if isinstance(row, Command)]
+    assert told == [
+        ("drain", "web-1", "ops@desk", "more memory"),
+        ("undrain", "web-1", "ops@desk", ""),
+        ("forget service", SERVICE, "ops@desk", "unused"),
+        ("forget runner", "web-1", "ops@desk", ""),
+    ]
+    assert [row.at - NOON for row in rows] == [0, SECOND, 2 * SECOND, 3 * SECOND]
+    assert storage.services(GROUP) == ()
+
+
+def test_the_groups_own_history_keeps_its_newest_thousand_rows(
+    controls: Controls, storage: Busy, clock: Clock
+) -> None:
+    old = [Entry(f"old {number}", number, "command", "") for number in range(1500)]
+    storage.append(GROUP, GROUP_ITSELF, old)
+    controls.drain("web-1")
+    kept = storage.history(GROUP, GROUP_ITSELF)
+    assert len(kept) == 1000
+    assert kept[-1].at == clock.now
 
 
 def test_a_service_is_not_forgotten_while_one_that_offers_it_lives(

@@ -170,7 +170,7 @@ class ShelfStorage:
         self._forget(group, old)
 
     def services(self, group: str) -> tuple[str, ...]:
-        return tuple(sorted({key[1] for key in self._read(group)[2] if key[0] in OF_A_SERVICE}))
+        return tuple(sorted({k[1] for k in self._read(group)[2] if k[0] in OF_A_SERVICE and k[1]}))
 
     def runners(self, group: str) -> tuple[ts.RunnerRow, ...]:
         kept = self._read(group)[2]

@@ -3,7 +3,9 @@
 Each command changes a record in one step, as everything else does, so that it holds whoever is
 suspended meanwhile: a paused service starts no turn after :meth:`Controls.pause` has returned,
 because it is the gate that refuses. Each command advances the group's revision, so that every
-runner notices it with its next heartbeat, and is kept in the history with who, when and why.
+runner notices it with its next heartbeat, and is kept in the history with who, when and why: in
+the service's, or, where a runner is drained or something is forgotten, in that of the group itself
+(:data:`~turnwise.storages.GROUP_ITSELF`), which outlives both and keeps its newest 1,000 rows.
 """
 
 import getpass
@@ -16,16 +18,17 @@ from turnwise import gate as gates
 from turnwise.cycles import duration, instant, microseconds
 from turnwise.durations import format_duration
 from turnwise.errors import BusyError, StillAliveError
-from turnwise.gate import Execution, Gate
+from turnwise.gate import Command, CommandName, Execution, Gate
 from turnwise.machine import owner_of
 from turnwise.names import checked_name, checked_reason, random_name
-from turnwise.storages import Entry, Kind, Record, RunnerRow, Storage
+from turnwise.storages import GROUP_ITSELF, Entry, Kind, Record, RunnerRow, Storage
 from turnwise.texts import gate_from_text, gate_to_text, row_from_text, row_to_text
 
 ALIVE_WITHIN = 3
 """Heartbeat timeouts of silence after which nobody is taken for alive, who may merely be slow."""
 
 _TRIES = 100
+_ROWS_OF_THE_GROUP = 1000
 _SECONDS_BETWEEN_LOOKS = 0.2
 
 
@@ -148,20 +151,23 @@ class Controls:
                 return None
             sleep(_SECONDS_BETWEEN_LOOKS)
 
-    def drain(self, runner_id: str) -> None:
+    def drain(self, runner_id: str, *, reason: str = "") -> None:
         """Let a runner take no new turn; what it is in goes on."""
         self._storage.mark(self.group, checked_name("runner_id", runner_id), drained=True)
+        self._tell(CommandName.DRAIN, runner_id, reason)
 
-    def undrain(self, runner_id: str) -> None:
+    def undrain(self, runner_id: str, *, reason: str = "") -> None:
         """Let a runner take turns again."""
         self._storage.mark(self.group, checked_name("runner_id", runner_id), drained=False)
+        self._tell(CommandName.UNDRAIN, runner_id, reason)
 
-    def forget_service(self, service: str, *, force: bool = False) -> None:
+    def forget_service(self, service: str, *, force: bool = False, reason: str = "") -> None:
         """Forget a service: its records, its history, and who offers it.
 
         Args:
             service: the service's name.
             force: whether to do so although a runner that offers it lives.
+            reason: why, for the group's own history.
 
         Raises:
             StillAliveError: a runner that offers it lives, and ``force`` is False.
@@ -174,10 +180,11 @@ class Controls:
         self._refuse_living(
             f"service {service!r}", lambda row: (row.runner_id, row.boot_id) in offering, force
         )
-        self._storage.forget_service(self.group, service)
+        self._storage.forget_service(self.group, checked_name("service", service))
         self._storage.advance(self.group)
+        self._tell(CommandName.FORGET_SERVICE, service, reason)
 
-    def forget_runner(self, runner_id: str, *, force: bool = False) -> None:
+    def forget_runner(self, runner_id: str, *, force: bool = False, reason: str = "") -> None:
         """Forget a runner: all its lives, what they offer, and whether it is drained.
 
         Raises:
@@ -186,6 +193,15 @@ class Controls:
         self._refuse_living(f"runner {runner_id!r}", lambda row: row.runner_id == runner_id, force)
         self._storage.forget_runner(self.group, runner_id)
         self._storage.advance(self.group)
+        self._tell(CommandName.FORGET_RUNNER, runner_id, reason)
+
+    def _tell(self, name: CommandName, of: str, reason: str) -> None:
+        """Keep a row in the history of the group itself."""
+        now, said = self._storage.read(self.group, ()).now, checked_reason(reason)
+        row = Command(id=random_name(), name=name, at=now, by=self.by, reason=said, of=of)
+        entry = Entry(row.id, row.at, row.kind, row_to_text(row))
+        self._storage.append(self.group, GROUP_ITSELF, [entry])
+        self._storage.purge(self.group, GROUP_ITSELF, before=0, keep=_ROWS_OF_THE_GROUP)
 
     def _refuse_living(
         self,

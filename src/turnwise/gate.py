@@ -165,12 +165,16 @@ class Execution:
 
 
 class CommandName(StrEnum):
-    """What an operator, or a change of settings, did to a service."""
+    """What an operator, or a change of settings, did to a service, a runner or the group."""
 
     PAUSE = "pause"
     RESUME = "resume"
     TRIGGER = "trigger"
     SETTINGS = "settings"
+    DRAIN = "drain"
+    UNDRAIN = "undrain"
+    FORGET_SERVICE = "forget service"
+    FORGET_RUNNER = "forget runner"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +182,8 @@ class Command:
     """One row of the history: what was done to the service, by whom, when and why.
 
     ``until`` is the end of a pause that has one. ``settings`` is the text of the settings that
-    hold from then on, where it is about them.
+    hold from then on, where it is about them. ``of`` names the runner or the service, in the
+    history of the group itself.
     """
 
     id: str
@@ -188,6 +193,7 @@ class Command:
     reason: str = ""
     until: int | None = None
     settings: str | None = None
+    of: str | None = None
 
     @property
     def kind(self) -> str:

@@ -43,7 +43,7 @@ turnwise trigger nightly --reason 'the report was empty'
 turnwise trigger nightly --wait && echo it went well
 """,
     "drain": """\
-turnwise drain web-3
+turnwise drain web-3 --reason 'it gets more memory'
 """,
     "forget": """\
 turnwise forget service old-report
@@ -145,7 +145,11 @@ def trigger(
 
 
 def drain(
-    runner: RunnerArgument, *, storage: StorageUrl = None, group: Group = DEFAULT_GROUP
+    runner: RunnerArgument,
+    *,
+    storage: StorageUrl = None,
+    group: Group = DEFAULT_GROUP,
+    reason: Reason = "",
 ) -> int:
     """Let a runner take no new run, of no service; what it is in goes on.
 
@@ -153,7 +157,7 @@ def drain(
     """
     with _controls(storage, group) as (store, controls):
         require_runner(store, group, runner)
-        controls.drain(runner)
+        controls.drain(runner, reason=reason)
         runs = sum(len(row.runs) for row in store.runners(group) if row.runner_id == runner)
     working = f"; it works on {runs} run{'s' * (runs != 1)}" if runs else "; it works on nothing"
     _say(f"runner {printable(runner)} is drained{working}")
@@ -161,12 +165,16 @@ def drain(
 
 
 def undrain(
-    runner: RunnerArgument, *, storage: StorageUrl = None, group: Group = DEFAULT_GROUP
+    runner: RunnerArgument,
+    *,
+    storage: StorageUrl = None,
+    group: Group = DEFAULT_GROUP,
+    reason: Reason = "",
 ) -> int:
     """Let a runner that was drained take runs again."""
     with _controls(storage, group) as (store, controls):
         require_runner(store, group, runner)
-        controls.undrain(runner)
+        controls.undrain(runner, reason=reason)
     _say(f"runner {printable(runner)} takes runs again")
     return 0
 
@@ -179,6 +187,7 @@ def forget(
     *,
     storage: StorageUrl = None,
     group: Group = DEFAULT_GROUP,
+    reason: Reason = "",
     force: Annotated[
         bool, option("--force", help="Forget it although a runner that it concerns lives.")
     ] = False,
@@ -196,9 +205,9 @@ def forget(
         require(store, group, its_name)
         _ask(f"Forget {what} {printable(its_name)} of group {printable(group)}?", yes=yes)
         if what == "service":
-            controls.forget_service(its_name, force=force)
+            controls.forget_service(its_name, force=force, reason=reason)
         else:
-            controls.forget_runner(its_name, force=force)
+            controls.forget_runner(its_name, force=force, reason=reason)
     _say(f"{what} {printable(its_name)} is forgotten")
     return 0
 

@@ -1,4 +1,4 @@
-"""``turnwise history``: what a storage has kept of a service, row by row."""
+"""``turnwise history``: what a storage has kept of a service, or of its group, row by row."""
 
 from datetime import datetime, timedelta
 from typing import Annotated
@@ -12,9 +12,9 @@ from turnwise.cli.options import (
     DEFAULT_GROUP,
     Group,
     Json,
-    Service,
     StorageUrl,
     instant_or_duration,
+    name,
     option,
 )
 from turnwise.cli.output import STYLES, console, cut, literal, print_json, table
@@ -23,6 +23,7 @@ from turnwise.cycles import microseconds
 from turnwise.gate import Command, Row
 from turnwise.overview import words
 from turnwise.overview.known import read_group, rows_of
+from turnwise.storages import GROUP_ITSELF
 
 _LAST = 20
 _MOST = 1_000_000
@@ -34,6 +35,7 @@ EXAMPLES = {
 turnwise history --service nightly
 turnwise history --service nightly --since 7d --status abandoned
 turnwise history --service nightly --last 1000 --json
+turnwise history
 """,
 }
 
@@ -47,7 +49,16 @@ def _kind(text: str) -> str:
 
 def history(
     *,
-    service: Service,
+    service: Annotated[
+        str | None,
+        option(
+            "--service",
+            parser=name,
+            metavar="NAME",
+            default="the group itself",
+            help="The service's name.",
+        ),
+    ] = None,
     storage: StorageUrl = None,
     group: Group = DEFAULT_GROUP,
     last: Annotated[
@@ -84,15 +95,18 @@ def history(
 ) -> int:
     """Show the runs of a service, oldest first, and what was done to it.
 
-    A run that is at work is among them. Instants are in UTC, by the storage's clock.
+    A run that is at work is among them. Without a service: which runners were drained, and what
+    was forgotten, by whom and why. Instants are in UTC, by the storage's clock.
     """
     if last is not None and not 1 <= last <= _MOST:
         raise BadInput(f"--last must be 1 to {_MOST:,}, got {last}")
     if last is None and since is None:
         last = _LAST
     with open_existing(storage) as store:
-        require_service(store, group, service)
-        known = read_group(store, group, (service,)).services[0]
+        of = GROUP_ITSELF if service is None else service
+        if service is not None:
+            require_service(store, group, service)
+        known = read_group(store, group, (of,)).services[0]
         rows = rows_of(
             store,
             known,
@@ -101,7 +115,7 @@ def history(
             kinds=status or None,
         )
     if as_json:
-        print_json([words.row_as_json(row) for row in rows])
+        print_json([_as_json(row, of) for row in rows])
     elif rows:
         _print(rows, known.now)
     else:
@@ -123,6 +137,12 @@ def start_of(since: datetime | timedelta | None, now: int) -> int | None:
     return max(0, start)
 
 
+def _as_json(row: Row, of: str) -> dict[str, object]:
+    """A row for a script; in the group's own history with what it was done to."""
+    told = words.row_as_json(row)
+    return {**told, "of": row.of} if of == GROUP_ITSELF and isinstance(row, Command) else told
+
+
 def _print(rows: list[Row], now: int) -> None:
     """A table; a line for each day, so that no instant needs a date."""
     shown = table("start", "late", "took", "runner", "status", "reason")
@@ -139,7 +159,8 @@ def _print(rows: list[Row], now: int) -> None:
 def _cells(row: Row, now: int) -> tuple[str | Text, ...]:
     at = words.second(row.at, row.at)
     if isinstance(row, Command):
-        said = f"by {cut(row.by, 40)}"
+        of = "" if row.of is None else f"{cut(row.of)} "
+        said = f"{of}by {cut(row.by, 40)}"
         what = literal(f"{said}{words.of_command(row)}")
         return at, "", "", "", f"[cyan]{row.name}[/]", what
     late = "" if row.trigger is not None else words.lasting(row.started_at - row.due)

@@ -1,12 +1,14 @@
 """Lists, forgetting, groups that do not see each other, and names of any kind."""
 
+from dataclasses import replace
+
 import pytest
 
 from turnwise.conformance.clock import SECOND, START
 from turnwise.conformance.desk import BOOT, TIMEOUT, Desk, StorageUnderTest
 from turnwise.conformance.history import entry
 from turnwise.conformance.strategies import UNUSUAL
-from turnwise.storages import Kind, Owner, Record, ServiceReading, Sight
+from turnwise.storages import GROUP_ITSELF, Kind, Owner, Record, ServiceReading, Sight
 
 
 def fill(desk: Desk, *, told: str) -> None:
@@ -43,6 +45,16 @@ class ListConformance(StorageUnderTest):
         desk.storage.withdraw(desk.group, "a", BOOT, "zebra")
         desk.storage.purge(desk.group, "Zebra", before=START, keep=0)
         assert desk.storage.services(desk.group) == ("apple", desk.service, "Äpfel")
+
+    def test_a_group_has_a_history_of_its_own_which_is_no_services(self, desk: Desk) -> None:
+        group = replace(desk, service=GROUP_ITSELF)
+        desk.append(entry("id", body="the service's"))
+        group.append(entry("id", body="the group's"), entry("other"))
+        assert desk.storage.services(desk.group) == (desk.service,)
+        desk.storage.forget_service(desk.group, desk.service)
+        assert group.history() == (entry("id", body="the group's"), entry("other"))
+        desk.storage.purge(desk.group, GROUP_ITSELF, before=0, keep=1)
+        assert group.history() == (entry("other"),)
 
     def test_a_group_is_listed_by_a_runner_or_a_record_or_a_history(self, desk: Desk) -> None:
         desk.beside(group="zebra").beat("a")

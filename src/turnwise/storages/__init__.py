@@ -8,6 +8,7 @@ A storage keeps, for each *group* of programs:
 - **offers**: one row for each service that such a life offers;
 - **records**: for each service a *plan* and a *gate*, each an opaque text with a version;
 - **history**: for each service rows that are appended, listed and purged;
+- the history of the **group itself**, under the empty name, which is no service's;
 - a **revision**: a number that grows whenever everybody shall look again.
 
 Rules that a storage must keep
@@ -48,6 +49,7 @@ from typing import Protocol
 from turnwise.errors import MissingExtraError, StorageError
 
 __all__ = [
+    "GROUP_ITSELF",
     "Beat",
     "Entry",
     "Kind",
@@ -70,6 +72,9 @@ __all__ = [
     "Transactional",
     "runner_digest",
 ]
+
+GROUP_ITSELF = ""
+"""The name, in the place of a service's, under which a group's own history is kept."""
 
 _DIGEST_BITS = 48
 
@@ -395,7 +400,10 @@ class Storage(Protocol):
     # Lists, and forgetting --------------------------------------------------------------------
 
     def services(self, group: str) -> tuple[str, ...]:
-        """The names of all services that have an offer, a record or a history, sorted."""
+        """The names of all services that have an offer, a record or a history, sorted.
+
+        The group itself (:data:`GROUP_ITSELF`) is none.
+        """
 
     def runners(self, group: str) -> tuple[RunnerRow, ...]:
         """Every life that is kept, by ``(joined_at, runner_id, boot_id)``."""

@@ -16,14 +16,17 @@ simulation, and for threads that take turns.
 """
 
 import copy
+import os
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from threading import Lock
 from typing import Self
+from weakref import WeakSet
 
 from turnwise.own_process import OwnProcess
 from turnwise.storages import (
+    GROUP_ITSELF,
     Beat,
     Entry,
     Kind,
@@ -49,20 +52,30 @@ def _host_now() -> int:
     return time.time_ns() // 1000
 
 
-class _LockOfOneProcess:
-    """A lock that a forked child does not wait for: nobody in the child would ever let it go."""
+class _LockOfAnotherProcess:
+    """In a forked child, the lock of a storage of its parent: nobody would ever let it go."""
 
-    __slots__ = ("_lock", "_process")
-
-    def __init__(self) -> None:
-        self._lock, self._process = Lock(), OwnProcess("a storage in memory")
+    def __init__(self, process: OwnProcess) -> None:
+        self._process = process
 
     def __enter__(self) -> None:
         self._process.check()
-        self._lock.acquire()
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        """There was no way in."""
+
+
+_all: "WeakSet[MemoryStorage]" = WeakSet()
+
+
+def _disown() -> None:
+    """In a forked child: what its parent made is used no more."""
+    for storage in _all:
+        storage._lock = _LockOfAnotherProcess(storage._process)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_disown)
 
 
 class MemoryStorage:
@@ -76,7 +89,9 @@ class MemoryStorage:
     def __init__(self, *, clock: Callable[[], int] | None = None) -> None:
         self._clock = clock or _host_now
         self._groups: dict[str, Group] = {}
-        self._lock = _LockOfOneProcess()
+        self._process = OwnProcess("a storage in memory")
+        self._lock: Lock | _LockOfAnotherProcess = Lock()
+        _all.add(self)
 
     def copy(self, *, clock: Callable[[], int] | None = None) -> Self:
         """A storage that holds the same, and from now on goes its own way.
@@ -274,7 +289,7 @@ class MemoryStorage:
         """The names of all services, sorted."""
         with self._lock:
             kept = self._read(group)
-            names = kept.offers.keys() | kept.history.keys()
+            names = kept.offers.keys() | kept.history.keys() - {GROUP_ITSELF}
             return tuple(sorted(names.union(*kept.records.values())))
 
     def runners(self, group: str) -> tuple[RunnerRow, ...]:

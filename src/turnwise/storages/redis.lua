@@ -402,7 +402,8 @@ function operations.services()
   local found = {}
   for _, service in ipairs(services()) do
     local offers, records = key("offers", service), key("record", service)
-    if call("EXISTS", offers, records, key("history", service)) > 0 then
+    local there = call("EXISTS", offers, records, key("history", service)) > 0
+    if there and service ~= "" then -- which is the group itself
       found[#found + 1] = service
     end
   end

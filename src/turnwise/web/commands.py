@@ -170,10 +170,10 @@ def carry_out(storage: Storage, group: str, command: Command, by: str) -> str:
             controls.trigger(command.target, reason=command.reason)
             return "triggered"
         case CommandName.DRAIN:
-            controls.drain(command.target)
+            controls.drain(command.target, reason=command.reason)
             return "drained"
         case CommandName.UNDRAIN:
-            controls.undrain(command.target)
+            controls.undrain(command.target, reason=command.reason)
             return "undrained"
 
 

@@ -42,7 +42,8 @@ UNION SELECT service FROM {offers} WHERE group_name = :group
 _GROUPS = """
 SELECT group_name FROM {records} WHERE version <> '' UNION SELECT group_name FROM {runners}
 """
-# From one name to the next by the index: a history is too long to go through.
+# From one name to the next by the index: a history is too long to go through. The first name is
+# the empty one, so that the group itself is left out.
 _NEXT_SERVICE = """
 SELECT service FROM {history} WHERE group_name = :group AND service > :name
 ORDER BY service LIMIT 1
