@@ -1,12 +1,16 @@
 """Log lines: one for each event, with its service and with fields for structured logs."""
 
+import dataclasses
+import json
 import logging
+import sys
 from typing import Any
 
 import pytest
 
 from turnwise import events
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
+from turnwise.cli.logs import JsonFormatter
 from turnwise.events import Event, ServiceEvent
 from turnwise.observers.log import log_event
 
@@ -168,3 +172,104 @@ def test_what_is_not_listened_to_is_not_written(caplog: pytest.LogCaptureFixture
     caplog.set_level(WARNING)
     log_event(events.RunnerLeft(**RUNNER))
     assert caplog.records == []
+
+
+# As JSON ------------------------------------------------------------------------------------------
+
+
+def as_json(event: Event, caplog: pytest.LogCaptureFixture) -> dict[str, Any]:
+    """The line that ``--log-format json`` writes of an event."""
+    caplog.set_level(DEBUG)
+    caplog.clear()
+    log_event(event)
+    [record] = caplog.records
+    return parsed(JsonFormatter().format(record))
+
+
+def parsed(line: str) -> dict[str, Any]:
+    """One line of JSON, in ASCII."""
+    assert line.isascii()
+    assert line.isprintable()
+    found = json.loads(line)
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.mark.parametrize("event", [event for event, _, _ in LINES], ids=repr)
+def test_a_line_of_json_has_all_that_its_event_says(
+    event: Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    line = as_json(event, caplog)
+    assert {"time", "level", "logger", "message", "group", "runner", "event"} <= line.keys()
+    for field in dataclasses.fields(event):
+        value = getattr(event, field.name)
+        name = {"runner_id": "runner", "error": "storage_error"}.get(field.name, field.name)
+        if f"{name}_seconds" in line:
+            assert line[f"{name}_seconds"] == value / 1_000_000
+        elif isinstance(value, int) and value >= DUE:
+            assert line[name].startswith("2026-01-01T00:00:00"), name
+        else:
+            assert line[name] == (list(value) if isinstance(value, tuple) else value), name
+
+
+def test_a_line_of_json_is_what_the_documentation_shows(caplog: pytest.LogCaptureFixture) -> None:
+    line = as_json(events.TurnEnded(**ENDED, status=Status.ABANDONED, reason="exit:1"), caplog)
+    assert line.pop("time").endswith("Z")
+    assert line == {
+        "level": "warning",
+        "logger": "turnwise.service",
+        "message": "job: turn 7 ends after 1.5s: abandoned exit:1",
+        "group": "g",
+        "service": "job",
+        "runner": "a",
+        "run_id": "run",
+        "token": 7,
+        "event": "TurnEnded",
+        "due": "2026-01-01T00:00:00Z",
+        "status": "abandoned",
+        "reason": "exit:1",
+        "attempt": 1,
+        "took_seconds": 1.5,
+        "recorded": True,
+    }
+
+
+def record_of(message: str, *arguments: object, **more: Any) -> logging.LogRecord:
+    return logging.LogRecord(
+        "turnwise.x", ERROR, __file__, 1, message, arguments, more.pop("exc_info", None), **more
+    )
+
+
+def test_an_exception_is_in_one_line_of_json_with_its_traceback() -> None:
+    def fail() -> None:
+        raise ValueError("first\nsecond\x1b[2J")
+
+    try:
+        fail()
+    except ValueError:
+        record = record_of("it failed", exc_info=sys.exc_info(), sinfo="Stack\n  here")
+    line = parsed(JsonFormatter().format(record))
+    assert line["message"] == "it failed"
+    assert line["error"].startswith("Traceback (most recent call last):\n")
+    assert line["error"].endswith("ValueError: first\nsecond\x1b[2J")
+    assert line["stack"] == "Stack\n  here"
+
+
+@pytest.mark.parametrize(
+    "name", ['"}\n{"level": "info', "a\x1b]0;x\x07", "\u202eevil", "\ud800", "\x00", "ä\u2028"]
+)
+def test_no_name_breaks_out_of_its_line_of_json(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = {**ENDED, "service": name, "group": name, "runner_id": name}
+    line = as_json(events.TurnEnded(**service, status=Status.ABANDONED, reason=name), caplog)
+    assert (line["service"], line["group"], line["runner"], line["reason"]) == (name,) * 4
+    assert line["level"] == "warning"
+
+
+def test_what_json_does_not_know_is_written_as_text() -> None:
+    record = record_of("%s", "x")
+    record.__dict__["service"] = {
+        1,
+    }
+    assert parsed(JsonFormatter().format(record))["service"] == "{1}"

@@ -4,11 +4,19 @@ import json
 import logging
 import sys
 import time
+from dataclasses import fields
 from typing import Final
 
+from turnwise.cycles import SECOND, instant
+from turnwise.events import Event
 from turnwise.names import printable
 
 _FIELDS: Final = ("group", "service", "runner", "run_id", "token")
+_NAMED_OTHERWISE: Final = frozenset({"group", "service", "runner_id", "run_id", "token"})
+_INSTANTS: Final = frozenset(
+    {"due", "until", "start", "end", "slot_start", "started_at", "now", "success"}
+)
+_DURATIONS: Final = frozenset({"after", "timeout", "took"})
 _LINE: Final = "%(asctime)s %(levelname)s %(message)s"
 LEVELS: Final = ("debug", "info", "warning", "error")
 """What ``--log-level`` may be."""
@@ -32,7 +40,11 @@ def log_to_stderr(*, form: str, level: str) -> None:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, and the fields of the event."""
+    """One JSON object a line: time, level, logger, message, and the fields of the event.
+
+    What an event has beside its group, service and runner is written under its own name: instants
+    in ISO 8601, in UTC; durations in seconds, with ``_seconds`` at the end of the name.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Write a record as one line of JSON, in ASCII."""
@@ -43,9 +55,32 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         line |= {name: record.__dict__[name] for name in _FIELDS if name in record.__dict__}
+        event = record.__dict__.get("event")
+        if isinstance(event, Event):
+            line |= _fields_of(event)
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            line["stack"] = self.formatStack(record.stack_info)
         return json.dumps(line, default=str)
+
+
+def _fields_of(event: Event) -> dict[str, object]:
+    """All that an event says beside the fields that every line has."""
+    said: dict[str, object] = {"event": type(event).__name__}
+    for name in (each.name for each in fields(event)):
+        value = getattr(event, name)
+        if name in _NAMED_OTHERWISE:
+            continue
+        if name in _INSTANTS and isinstance(value, int):
+            said[name] = instant(value).isoformat().replace("+00:00", "Z")
+        elif name in _DURATIONS and isinstance(value, int):
+            said[f"{name}_seconds"] = value / SECOND
+        elif name == "error":  # a line's own "error" is a traceback
+            said["storage_error"] = value
+        else:
+            said[name] = value
+    return said
 
 
 class _TextFormatter(logging.Formatter):

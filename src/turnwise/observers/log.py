@@ -1,9 +1,9 @@
 """Log lines: an observer like any other, and the one that every scheduler has.
 
 Each line names its service. Its record carries ``group``, ``service``, ``runner``, ``run_id`` and
-``token`` where the event has them (``extra=``), so that a handler of structured logs finds them.
-The loggers are ``turnwise.runner`` for what is about the process, and ``turnwise.service`` for what
-is about a service.
+``token`` where the event has them (``extra=``), so that a handler of structured logs finds them;
+and ``event``, the event itself, for one that wants all of it. The loggers are ``turnwise.runner``
+for what is about the process, and ``turnwise.service`` for what is about a service.
 """
 
 import logging
@@ -53,7 +53,11 @@ def log_event(event: Event) -> None:
     level, text = _line(event)
     if not logger.isEnabledFor(level):
         return
-    extra: dict[str, object] = {"group": event.group, "runner": event.runner_id}
+    extra: dict[str, object] = {
+        "group": event.group,
+        "runner": event.runner_id,
+        "event": event,
+    }
     if isinstance(event, ServiceEvent):
         extra["service"] = event.service
         text = f"{printable(event.service)}: {text}"
@@ -85,6 +89,9 @@ def _duplicate(event: DuplicateRunner) -> tuple[int, str]:
 
 
 def _storage_lost(event: StorageLost) -> tuple[int, str]:
+    if event.needs_repair:
+        said = "the storage cannot be used until it is repaired; it is tried again until then"
+        return logging.ERROR, f"{said}: {printable(event.error)}"
     return logging.WARNING, f"the storage does not answer: {printable(event.error)}"
 
 
