@@ -1,11 +1,11 @@
-"""For uvicorn, each of whose workers loads this file for itself."""
+"""For uvicorn, whose workers tell of their start and their end."""
 
 import os
 
 from django.core.asgi import get_asgi_application
 
-from turnwise.contrib.django import start
+from turnwise.contrib.asgi import serving
+from turnwise.contrib.django import scheduler
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
-application = get_asgi_application()
-start()
+application = serving(get_asgi_application(), scheduler())

@@ -14,7 +14,7 @@ from django.contrib.admin.utils import quote, unquote
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponseBase, HttpResponseNotAllowed
 from django.template.response import TemplateResponse
-from django.urls import reverse
+from django.urls import URLPattern, path, reverse
 
 from turnwise import open_storage
 from turnwise.audit import Judged, Verdict
@@ -63,6 +63,14 @@ class _Row(NamedTuple):
 class ServiceAdmin(_Admin):
     """Shows the jobs; nothing can be added, changed or deleted here."""
 
+    def get_urls(self) -> list[URLPattern]:
+        """The two pages, and no form that could change anything."""
+        view, name = self.admin_site.admin_view, "turnwise_service"
+        return [
+            path("", view(self.changelist_view), name=f"{name}_changelist"),
+            path("<path:object_id>/change/", view(self.change_view), name=f"{name}_change"),
+        ]
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Nobody: a job is added by a program."""
         del request
@@ -103,13 +111,6 @@ class ServiceAdmin(_Admin):
             return _service(storage, group, name, since)
 
         return self._page(request, "service", name, shown)
-
-    def history_view(
-        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
-    ) -> Any:
-        """There is none: nobody changes anything here."""
-        del request, object_id, extra_context
-        raise Http404
 
     def _page(
         self, request: HttpRequest, template: str, title: str, shown: Any
