@@ -50,6 +50,23 @@ def test_a_storage_that_answers_reads_alone_is_away() -> None:
     assert told(link, *notes) == [StorageLost(group="g", runner_id="a", error="full")]
 
 
+def test_what_somebody_must_repair_is_told_as_well_once_for_each_text() -> None:
+    link = a_link()
+
+    def opening(error: str | None, *, needs_repair: bool = False) -> list[str]:
+        events = link.note(OPENING, error, 0, needs_repair=needs_repair)
+        return [event.error if isinstance(event, StorageLost) else "back" for event in events]
+
+    for _ in range(2):
+        assert opening("refused") == ["refused"]
+        assert opening("refused, by another port") == []
+        assert opening("tables of version 2", needs_repair=True) == ["tables of version 2"]
+        assert opening("tables of version 2", needs_repair=True) == []
+        assert opening("refused") == []
+        assert opening("no table", needs_repair=True) == ["no table"]
+        assert opening(None) == ["back"]
+
+
 def test_a_lane_that_nobody_uses_any_more_is_forgotten_when_heartbeats_are_answered() -> None:
     link = a_link()
     told(link, (WRITES, "busy", 2))

@@ -40,6 +40,12 @@ LINES: list[tuple[Event, int, str]] = [
         "the storage does not answer: refused\\x1b",
     ),
     (
+        events.StorageLost(**RUNNER, error="no table\x1b", needs_repair=True),
+        ERROR,
+        "the storage cannot be used until it is repaired; it is tried again until then: "
+        "no table\\x1b",
+    ),
+    (
         events.StorageBack(**RUNNER, after=61_000_000),
         WARNING,
         "the storage answers again, after 1m1s",

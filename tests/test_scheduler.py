@@ -416,6 +416,27 @@ def test_a_storage_that_is_away_at_the_start_is_waited_for_and_warned_of_once(
     assert [each[:27] for each in warned[1:]] == ["the storage answers again, "]
 
 
+def test_tables_that_turn_out_to_be_wrong_while_the_storage_is_waited_for_are_told_of_once(
+    heard: Heard, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "_FIRST_BACKOFF_SECONDS", 0.001)
+    shaky = Shaky(due())
+    shaky.away()
+    scheduler = a_scheduler(shaky, heard)
+    scheduler.add(lambda: None, "every 1m", name="job")
+    with scheduler:
+        heard.wait_for(StorageLost)
+        shaky.failing["read"] = SchemaError("its tables are of version 2")
+        eventually(lambda: len(heard.of(StorageLost)) == 2, "it is told as well")
+        tried = shaky.calls.count("read")
+        eventually(lambda: shaky.calls.count("read") > tried + 2, "it is tried again")
+        assert [lost.needs_repair for lost in heard.of(StorageLost)] == [False, True]
+        shaky.back()  # as by turnwise schema --upgrade
+        heard.wait_for(TurnEnded)
+    [said] = [r.message for r in caplog.records if r.levelno == logging.ERROR]
+    assert said.endswith("it is tried again until then: its tables are of version 2")
+
+
 def test_where_it_is_not_waited_for_a_storage_that_is_away_is_raised() -> None:
     shaky = Shaky(due())
     shaky.away()

@@ -10,7 +10,7 @@ import pytest
 
 from live import Heard, Shaky, due, ends_of, eventually
 from turnwise import scheduler as schedulers
-from turnwise.actions import Serve
+from turnwise.actions import Failed, Serve
 from turnwise.errors import TurnFailedError
 from turnwise.events import Event, RunnerLeft, TurnEnded, TurnLost, TurnStarted
 from turnwise.heartbeat import Heartbeat
@@ -487,7 +487,7 @@ def test_whether_wishes_are_taken_is_decided_and_noted_at_one_time(
             entered.append(got)
 
         monkeypatch.setattr(engine, "link", Failing())
-        engine._note("reads", "no connection")
+        engine._note("reads", Failed("no connection"))
         assert entered
         assert not any(entered)
 

@@ -148,9 +148,13 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The storage did not answer a request; what it did is not known."""
+    """The storage did not answer a request; what it did is not known.
+
+    ``needs_repair`` says that it will not get better by itself: its tables are not as they must be.
+    """
 
     error: str
+    needs_repair: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,9 +57,14 @@ class DuplicateRunner(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageLost(Event):
-    """The storage does not answer any more; said once, until it is back."""
+    """The storage does not answer any more, or cannot be used; said once, until it is back.
+
+    ``needs_repair`` says that it will not get better by itself, such as where its tables are of
+    another version. That is said even while the storage is away already, once for each text.
+    """
 
     error: str
+    needs_repair: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

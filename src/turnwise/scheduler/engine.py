@@ -31,7 +31,7 @@ from turnwise.actions import (
 )
 from turnwise.cycles import SECOND
 from turnwise.drive import OPERATIONS, carry_out, seen
-from turnwise.errors import StorageError
+from turnwise.errors import SchemaError, StorageError
 from turnwise.events import Observer, RunnerLeft, StorageAsked
 from turnwise.heartbeat import Heartbeat
 from turnwise.scheduler.at_work import Service
@@ -214,7 +214,7 @@ class Engine:
                 self._storage = self.services.storage = self._open()
             except StorageError as error:
                 self.open_error = error
-                self._note(OPENING, str(error))
+                self._note(OPENING, self._failed(OPENING, error))
                 self.opened.set()
                 self._sleep(backoff)
                 backoff = min(backoff * 2, _LONGEST_BACKOFF_SECONDS)
@@ -343,10 +343,10 @@ class Engine:
         """A storage that raises what it must not is away, too; what it said is logged once."""
         if not isinstance(error, StorageError) and not self.link.fails_in(lane):
             _log.error("the storage has failed as no storage may", exc_info=error)
-        return Failed(str(error) or repr(error))
+        return Failed(str(error) or repr(error), isinstance(error, SchemaError))
 
     def _answer(self, service: Service, answer: Answer, lane: str) -> None:
-        self._note(lane, answer.error if isinstance(answer, Failed) else None)
+        self._note(lane, answer if isinstance(answer, Failed) else None)
         self.services.answer(service, answer)
 
     def _serve(self, service: Service, serve: Serve) -> None:
@@ -372,7 +372,7 @@ class Engine:
                     storage.advance(self._group)
                 self._note(WRITES, None)
         except Exception as error:  # noqa: BLE001 (see _failed)
-            self._note(WRITES, self._failed(WRITES, error).error)
+            self._note(WRITES, self._failed(WRITES, error))
             service.rests_until = at + _WITHDRAWN_AGAIN
         else:
             self.services.has_left(service, is_withdrawn=is_withdrawn)
@@ -455,17 +455,20 @@ class Engine:
         except Exception as error:  # noqa: BLE001 (see _failed)
             answer = self._failed(HEARTBEATS, error)
         self._tell_asked("heartbeat", at, answer)
-        self._note(HEARTBEATS, answer.error if isinstance(answer, Failed) else None)
+        self._note(HEARTBEATS, answer if isinstance(answer, Failed) else None)
         with self.services.lock:
             heard, events = heart.receive(self._monotonic(), answer)
         self.services.tell(None, events)
         self.services.heard(heard)
         self.wake()
 
-    def _note(self, lane: str, error: str | None) -> None:
+    def _note(self, lane: str, failed: Failed | None) -> None:
         """One line when the storage goes, and one when it is back, whichever thread saw it."""
+        error, needs_repair = (
+            (None, False) if failed is None else (failed.error, failed.needs_repair)
+        )
         with self.services.lock:
-            events = self.link.note(lane, error, self._monotonic())
+            events = self.link.note(lane, error, self._monotonic(), needs_repair=needs_repair)
         if events:
             self.services.tell(None, events)
         if error is not None or events:

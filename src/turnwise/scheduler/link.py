@@ -4,6 +4,9 @@ Two threads ask the storage, and a storage may answer reads alone (a full disk) 
 records alone. So requests are told apart by their *lane*. The storage is away while the last
 request of any lane failed. A lane that nobody uses any more would stay so for ever; so it is
 forgotten when heartbeats are answered, and it has not failed for the link's patience.
+
+What somebody must repair, such as tables of another version, is said as well while the storage is
+away already, once for each text: the operator who was told of a refused connection would wait.
 """
 
 from turnwise.actions import FindStable, ListOffers, Look, Request
@@ -42,6 +45,7 @@ class Link:
         self._has_answered = False
         self._named = {"group": group, "runner_id": runner_id}
         self._failing: dict[str, int] = {}
+        self._said: set[str] = set()
 
     @property
     def is_failing(self) -> bool:
@@ -57,8 +61,13 @@ class Link:
         """Whether the last request of a lane failed."""
         return lane in self._failing
 
-    def note(self, lane: str, error: str | None, at: int) -> list[Event]:
-        """A request of a lane was answered, or failed with ``error``."""
+    def note(
+        self, lane: str, error: str | None, at: int, *, needs_repair: bool = False
+    ) -> list[Event]:
+        """A request of a lane was answered, or failed with ``error``.
+
+        ``needs_repair`` says that it will not get better by itself.
+        """
         was_failing, answered = self.is_failing, self.answers
         if error is None:
             self._answered(lane, at)
@@ -67,8 +76,11 @@ class Link:
         away = at - self.since
         if self.answers != answered or self.is_failing != was_failing:
             self.since = at
-        if error is not None and not was_failing:
-            return [StorageLost(**self._named, error=error)]
+        if not was_failing:
+            self._said.clear()
+        if error is not None and (not was_failing or (needs_repair and error not in self._said)):
+            self._said.add(error)
+            return [StorageLost(**self._named, error=error, needs_repair=needs_repair)]
         if was_failing and not self.is_failing:
             return [StorageBack(**self._named, after=away)]
         return []
