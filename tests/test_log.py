@@ -40,10 +40,9 @@ LINES: list[tuple[Event, int, str]] = [
         "the storage does not answer: refused\\x1b",
     ),
     (
-        events.StorageLost(**RUNNER, error="no table\x1b", needs_repair=True),
+        events.StorageLost(**RUNNER, error="no\x1b", needs_repair=True),
         ERROR,
-        "the storage cannot be used until it is repaired; it is tried again until then: "
-        "no table\\x1b",
+        "the storage cannot be used until it is repaired; it is tried again until then: no\\x1b",
     ),
     (
         events.StorageBack(**RUNNER, after=61_000_000),

@@ -477,7 +477,7 @@ def test_whether_wishes_are_taken_is_decided_and_noted_at_one_time(
                 other.join(30)
                 return True
 
-            def note(self, *_: object) -> list[Event]:
+            def note(self, *_: object, **__: object) -> list[Event]:
                 return []
 
         def try_it() -> None:
