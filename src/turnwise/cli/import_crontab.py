@@ -189,7 +189,8 @@ def _name(command: str) -> str:
             is_program = "=" not in word and not word.startswith(("-", "$", ">", "<"))
             stem = PurePath(word.strip("\"'()")).name.partition(".")[0]
             clear = re.sub(r"[^\w-]+", "-", stem).strip("-_")
-            if is_program and clear and clear not in _NO_NAMES | _WITH_WORD and not skip:
+            names_it = clear not in _NO_NAMES | _WITH_WORD | {""} and not clear.isdecimal()
+            if is_program and names_it and not skip:
                 return clear
             skip = clear in _WITH_WORD or (skip and not is_program)
     return "job"
