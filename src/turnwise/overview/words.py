@@ -129,14 +129,15 @@ def period(known: Known) -> str:
 
 def next_in_line(known: Known) -> str:
     """Who would start next, and when."""
+    pause = known.gate.pause if known.gate is not None and known.is_paused else None
     upcoming = known.next_slot()
-    if upcoming is not None:
+    if upcoming is not None and pause is None:
         return _slot(upcoming, known)
     if known.next_due is None:
         return ""
     if not known.may_serve:
         return "nobody is there"
-    if known.is_paused and not known.is_over:
+    if pause is not None and (upcoming is not None or pause.until is None or not known.is_over):
         return "nobody while it is paused"
     return f"is planned shortly before {when(known.next_due, known.now)}"
 

@@ -145,11 +145,10 @@ class Page:
             page = service_page(self._reader, asked)
             if page is None:
                 raise RefusedError(404, f"There is no service {name!r}.")
-            values = {"page": page, "url": urls, "kinds": KINDS}
+            values = {"page": page, "url": urls, "kinds": KINDS, "control": self._control}
             return _Part(name, rendered("service.html", values))
 
-        controls = {"name": name} if self._control else None
-        return await self._shown(request, "service", (asked,), part, controls)
+        return await self._shown(request, "service", (asked,), part)
 
     async def _shown(
         self,
@@ -157,7 +156,6 @@ class Page:
         here: str,
         asked: tuple[object, ...],
         make: Callable[[Urls], _Part],
-        controls: Mapping[str, object] | None = None,
     ) -> Response:
         """A page, or its live part alone where a page that is open asks for what is new."""
         urls = _urls(request)
@@ -179,12 +177,15 @@ class Page:
             "live": live,
             "refresh": self._refresh,
             "told": TOLD.get(request.query_params.get("told", "")),
-            "controls": controls,
         }
         return HTMLResponse(rendered("page.html", values), headers={"Vary": "HX-Request"})
 
     async def _healthz(self, request: Request) -> Response:
-        """How the group is, as ``turnwise check`` says it: 200 where all is well, else 503."""
+        """How the group is, as ``turnwise check`` says it.
+
+        Status 503 where that is critical or unknown. A warning is said, with status 200: settings
+        differ in every rolling deploy, and nobody is to be woken by that.
+        """
         service = request.query_params.get("service")
         try:
             level, line = await self._in_thread(
@@ -195,7 +196,7 @@ class Page:
         except TurnwiseError as error:
             level, line = Level.CRITICAL, f"the storage does not answer: {error}"
         said = " ".join(line.split())
-        status = _WELL if level is Level.OK else _NOT_WELL
+        status = _WELL if level in (Level.OK, Level.WARNING) else _NOT_WELL
         return PlainTextResponse(f"{level.name}: {said}\n", status)
 
     # What is done ---------------------------------------------------------------------------------

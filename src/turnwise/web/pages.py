@@ -74,8 +74,9 @@ class Said:
 def state_of(known: Known) -> State:
     """What a service does now."""
     look = _look_of(known)
-    said = "" if look == "waits" else words.state(known)
-    return State(look, _LOOKS[look], said)
+    said = "" if look in ("waits", "nobody") else words.state(known)
+    # The word stands before it already.
+    return State(look, _LOOKS[look], said.removeprefix(f"{_LOOKS[look].lower()} "))
 
 
 def _look_of(known: Known) -> str:

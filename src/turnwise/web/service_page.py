@@ -251,6 +251,12 @@ def _settings(settings: Settings | None) -> tuple[tuple[str, str, bool], ...]:
     mine = json.loads(settings.to_json())
     plain = json.loads(Settings(schedule=settings.schedule).to_json())
     return tuple(
-        (name, "none" if value is None else str(value), name != "schedule" and value != plain[name])
+        (name, _value(value), name != "schedule" and value != plain[name])
         for name, value in mine.items()
     )
+
+
+def _value(value: object) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    return f"{value:,}" if isinstance(value, int) else str(value)

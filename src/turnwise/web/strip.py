@@ -42,7 +42,7 @@ def strip_of(periods: Sequence[Judged], room: int) -> Strip:
         Mark((first + number) * _WIDTH, look_of(each), _title(each))
         for number, each in enumerate(periods)
     ]
-    return Strip(tuple(marks), room * _WIDTH - 1, _said(periods))
+    return Strip(tuple(marks), max(0, room * _WIDTH - 1), _said(periods))
 
 
 def look_of(judged: Judged) -> str:

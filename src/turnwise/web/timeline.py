@@ -24,7 +24,7 @@ _STEPS = tuple(
     timedelta(seconds=seconds)
     for seconds in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600)
 ) + tuple(timedelta(days=days) for days in (0.5, 1, 2, 5, 7, 14, 30, 90, 365))
-_MOST_TICKS = 6
+_MOST_TICKS = 8
 
 
 @dataclass(frozen=True, slots=True)
