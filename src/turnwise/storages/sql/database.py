@@ -221,7 +221,7 @@ def _address_and_driver(
 
 def _connections_of(engine: sa.Engine) -> Callable[[], Any] | None:
     """Opens connections as the engine does, where its driver is ours: it may hand over tokens."""
-    if engine.dialect.driver not in OWN_DRIVERS.values():
+    if engine.dialect.driver not in OWN_DRIVERS.values() or engine.dialect.is_async:
         return None
 
     def connect() -> Any:
