@@ -1,5 +1,6 @@
 """The web examples of the docs, in their servers: real workers, killed and ended."""
 
+import ast
 import json
 import os
 import signal
@@ -18,8 +19,9 @@ import pytest
 
 import servers
 from live import eventually, runs_of
-from opened import _FRESH
+from opened import _FRESH, without_rows
 from servers import free_port
+from turnwise import Controls, Scheduler, StorageError
 from turnwise.gate import Execution
 from turnwise.storages import Storage
 from turnwise.storages.opening import open_storage
@@ -43,6 +45,15 @@ def _gunicorn_preloaded(port: int) -> list[str]:
     return [*_gunicorn(port), "--preload"]
 
 
+def _flask(port: int) -> list[str]:
+    configuration = ROOT / "docs" / "examples" / "flask_conf.py"
+    return ["gunicorn", "-c", str(configuration), "-b", f"127.0.0.1:{port}", "web_witness:flask"]
+
+
+def _flask_preloaded(port: int) -> list[str]:
+    return [*_flask(port), "--preload"]
+
+
 class Web:
     """A web server, and what its workers left in the storage."""
 
@@ -61,6 +72,11 @@ class Web:
     def runners(self) -> set[str]:
         """The ids of the runners that have not left."""
         return {row.runner_id for row in self.storage.runners("default") if row.left_at is None}
+
+    def text(self, path: str) -> str:
+        """A page, as it is."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._port}{path}", timeout=5) as reply:
+            return str(reply.read().decode())
 
     def get(self, path: str) -> dict[str, object] | None:
         """What a worker answers, None where none does."""
@@ -107,6 +123,8 @@ def _pid_of(runner_id: str) -> int:
         pytest.param(_gunicorn, "sqlite-file", marks=pytest.mark.faults),
         pytest.param(_gunicorn_preloaded, "sqlite-file", marks=pytest.mark.faults),
         pytest.param(_uvicorn, "postgresql", marks=pytest.mark.faults),
+        pytest.param(_flask, "sqlite-file", marks=pytest.mark.faults),
+        pytest.param(_flask_preloaded, "postgresql", marks=pytest.mark.faults),
     ],
 )
 def test_one_worker_at_a_time_serves_and_a_killed_one_is_replaced(
@@ -157,6 +175,104 @@ def test_an_idle_worker_is_well_and_ends_in_a_moment(tmp_path: Path) -> None:
         web.process.wait(PATIENCE_SECONDS)
         assert time.monotonic() - began < 2, "less than a second, and the interpreter's end"
         assert web.runners() == set()
+
+
+def _one(program: str) -> Callable[[int], list[str]]:
+    """One worker of a program."""
+    return lambda port: ["uvicorn", program, "--host", "127.0.0.1", "--port", str(port)]
+
+
+def test_five_jobs_are_served_by_a_program_that_has_at_most_twelve_lines_beside_them(
+    tmp_path: Path,
+) -> None:
+    text = (ROOT / "docs" / "examples" / "fastapi_jobs.py").read_text()
+    tree = ast.parse(text)
+    jobs = [each for each in tree.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
+    others = [each for each in tree.body if each not in jobs and not _is_text(each)]
+    beside = sum(_lines(each) for each in others) + sum(len(job.decorator_list) for job in jobs)
+    assert len(jobs) == 5
+    assert all(_lines(decorator) == 1 for job in jobs for decorator in job.decorator_list)
+    assert 5 < beside <= 12
+
+    url = f"sqlite:///{tmp_path / 'turns.db'}"
+    with served(_one("fastapi_jobs:app"), url, tmp_path) as web:
+        eventually(lambda: len(web.runners()) == 1, "it has joined")
+        names = {job.name for job in jobs}
+        eventually(
+            lambda: {row.offer.service for row in web.storage.offers("default")} == names,
+            "all five are offered",
+        )
+        Controls(web.storage).trigger("refresh_prices")
+        eventually(lambda: runs_of(web.storage, "refresh_prices"), "a job runs", 60)
+        web.process.send_signal(signal.SIGTERM)
+        web.process.wait(PATIENCE_SECONDS)
+        assert web.runners() == set()
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+
+
+def _lines(node: ast.stmt | ast.expr) -> int:
+    return (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def test_a_programs_pool_its_jobs_and_the_page_of_them_are_in_one_database(tmp_path: Path) -> None:
+    url = without_rows(servers.postgres())
+    driver = url.replace("postgresql:", "postgresql+psycopg:", 1)
+    with served(_one("fastapi_pool:app"), url, tmp_path, DATABASE=driver) as web:
+        assert eventually(lambda: web.get("/"), "it answers") == {"one": 1}
+        Controls(web.storage).trigger("tidy_up")
+        eventually(lambda: runs_of(web.storage, "tidy_up"), "the job runs", 60)
+        assert "tidy_up" in web.text("/jobs/")
+        eventually(
+            lambda: [run.status.value for run in runs_of(web.storage, "tidy_up")] == ["completed"],
+            "it ends well",
+        )
+        web.process.send_signal(signal.SIGTERM)
+        web.process.wait(PATIENCE_SECONDS)
+        assert web.runners() == set()
+    log = (tmp_path / "log").read_text()
+    assert "Traceback" not in log, log
+
+
+def test_a_start_that_fails_ends_the_server_with_its_reason(tmp_path: Path) -> None:
+    """Of the two lifespans for ASGI that there are, the one for applications without their own."""
+    (tmp_path / "failing.py").write_text(
+        "from turnwise import Scheduler\n"
+        "from turnwise.contrib.asgi import serving\n"
+        "async def app(scope, receive, send): ...\n"
+        "app = serving(app, Scheduler('nothing://at.all'))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "uvicorn", "failing:app", "--port", str(free_port())],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT / "src"), str(tmp_path)))},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert "no storage has the scheme 'nothing'" in done.stderr
+
+
+def test_a_scheduler_opens_its_storage_by_a_function_and_closes_it(tmp_path: Path) -> None:
+    """Again and again while it does not answer, and not before it starts."""
+    tries: list[Storage] = []
+
+    def opened() -> Storage:
+        tries.append(open_storage(f"sqlite:///{tmp_path / 'no' / 'turns.db'}"))
+        return tries[-1]
+
+    scheduler = Scheduler(opened)
+    scheduler.add(lambda: None, "every 1m", name="job")
+    assert tries == []
+    with scheduler:
+        (tmp_path / "no").mkdir()
+        eventually(lambda: tries and scheduler.health().is_well, "it is well")
+    with pytest.raises(StorageError, match="closed"):
+        tries[-1].read("default", ())
 
 
 def test_a_scheduler_that_was_started_before_the_workers_were_forked_says_so(

@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from turnwise.scheduler import Scheduler
+from turnwise import Scheduler, open_storage
 
 engine = create_async_engine(os.environ["DATABASE"], pool_size=5, max_overflow=0)
-scheduler = Scheduler("memory:")
+scheduler = Scheduler(lambda: open_storage(engine=engine))
 counts = {"requests": 0, "jobs": 0, "failed": 0}
 
 

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import fastapi_app
+import flask_app
 import gunicorn_app
 from turnwise.scheduler import Scheduler
 from turnwise.turn import Turn
@@ -47,5 +48,7 @@ def _often(scheduler: Scheduler, function: object) -> None:
 
 _often(fastapi_app.scheduler, witness_in_a_loop)
 _often(gunicorn_app.scheduler, witness)
+_often(flask_app.scheduler, witness)
 fastapi = fastapi_app.app
 wsgi = gunicorn_app.app
+flask = flask_app.app

@@ -10,8 +10,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from turnwise.scheduler import Scheduler
-from turnwise.turn import Turn
+from turnwise import Scheduler, Turn
 
 scheduler = Scheduler(grace="25s")  # on the storage that TURNWISE_STORAGE names
 

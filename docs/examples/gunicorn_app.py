@@ -7,8 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterable
 
-from turnwise.scheduler import Scheduler
-from turnwise.turn import Turn
+from turnwise import Scheduler, Turn
 
 # It is made before the workers are forked, or after; only its start must come after the fork.
 scheduler = Scheduler()  # on the storage that TURNWISE_STORAGE names
