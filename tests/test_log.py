@@ -126,6 +126,14 @@ LINES: list[tuple[Event, int, str]] = [
         "job: the period due 2026-01-01T00:00:00Z was missed: paused",
     ),
     (
+        events.PeriodMissed(
+            **SERVICE, due=DUE, until=DUE + 60_000_000, why="nobody_planned", count=3
+        ),
+        ERROR,
+        "job: 3 periods from the one due 2026-01-01T00:00:00Z to 2026-01-01T00:01:00Z were "
+        "missed: nobody_planned",
+    ),
+    (
         events.SettingsDiffer(**SERVICE, due=DUE),
         WARNING,
         "job: the plan in force was made by other settings than this runner's",
@@ -212,7 +220,7 @@ def test_a_line_of_json_has_all_that_its_event_says(
         if f"{name}_seconds" in line:
             assert line[f"{name}_seconds"] == value / 1_000_000
         elif isinstance(value, int) and value >= DUE:
-            assert line[name].startswith("2026-01-01T00:00:00"), name
+            assert line[name].startswith("2026-01-01T00:0"), name
         else:
             assert line[name] == (list(value) if isinstance(value, tuple) else value), name
 

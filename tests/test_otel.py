@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import dataclasses
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -169,9 +170,11 @@ def test_the_answers_of_the_storage_are_timed_by_what_it_was_asked(setup: Setup)
 
 
 def test_a_period_that_was_missed_is_counted_by_its_cause(setup: Setup) -> None:
-    setup.observer(events.PeriodMissed(**SERVICE, due=DUE, until=DUE + SECOND, why="attempts_used"))
+    missed = events.PeriodMissed(**SERVICE, due=DUE, until=DUE + SECOND, why="attempts_used")
+    setup.observer(missed)
+    setup.observer(dataclasses.replace(missed, count=3))
     ((attributes, count),) = setup.points("turnwise.periods.missed")
-    assert (attributes["turnwise.cause"], count) == ("attempts_used", 1)
+    assert (attributes["turnwise.cause"], count) == ("attempts_used", 4)
 
 
 def test_the_age_of_the_last_success_grows_from_the_end_of_a_turn_of_ones_own(

@@ -99,7 +99,7 @@ def switch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Switch]:
         (events.RunBuried(**TURN, owner="b"), ("/fail", "owner_dead: b")),
         (
             events.PeriodMissed(**SERVICE, due=DUE, until=DUE + 1, why="failed"),
-            ("/fail", "missed: failed"),
+            ("/fail", "1 missed: failed"),
         ),
     ],
     ids=["start", "success", "fail", "buried", "missed"],
@@ -339,7 +339,7 @@ def test_a_program_that_ends_sends_its_last_words(switch: Switch) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], env=environment(), check=False)
     assert done.returncode == 0
-    assert switch.heard[0][2] == "missed: failed"
+    assert switch.heard[0][2] == "1 missed: failed"
 
 
 def test_a_forked_child_waits_for_no_pings_of_its_parent(switch: Switch) -> None:

@@ -187,11 +187,17 @@ class RunBuried(TurnEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeriodMissed(ServiceEvent):
-    """A period has passed, and nobody has served it; ``why`` in a word."""
+    """A period has passed, and nobody has served it; ``why`` in a word.
+
+    Periods that passed in a row and had no plan, because nobody was there or the storage was away,
+    are told together by who comes first afterwards. Then ``count`` is how many, ``due`` is the
+    first one's due instant, and ``until`` the end of the last.
+    """
 
     due: int
     until: int
     why: str
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

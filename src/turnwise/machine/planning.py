@@ -7,15 +7,21 @@ asks about them, too; if one of them is alive, nothing is planned.
 1. A doubt is followed up once for each version of the plan and revision, and once more late in its
    cycle.
 2. After the storage's clock has stepped back nothing is planned for a heartbeat interval.
-3. Who plans a new period tells where the one before was missed.
+3. Who plans a new period tells where the one before was missed; and, in one event, which ones
+   passed since without a plan, as nobody was there or the storage was away. It goes by its own
+   schedule: where the last plan was made by other settings, it says nothing of what passed since,
+   because it does not know what was due.
 """
 
 from dataclasses import replace
 from functools import partial
+from itertools import islice
+from typing import Final
 
 from turnwise import gate as gates
 from turnwise import plan as plans
 from turnwise.actions import FindStable, ListOffers, OffersListed, Swap
+from turnwise.cycles import instant, microseconds
 from turnwise.events import CyclePlanned, Event, PeriodMissed, SettingsDiffer
 from turnwise.gate import Gate
 from turnwise.looks import late_in, period_is_over, slot_is_over, why_missed
@@ -24,6 +30,9 @@ from turnwise.machine.state import Planning, Records, State
 from turnwise.plan import CyclePlan, Plan, Target
 from turnwise.storages import Kind, Record, StableSet, Swapped
 from turnwise.texts import plan_to_text
+
+MOST_UNPLANNED: Final = 10_000
+"""So many periods that nobody planned are counted; if there were more, the event counts these."""
 
 
 def plan_ahead(
@@ -204,10 +213,42 @@ def _owe(state: State, records: Records, target: Target) -> None:
     last = None if records.plan is None else records.plan.cycles[-1]
     if last is not None and last.due < target.cycle.due and not last.rules.every_slot:
         state.owed = last
+        if last.settings == target.settings and last.until < target.cycle.due:
+            state.unplanned = (last.until, target.cycle.due)
 
 
 def told_of_missed(state: State, now: int, gate: Gate) -> list[Event]:
-    """The period that we owe a word about, once it is over and was not served."""
+    """The periods that we owe a word about, once they are over and were not served."""
+    return _told_of_last(state, now, gate) + _told_of_unplanned(state, now, gate)
+
+
+def _told_of_unplanned(state: State, now: int, gate: Gate) -> list[Event]:
+    """The periods that passed without a plan, in one event; but those of a pause that we know of.
+
+    A pause that was ended meanwhile is not in the gate any more: the audit knows of it.
+    """
+    if state.unplanned is None or now < state.unplanned[1]:
+        return []
+    (since, until), state.unplanned = state.unplanned, None
+    schedule, ahead = state.planner.schedule, gates.horizon(since, until)
+    passed = islice(schedule.dues(instant(since), instant(until)), MOST_UNPLANNED)
+    dues = [
+        due
+        for due in map(microseconds, passed)
+        if not gates.is_served(gate, due, now=now, ahead=ahead) and not _was_paused(gate, due)
+    ]
+    if not dues:
+        return []
+    why = "nobody_planned"
+    return [PeriodMissed(**state.named, due=dues[0], until=until, why=why, count=len(dues))]
+
+
+def _was_paused(gate: Gate, due: int) -> bool:
+    pause = gate.pause
+    return pause is not None and pause.at <= due and (pause.until is None or due < pause.until)
+
+
+def _told_of_last(state: State, now: int, gate: Gate) -> list[Event]:
     last = state.owed
     if last is None or now < last.until:
         return []

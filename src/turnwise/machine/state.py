@@ -180,6 +180,7 @@ class State:
         self.tells_all = False
         self.told_settings: str | None = None
         self.owed: CyclePlan | None = None
+        self.unplanned: tuple[int, int] | None = None
 
     def copy(self) -> "State":
         """Another one that goes its own way: all but the turn, and some names, never change."""

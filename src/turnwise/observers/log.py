@@ -148,7 +148,13 @@ def _buried(event: RunBuried) -> tuple[int, str]:
 
 
 def _missed(event: PeriodMissed) -> tuple[int, str]:
-    return logging.ERROR, f"the period due {_at(event.due)} was missed: {event.why}"
+    if event.count > 1:
+        which = (
+            f"{event.count} periods from the one due {_at(event.due)} to {_at(event.until)} were"
+        )
+    else:
+        which = f"the period due {_at(event.due)} was"
+    return logging.ERROR, f"{which} missed: {event.why}"
 
 
 def _differ(_: SettingsDiffer) -> tuple[int, str]:

@@ -200,7 +200,9 @@ class OpenTelemetry:
             self._successes[event.group, event.service] = at
 
     def _missed(self, event: PeriodMissed) -> None:
-        self._instruments.missed.add(1, {**_of(event), "turnwise.cause": self._bounded(event.why)})
+        self._instruments.missed.add(
+            event.count, {**_of(event), "turnwise.cause": self._bounded(event.why)}
+        )
 
     def _asked(self, event: StorageAsked) -> None:
         attributes = {

@@ -151,7 +151,7 @@ class Ping:
             case RunBuried():
                 self._put(event.service, "/fail", f"{OWNER_DEAD}: {event.owner}")
             case PeriodMissed():
-                self._put(event.service, "/fail", f"missed: {event.why}")
+                self._put(event.service, "/fail", f"{event.count} missed: {event.why}")
 
     def close(self) -> bool:
         """Wait until what waits is sent, at most for ``last_words``; then send nothing any more.
