@@ -128,55 +128,20 @@ def held(server: str, group: str, hold: str = "changed") -> Iterator[Callable[[]
 
 @each_server
 @each_hold
-def test_a_swap_reads_the_clock_once_it_has_the_lock(server: str, group: str, hold: str) -> None:
-    with opened(server) as storage, ThreadPoolExecutor() as pool:
+def test_a_swap_at_a_row_that_somebody_has_locked_is_told_busy(
+    server: str, group: str, hold: str
+) -> None:
+    """A job may have it in a transaction of its own, for as long as that takes."""
+    with opened(server) as storage:
         before = put(storage, group)
         with held(server, group, hold) as let_go:
-            swap = pool.submit(
-                storage.swap, group, "s", Kind.GATE, before.version, new_record(), FOREVER
-            )
-            eventually(lambda: asked(server, WAITING[server]), "the swap waits for the row")
-            time.sleep(HELD_SECONDS)
             at = host_now()
+            told_so = storage.swap(group, "s", Kind.GATE, before.version, new_record(), FOREVER)
+            assert (told_so.done, told_so.busy) == (False, True)
+            assert at <= told_so.now <= host_now() <= at + 3 * SECOND
             let_go()
-        answer = swap.result()
-        assert answer.done
-        assert at <= answer.now <= host_now()
-
-
-@each_server
-@each_hold
-def test_a_swap_that_got_the_lock_too_late_is_refused(server: str, group: str, hold: str) -> None:
-    with opened(server) as storage, ThreadPoolExecutor() as pool:
-        before = put(storage, group)
-        with held(server, group, hold) as let_go:
-            not_after = host_now() + int(HELD_SECONDS / 2 * SECOND)
-            swap = pool.submit(
-                storage.swap, group, "s", Kind.GATE, before.version, new_record(), not_after
-            )
-            eventually(lambda: asked(server, WAITING[server]), "the swap waits for the row")
-            time.sleep(HELD_SECONDS)
-            let_go()
-        answer = swap.result()
-        assert not answer.done
-        assert answer.now > not_after
-        gate = storage.read(group, ["s"]).services["s"].gate
-        assert gate is not None
-        assert gate.version == before.version
-
-
-@each_server
-def test_of_two_swaps_that_wait_for_one_row_one_is_done(server: str, group: str) -> None:
-    with opened(server) as one, opened(server) as two, ThreadPoolExecutor() as pool:
-        before = put(one, group)
-        with held(server, group) as let_go:
-            swaps = [
-                pool.submit(s.swap, group, "s", Kind.GATE, before.version, new_record())
-                for s in (one, two)
-            ]
-            eventually(lambda: asked(server, WAITING[server]) == 2, "both wait for the row")
-            let_go()
-        assert sorted(swap.result().done for swap in swaps) == [False, True]
+        answer = storage.swap(group, "s", Kind.GATE, before.version, new_record(), FOREVER)
+        assert (answer.done, answer.busy) == (True, False)
 
 
 LOCKED = {
@@ -205,6 +170,57 @@ def locked_tables(server: str) -> Iterator[Callable[..., None]]:
                 connection.exec_driver_sql("UNLOCK TABLES")
 
         yield let_go
+
+
+@each_server
+def test_a_swap_reads_the_clock_once_it_gets_through(server: str, group: str) -> None:
+    with opened(server) as storage, ThreadPoolExecutor() as pool:
+        before = put(storage, group)
+        with locked_tables(server) as let_go:
+            swap = pool.submit(
+                storage.swap, group, "s", Kind.GATE, before.version, new_record(), FOREVER
+            )
+            eventually(lambda: asked(server, LOCK_WAITS[server]), "the swap waits for the table")
+            time.sleep(HELD_SECONDS)
+            at = host_now()
+            let_go()
+        answer = swap.result()
+        assert answer.done
+        assert at <= answer.now <= host_now()
+
+
+@each_server
+def test_a_swap_that_got_through_too_late_is_refused(server: str, group: str) -> None:
+    with opened(server) as storage, ThreadPoolExecutor() as pool:
+        before = put(storage, group)
+        with locked_tables(server) as let_go:
+            not_after = host_now() + int(HELD_SECONDS / 2 * SECOND)
+            swap = pool.submit(
+                storage.swap, group, "s", Kind.GATE, before.version, new_record(), not_after
+            )
+            eventually(lambda: asked(server, LOCK_WAITS[server]), "the swap waits for the table")
+            time.sleep(HELD_SECONDS)
+            let_go()
+        answer = swap.result()
+        assert not answer.done
+        assert answer.now > not_after
+        gate = storage.read(group, ["s"]).services["s"].gate
+        assert gate is not None
+        assert gate.version == before.version
+
+
+@each_server
+def test_of_two_swaps_that_get_through_at_once_one_is_done(server: str, group: str) -> None:
+    with opened(server) as one, opened(server) as two, ThreadPoolExecutor() as pool:
+        before = put(one, group)
+        with locked_tables(server) as let_go:
+            swaps = [
+                pool.submit(s.swap, group, "s", Kind.GATE, before.version, new_record())
+                for s in (one, two)
+            ]
+            eventually(lambda: asked(server, LOCK_WAITS[server]) == 2, "both wait for the table")
+            let_go()
+        assert sorted(swap.result().done for swap in swaps) == [False, True]
 
 
 @each_server
@@ -648,16 +664,16 @@ def test_a_lock_on_our_tables_does_not_use_up_the_servers_connections(
 @each_server
 def test_heartbeats_go_on_while_other_work_waits_for_a_lock(server: str, group: str) -> None:
     with opened(server) as storage, ThreadPoolExecutor() as pool:
-        before = put(storage, group)
+        put(storage, group)
         storage.heartbeat(group, Beat("a", "boot", 1, SECOND))
         with held(server, group) as let_go:
-            swap = pool.submit(storage.swap, group, "s", Kind.GATE, before.version, new_record())
-            eventually(lambda: asked(server, WAITING[server]), "the swap waits for the row")
+            waiting = pool.submit(storage.forget_service, group, "s")
+            eventually(lambda: asked(server, WAITING[server]), "it waits for the row")
             for number in range(2, 12):
                 assert storage.heartbeat(group, Beat("a", "boot", number, SECOND, ("x",))).found
-            assert not swap.done()
+            assert not waiting.done()
             let_go()
-        assert swap.result().done
+        waiting.result()
 
 
 @contextmanager

@@ -41,6 +41,8 @@ class Outcome(StrEnum):
     """The connection is gone, and what was done is not known: connect anew."""
     GIVEN_UP = "given up"
     """The answer is overdue, and it is still being worked on: cancel it, and connect anew."""
+    LOCKED = "locked"
+    """Somebody else's transaction has locked it, and nothing was done: another time."""
     REFUSED = "refused"
     """The database has answered with an error, and will again."""
 
@@ -52,6 +54,10 @@ class Failure(Exception):  # noqa: N818 (it never leaves this package)
         text = str(message).strip() or type(message).__name__
         super().__init__(text.splitlines()[0])
         self.outcome = outcome
+
+
+class LockedError(StorageError):
+    """Somebody else's transaction has locked what an operation is about; nothing was done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +91,11 @@ class Session:
         """Make it ready; refuse a database that the storage's promises cannot rest on."""
         raise NotImplementedError
 
-    def begin(self, *, durable: bool) -> None:
-        """Begin a transaction that writes, where several statements of ours are to be one."""
+    def begin(self, *, durable: bool, patient: bool) -> None:
+        """Begin a transaction that writes, where several statements of ours are to be one.
+
+        ``patient`` says whether to wait long for others that write.
+        """
 
     def end(self, *, keep: bool) -> None:
         """End that transaction: keep what it wrote, or undo it."""
@@ -154,20 +163,23 @@ class Line:
         process: OwnProcess,
         host_clock: Callable[[], int] | None = None,
     ) -> None:
-        self._connect, self._shown, self._secret = connect, address.shown, address.url.password
+        self._connect, self._shown, self._secret = connect, address.shown, address.password
         self._process, self._host_clock = process, host_clock
         self._lock = threading.Lock()
         self._session: Session | None = None
         self._closed = False
 
     @contextmanager
-    def taken(self, *, writes: bool = True, durable: bool = True) -> Iterator["Line"]:
+    def taken(
+        self, *, writes: bool = True, durable: bool = True, patient: bool = True
+    ) -> Iterator["Line"]:
         """Have the connection for one operation.
 
         Where the database is a file, all that is written meanwhile is one transaction. On a
         server each statement is one, and none waits for this process between two.
 
         Raises:
+            LockedError: somebody else's transaction has locked what it is about.
             StorageError: what failed in it.
             ForkError: the storage came into this process by a fork.
         """
@@ -179,7 +191,7 @@ class Line:
             if not writes:
                 yield self
                 return
-            session.begin(durable=durable)
+            session.begin(durable=durable, patient=patient)
             try:
                 yield self
             except BaseException:
@@ -187,12 +199,13 @@ class Line:
                 raise
             session.end(keep=True)
         except Failure as failure:
-            if failure.outcome not in (Outcome.REFUSED, Outcome.UNDONE):
+            if failure.outcome not in (Outcome.REFUSED, Outcome.UNDONE, Outcome.LOCKED):
                 self._drop(cancel=failure.outcome is Outcome.GIVEN_UP)
             said = str(failure)
             if self._secret:
                 said = said.replace(self._secret, "***")
-            raise StorageError(f"{self._shown}: {said}") from None
+            kind = LockedError if failure.outcome is Outcome.LOCKED else StorageError
+            raise kind(f"{self._shown}: {said}") from None
         except StorageError:
             raise
         except BaseException:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Connection = pymysql.Connection[pymysql.cursors.Cursor]
 
 _DEADLOCK = 1213
+_LOCKED = 1205
 # --read-only (and other options that forbid), a read-only transaction, read-only mode, a node
 # that is not part of its cluster.
 _WRONG_SERVER = (1290, 1792, 1836, 1047)
@@ -171,6 +172,8 @@ def _failure(error: Exception) -> Failure:
     code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
     if code == _DEADLOCK:
         return Failure(_message(error), Outcome.UNDONE)
+    if code == _LOCKED:
+        return Failure(_message(error), Outcome.LOCKED)
     if code in _WRONG_SERVER:
         return Failure(_message(error), Outcome.WRONG_SERVER)
     if "timed out" in str(error):

@@ -1,14 +1,21 @@
 """The records of a service, replaced by compare and set.
 
+A record may be locked by a transaction of a job's (:mod:`turnwise.storages.sql.joined`), for as
+long as that takes. A swap does not wait for it: it is told that the record is busy. Others that
+swap at the same time hold the lock for one statement; so a swap tries a few times before that.
+
 A record that is not there yet is a row with an empty version, or no row. So that there is a row
 to lock, a swap of a record that is not there makes it first: an empty row changes nothing.
 """
 
 # ruff: noqa: S608 (what is put into a text is our own; values are parameters)
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from turnwise.storages import Kind, Owner, Reading, Record, ServiceReading, Sight, Swapped
+from turnwise.storages.sql.connect import LockedError
 from turnwise.storages.sql.database import Database
 from turnwise.storages.sql.runner import sight_of
 from turnwise.storages.sql.statements import Value
@@ -38,14 +45,14 @@ THIS = "group_name = :group AND service = :service AND kind = :kind"
 """One record."""
 
 _SWAP = f"""
-UPDATE {{records}} SET {SET}
+{{at_once}} UPDATE {{records}} SET {SET}
 WHERE {THIS} AND version = :expected AND {{told}}({{now}}) <= :not_after
 """
 
 # A plain UPDATE would read the clock before it waits for the row.
 _LOCK_AND_SWAP = f"""
 WITH locked AS MATERIALIZED (
-  SELECT version FROM {{records}} WHERE {THIS} FOR UPDATE
+  SELECT version FROM {{records}} WHERE {THIS} FOR UPDATE SKIP LOCKED
 ), clock AS MATERIALIZED (
   SELECT {{now}} AS now FROM locked
 ), swapped AS (
@@ -53,11 +60,14 @@ WITH locked AS MATERIALIZED (
   WHERE {THIS} AND version = :expected AND clock.now <= :not_after
   RETURNING 1
 )
-SELECT (SELECT now FROM clock), EXISTS (SELECT 1 FROM swapped)
+SELECT (SELECT now FROM clock), EXISTS (SELECT 1 FROM swapped),
+  EXISTS (SELECT 1 FROM {{records}} WHERE {THIS}) AND NOT EXISTS (SELECT 1 FROM locked)
 """
 
 _NOW = "SELECT {start}"
 _FOREVER = 2**62
+_TRIES = 5
+_BETWEEN_TRIES_SECONDS = 0.01
 
 
 class Records(Database):
@@ -93,7 +103,31 @@ class Records(Database):
         not_after: int | None = None,
     ) -> Swapped:
         """See :meth:`turnwise.storages.Storage.swap`."""
-        with self._work.taken() as line:
+        once = partial(self._swap_at_once, group, service, kind, expected, new, not_after)
+        tries = _TRIES if self._address.kind != "sqlite" else 1  # which has waited by then
+        swapped = self._unless_locked(once)
+        while swapped.busy and (tries := tries - 1):
+            time.sleep(_BETWEEN_TRIES_SECONDS)
+            swapped = self._unless_locked(once)
+        return swapped
+
+    def _unless_locked(self, swap: Callable[[], Swapped]) -> Swapped:
+        try:
+            return swap()
+        except LockedError:
+            [(now,)] = self._read(_NOW).rows
+            return Swapped(now, done=False, busy=True)
+
+    def _swap_at_once(
+        self,
+        group: str,
+        service: str,
+        kind: Kind,
+        expected: str | None,
+        new: Record,
+        not_after: int | None,
+    ) -> Swapped:
+        with self._work.taken(patient=False) as line:
             if expected is None:
                 self._ask(line, _MAKE_PLACE, group=group, service=service, kind=kind)
             answer = self._ask(
@@ -103,12 +137,12 @@ class Records(Database):
                 expected=expected or "",
                 not_after=_FOREVER if not_after is None else not_after,
             )
-            now, done = answer.now or answer.number, answer.changed
+            now, done, busy = answer.now or answer.number, answer.changed, False
             if answer.rows:
-                [(now, done)] = answer.rows
+                [(now, done, busy)] = answer.rows
             if not now:  # no row was there to be locked, or another version than was expected
                 [(now,)] = self._ask(line, _NOW).rows
-        return Swapped(now, bool(done))
+        return Swapped(now, bool(done), bool(busy))
 
 
 def values_of(group: str, service: str, kind: Kind, new: Record) -> dict[str, Value]:

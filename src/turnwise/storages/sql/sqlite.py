@@ -15,6 +15,8 @@ from turnwise.storages.sql.connect import Answer, Driver, Failure, Outcome, Sess
 from turnwise.storages.sql.statements import Statement
 
 BUSY_SECONDS = 5.0
+"""How long another process may write, in one go."""
+_BUSY_WITH_A_RECORD_SECONDS = 1.0
 _POLL_SECONDS = 0.001
 _NO_FILE = "unable to open database file: does it exist, in a folder that may be written to?"
 _REPLACED = "the file was deleted, or replaced by another, while it was open"
@@ -63,7 +65,7 @@ class SqliteSession(Session):
         finally:
             self.busy = was_busy
 
-    def begin(self, *, durable: bool) -> None:
+    def begin(self, *, durable: bool, patient: bool) -> None:
         """Take the write lock, so that nothing is read that another writer then changes."""
         self.busy = True
         try:
@@ -72,7 +74,8 @@ class SqliteSession(Session):
                 self.raw.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
                 self._waits_for_disk = durable
             self._wait_ourselves()
-            self._when_unlocked("BEGIN IMMEDIATE")
+            seconds = None if patient else min(BUSY_SECONDS, _BUSY_WITH_A_RECORD_SECONDS)
+            self._when_unlocked("BEGIN IMMEDIATE", seconds=seconds)
         except sqlite3.Error as error:
             self.busy = False
             raise _failure(error) from None
@@ -90,10 +93,14 @@ class SqliteSession(Session):
             self.busy = False
 
     def _when_unlocked(
-        self, text: str, values: list[str | int | None] | tuple[()] = ()
+        self,
+        text: str,
+        values: list[str | int | None] | tuple[()] = (),
+        *,
+        seconds: float | None = None,
     ) -> sqlite3.Cursor:
         """Execute a statement, again and again while somebody else has locked the database."""
-        give_up = time.monotonic() + BUSY_SECONDS
+        give_up = time.monotonic() + (BUSY_SECONDS if seconds is None else seconds)
         while True:
             try:
                 return self.raw.execute(text, values)
@@ -155,21 +162,11 @@ class Sqlite(Driver):
     placeholder = "?"
 
     def __init__(self, address: Address, *, may_create: bool) -> None:
-        url = address.url
-        if url.query:
-            raise ValueError(
-                f"{address.shown!r}: SQLite knows no {', '.join(map(repr, url.query))} here, "
-                "only table_prefix"
-            )
-        if url.host:
-            raise ValueError(
-                f"{address.shown!r} is no URL of an SQLite database: write "
-                "sqlite:///relative/path.db, sqlite:////absolute/path.db, or sqlite:// for memory"
-            )
         super().__init__(address)
         self._may_create = may_create
-        in_memory = url.database in {None, "", ":memory:"}
-        self.path = None if in_memory else _absolute(str(url.database))
+        database = _database(address) if address.file is None else address.file
+        in_memory = database in {None, "", ":memory:"}
+        self.path = None if in_memory else _absolute(str(database))
 
     def open(self) -> SqliteSession:
         """Open a connection; the file must be there, once it was."""
@@ -189,6 +186,22 @@ class Sqlite(Driver):
             raise Failure(_REPLACED, Outcome.LOST)
         self._may_create = False
         return session
+
+
+def _database(address: Address) -> str | None:
+    """What a URL that is no plain one of a file names."""
+    url = address.url
+    if url.query:
+        raise ValueError(
+            f"{address.shown!r}: SQLite knows no {', '.join(map(repr, url.query))} here, "
+            "only table_prefix"
+        )
+    if url.host:
+        raise ValueError(
+            f"{address.shown!r} is no URL of an SQLite database: write "
+            "sqlite:///relative/path.db, sqlite:////absolute/path.db, or sqlite:// for memory"
+        )
+    return url.database
 
 
 _sessions: "weakref.WeakValueDictionary[int, SqliteSession]" = weakref.WeakValueDictionary()
@@ -243,4 +256,4 @@ def _mount_points() -> set[str]:
 def _failure(error: Exception) -> Failure:
     if "unable to open database file" in str(error):
         return Failure(_NO_FILE)
-    return Failure(error)
+    return Failure(error, Outcome.LOCKED if "is locked" in str(error) else Outcome.REFUSED)

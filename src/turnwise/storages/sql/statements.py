@@ -16,7 +16,13 @@ Value = str | int | None | tuple[str | int, ...]
 _WRITES = re.compile(r"\b(?:INSERT|UPDATE|DELETE)\b")
 PARAMETER = re.compile(r":([a-z_]+[0-9]*)")
 
-_PLAIN = {"or_keep": "ON CONFLICT DO NOTHING", "told": "", "row": "", "end_of_row": ""}
+_PLAIN = {
+    "or_keep": "ON CONFLICT DO NOTHING",
+    "told": "",
+    "row": "",
+    "end_of_row": "",
+    "at_once": "",
+}
 WORDS = {
     "sqlite": _PLAIN,
     "postgresql": _PLAIN,
@@ -24,6 +30,8 @@ WORDS = {
         # It changes nothing. IGNORE would also keep what does not fit, in part.
         "or_keep": "ON DUPLICATE KEY UPDATE group_name = VALUES(group_name)",
         "told": "LAST_INSERT_ID",  # a function whose value is told beside the answer
+        # A comment for MySQL, and for MariaDB not to wait for a row that is locked.
+        "at_once": "/*M!100300 SET STATEMENT innodb_lock_wait_timeout = 0 FOR */",
         # Its driver takes longer over the columns of a row than the server over the row.
         "row": "JSON_ARRAY(",
         "end_of_row": ")",
