@@ -28,11 +28,15 @@ class Heartbeat:
         runner_id: the runner.
         boot_id: this life of it.
         timeout: the shortest heartbeat timeout among its services, in microseconds.
+
+    Attributes:
+        interval: time between two heartbeats, in microseconds.
+        has_joined: whether one was answered.
     """
 
     def __init__(self, *, group: str, runner_id: str, boot_id: str, timeout: int) -> None:
         self.group, self.runner_id, self.boot_id = group, runner_id, boot_id
-        self.timeout = timeout
+        self.timeout, self.interval = timeout, _interval(timeout)
         self.has_joined = False
         self._count = 0
         self._sent: tuple[Beat, int] | None = None
@@ -40,14 +44,6 @@ class Heartbeat:
         self._is_hurried = False  # until a heartbeat has left since
         self._others: dict[str, int] = {}
         self._told: frozenset[str] = frozenset()
-
-    @property
-    def interval(self) -> int:
-        """Time between two heartbeats, in microseconds: three of them are a timeout at least.
-
-        So whoever watches a run need not wait for a fourth.
-        """
-        return max(-(-self.timeout // 3), 1)
 
     def copy(self) -> "Heartbeat":
         """Another one in the same state, which goes its own way from here."""
@@ -58,7 +54,7 @@ class Heartbeat:
     def shorten(self, timeout: int) -> None:
         """A service was added whose heartbeat timeout is this, in microseconds."""
         if timeout < self.timeout:
-            self.timeout = timeout
+            self.timeout, self.interval = timeout, _interval(timeout)
             self._due = 0
 
     def hurry(self, at: int) -> None:
@@ -69,11 +65,15 @@ class Heartbeat:
         self._due = min(self._due, at)
         self._is_hurried = True
 
+    @property
+    def due(self) -> int | None:
+        """When the next heartbeat is due, which may be past; None while one is on its way."""
+        return self._due if self._sent is None else None
+
     def next(self, at: int) -> Wait | None:
         """None where a heartbeat is due at ``at``; else how long to wait for it."""
-        if self._sent is not None:
-            return Wait(None)
-        return None if at >= self._due else Wait(self._due)
+        due = self.due
+        return None if due is not None and at >= due else Wait(due)
 
     def beat(self, at: int, runs: tuple[str, ...]) -> Beat:
         """The heartbeat that leaves at ``at``, naming the runs that are worked on."""
@@ -99,18 +99,17 @@ class Heartbeat:
         return Heard(beat, sent, answer), self._told_of(answer)
 
     def _told_of(self, pulse: Pulse) -> list[Event]:
-        events = self._duplicates(pulse)
+        events: list[Event] = []
         if not pulse.found:
             joined = RunnerJoined(**self._named, boot_id=self.boot_id, again=self.has_joined)
-            events.insert(0, joined)
+            events.append(joined)
+        if pulse.others or self._others:
+            events += self._duplicates(pulse)
         self.has_joined = True
         return events
 
     def _duplicates(self, pulse: Pulse) -> list[Event]:
         """Other lives under our id whose count goes on while we watch are other processes."""
-        if not pulse.others:
-            self._others = {}
-            return []
         alive = {
             boot_id
             for boot_id, count in pulse.others
@@ -123,3 +122,8 @@ class Heartbeat:
     @property
     def _named(self) -> dict[str, str]:
         return {"group": self.group, "runner_id": self.runner_id}
+
+
+def _interval(timeout: int) -> int:
+    """Three of them are a timeout at least: whoever watches a run need not wait for a fourth."""
+    return max(-(-timeout // 3), 1)

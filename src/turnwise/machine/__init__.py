@@ -264,10 +264,11 @@ class Machine:
         if state.asked is not None:
             return Wait(None)
         action = _next(state, at)
-        if isinstance(action, Request):
+        if isinstance(action, Wait | Finished):
+            if state.on_demand:
+                state.is_wanted = False  # nothing can be done at once
+        elif not isinstance(action, Serve):
             state.asked, state.asked_at = action, at
-        elif state.on_demand and not isinstance(action, Serve):
-            state.is_wanted = False  # nothing can be done at once
         return action
 
     def receive(self, at: int, answer: Answer) -> list[Event]:

@@ -18,7 +18,7 @@ from turnwise.events import Event, TurnEnded
 from turnwise.gate import Gate
 from turnwise.machine.history import unkept
 from turnwise.machine.state import Records, State, TurnState, gate_swap
-from turnwise.storages import Entry, Swapped
+from turnwise.storages import Swapped
 
 _TURNS_PER_PURGE: Final = 64
 _SILENT_FOR_GOOD: Final = 86_400_000_000  # a day: whoever was silent for longer is history
@@ -113,8 +113,8 @@ def _record(
 
 def after_the_end(state: State, turn: TurnState, at: int) -> Action:
     """What is left to do once the end is recorded: tell the history, and now and then purge."""
-    if rows := rows_to_append(state, turn):
-        return Append(rows)
+    if has_rows_to_append(state, turn):
+        return Append(unkept(state, turn.gate))
     if not state.purge_is_due or turn.still_runs:
         return Wait(None)
     now = state.storage_now(at)
@@ -128,9 +128,9 @@ def after_the_end(state: State, turn: TurnState, at: int) -> Action:
     )
 
 
-def rows_to_append(state: State, turn: TurnState) -> tuple[Entry, ...]:
-    """What the turn's gate says that the history may not know, unless that was tried in vain."""
-    return () if state.tried_to_keep else unkept(state, turn.gate)
+def has_rows_to_append(state: State, turn: TurnState) -> bool:
+    """Whether the history may not know all that the gate says, and was not told in vain."""
+    return not state.tried_to_keep and any(row.id not in state.kept for row in turn.gate.unsaid)
 
 
 def purged(state: State, at: int) -> None:
@@ -144,7 +144,7 @@ def let_go_if_over(state: State, at: int) -> None:
     turn = state.turn
     if turn is None or not turn.recorded or turn.still_runs:
         return
-    if state.purge_is_due or rows_to_append(state, turn):
+    if state.purge_is_due or has_rows_to_append(state, turn):
         return
     state.turn = None
     now, records = state.storage_now(at), state.records

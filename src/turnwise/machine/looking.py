@@ -94,10 +94,9 @@ def heard(state: State, at: int, what: Heard) -> list[Event]:
     state.aim_at(pulse.now, what.sent, at)
     sight = pulse.sights.get(state.service)
     observe(state, sight, what.sent, at)
-    events = confirm(state, at, what) + watch(state, at)
-    changed = state.revision is not None and pulse.revision != state.revision
     in_the_way = None if sight is None else sight.owner.run_id
     freed = state.blocked_by is not None and in_the_way != state.blocked_by
+    changed = state.revision not in (None, pulse.revision)
     if changed or freed or state.dead is not None:
         state.look_now(at)
-    return events
+    return confirm(state, at, what) + watch(state, at) if state.turn is not None else []

@@ -15,7 +15,8 @@ from turnwise.actions import Action, Append, FunctionEnded, HandedOver, Heard, S
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.cycles import microseconds
 from turnwise.events import Event, TurnLost, TurnOverdue, TurnStarted
-from turnwise.machine.closing import after_the_end, finishing, let_go_if_over, rows_to_append
+from turnwise.machine.closing import after_the_end, finishing, has_rows_to_append, let_go_if_over
+from turnwise.machine.history import unkept
 from turnwise.machine.state import State, TurnState
 
 
@@ -30,8 +31,8 @@ def next_of_turn(state: State, turn: TurnState, at: int) -> Action:
         turn.end(Status.ABANDONED, gates.NO_MARGIN, at)
     if turn.outcome is not None:
         return finishing(state, turn)
-    if rows := rows_to_append(state, turn):
-        return Append(rows)
+    if has_rows_to_append(state, turn):
+        return Append(unkept(state, turn.gate))
     return Wait(next_watch(state, turn))
 
 

@@ -5,7 +5,6 @@ timeout: from the arrival of the first answer that shows it to the departure of 
 that still does. Or when its owner has left.
 """
 
-from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -21,16 +20,17 @@ _WITHOUT_ANSWER: Final = 3  # heartbeat intervals between two answers, and the s
 
 def observe(state: State, sight: Sight | None, sent: int, at: int) -> None:
     """An answer shows what is open: has its owner said anything new?"""
-    state.dead = None
     if sight is None or state.turn is not None:
-        state.sighting = None
+        state.dead = state.sighting = None
         return
+    state.dead = None
     run_id = sight.owner.run_id
     seen = state.sighting
     new = seen is None or (seen.run_id, seen.word) != (run_id, sight.word)
     if seen is None or new or at - seen.last > _WITHOUT_ANSWER * state.interval:
-        seen = Sighting(run_id, sight.word, at, at)
-    state.sighting = replace(seen, last=max(seen.last, at))
+        state.sighting = seen = Sighting(run_id, sight.word, at, at)
+    elif at > seen.last:
+        state.sighting = seen = Sighting(run_id, seen.word, seen.since, at)
     if sight.left or sent - seen.since >= sight.owner.heartbeat_timeout:
         state.dead = run_id
 

@@ -241,8 +241,8 @@ class Process:
 
     def _heartbeat_answered(self, at: int, answer: Pulse | Failed) -> None:
         heard, events = self.heart.receive(at, answer)
-        wait = self.heart.next(at)
-        self._beat_at = at if wait is None else NEVER if wait.until is None else wait.until
+        due = self.heart.due
+        self._beat_at = NEVER if due is None else due
         if events:
             if self.joined_at is None and any(isinstance(e, RunnerJoined) for e in events):
                 self.joined_at = self.world.now

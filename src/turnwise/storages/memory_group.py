@@ -10,6 +10,7 @@ from typing import NamedTuple
 from turnwise.storages import Beat, Entry, Kind, Offer, OfferRow, Pulse, Record, RunnerRow, Sight
 
 LifeKey = tuple[str, str]  # (runner_id, boot_id)
+_NO_RUNS: frozenset[str] = frozenset()
 
 
 class Life(NamedTuple):
@@ -132,32 +133,32 @@ class Group:
 
     def pulse(self, beat: Beat, now: int, *, found: bool) -> Pulse:
         """What is read after a heartbeat."""
-        key = (beat.runner_id, beat.boot_id)
-        sights = {
-            service: sight
-            for service in self.offered.get(key, ())
-            if (sight := self.sight(service)) is not None
-        }
-        boots = self.boots[beat.runner_id]
-        others = (
-            ()
-            if len(boots) == 1
-            else tuple(
-                (boot, life.beat_count)
-                for boot in sorted(boots)
-                if boot != beat.boot_id
-                and (life := self.lives[beat.runner_id, boot]).left_at is None
-            )
-        )
+        runner_id, boot_id = key = (beat.runner_id, beat.boot_id)
+        sights = {}
+        if self.open_runs:
+            for service in self.offered.get(key, ()):
+                sight = self.sight(service)
+                if sight is not None:
+                    sights[service] = sight
+        runs = beat.runs
         return Pulse(
-            now=now,
-            revision=self.revision,
-            found=found,
-            left=self.lives[key].left_at is not None,
-            drained=beat.runner_id in self.drained,
-            open_runs=frozenset(filter(self.open_runs.__contains__, beat.runs)),
-            sights=sights,
-            others=others,
+            now,
+            self.revision,
+            found,
+            self.lives[key].left_at is not None,
+            runner_id in self.drained,
+            frozenset(filter(self.open_runs.__contains__, runs)) if runs else _NO_RUNS,
+            sights,
+            self._others(runner_id, boot_id) if len(self.boots[runner_id]) > 1 else (),
+        )
+
+    def _others(self, runner_id: str, boot_id: str) -> tuple[tuple[str, int], ...]:
+        """Every other life of a runner id that has not left."""
+        lives = {boot: self.lives[runner_id, boot] for boot in sorted(self.boots[runner_id])}
+        return tuple(
+            (boot, life.beat_count)
+            for boot, life in lives.items()
+            if boot != boot_id and life.left_at is None
         )
 
     def sight(self, service: str) -> Sight | None:
