@@ -332,11 +332,12 @@ class Scheduler(Registration):
         with engine.services.lock:
             link = engine.link
             return Health(
-                is_running=not (engine.is_stopping or engine.has_ended),
+                is_running=not (engine.is_stopping or engine.has_ended or engine.failure),
                 storage_answers=link.answers,
                 seconds=(at - link.since) / SECOND,
                 error=link.error,
                 services=tuple(health_of(each, at) for each in engine.services),
+                failure=None if engine.failure is None else str(engine.failure),
             )
 
     # Inside -----------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ class Engine:
         self.opened = threading.Event()
         self.has_started = False
         self.open_error: Exception | None = None
-        self.failure: Exception | None = None  # why the driver has ended, unless it was asked to
+        self.failure: Exception | None = None  # why it ends, unless it was asked to
         self.link = Link(group, runner_id, monotonic())
         self.has_ended = False
         self._open = open_storage
@@ -199,12 +199,26 @@ class Engine:
                 self._loop(storage)
         except BaseException as error:  # noqa: BLE001 (a thread must not end without a word)
             _log.exception("the driver of runner %s ends: a bug", self._runner_id)
-            self.failure = RuntimeError(f"the scheduler has ended by a bug: {error!r}")
-            self.failure.__cause__ = error
+            self._has_failed(error)
         finally:
             self.has_ended = True
             self.opened.set()
             self._end()
+
+    def _has_failed(self, error: BaseException) -> None:
+        """Remember the bug that ends the engine; the first one counts."""
+        if self.failure is None:
+            self.failure = RuntimeError(f"the scheduler has ended by a bug: {error!r}")
+            self.failure.__cause__ = error
+
+    def _end_without_heartbeats(self) -> None:
+        """End the driver where nobody sends heartbeats any more: it would lose every turn.
+
+        Raises:
+            RuntimeError: it is so.
+        """
+        if self.failure is not None:
+            raise RuntimeError("nobody sends heartbeats any more") from self.failure
 
     def _open_storage(self) -> Storage | None:
         """Open the storage, however long it takes; None where it never will be."""
@@ -234,10 +248,12 @@ class Engine:
     def _wait_for_heartbeat(self) -> None:
         """A runner that has not joined would not count: the first heartbeat comes first."""
         while not self.is_stopping and (self._heartbeat is None or not self._heartbeat.has_joined):
+            self._end_without_heartbeats()
             self._sleep(None)
 
     def _loop(self, storage: Storage) -> None:
         while True:
+            self._end_without_heartbeats()
             at = self._monotonic()
             grace_ends = self._stop_services(at) if self.is_stopping else None
             todo = [(each, self.services.next(each, at)) for each in self.services]
@@ -443,8 +459,10 @@ class Engine:
                 assert wait.until is not None  # noqa: S101 (only this thread sends)
                 with contextlib.suppress(queue.Empty):
                     self._beats.get(timeout=max(0.0, (wait.until - at) / SECOND))
-        except BaseException:  # noqa: BLE001 (a thread must not end without a word)
+        except BaseException as error:  # noqa: BLE001 (a thread must not end without a word)
             _log.exception("the heartbeats of runner %s end: a bug", self._runner_id)
+            self._has_failed(error)
+            self.wake()
 
     def _send(self, heart: Heartbeat, storage: Storage, at: int) -> None:
         with self.services.lock:

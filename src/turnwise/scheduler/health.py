@@ -29,8 +29,11 @@ class ServiceHealth:
 class Health:
     """How a scheduler is: for a probe.
 
-    ``storage_answers`` says whether the storage answers, and has done, or has not, for
-    ``seconds``; ``error`` is the last that it said, in any case.
+    ``is_running`` says whether it takes turns: not before its start, not once it was asked to
+    stop, and not once it has ended by a bug, of the driver's or of the heartbeats'. ``failure`` is
+    what that bug was, or why the storage can never be opened. ``storage_answers`` says whether the
+    storage answers, and has done, or has not, for ``seconds``; ``error`` is the last that it said,
+    in any case.
     """
 
     is_running: bool
@@ -38,10 +41,11 @@ class Health:
     seconds: float
     error: str | None
     services: tuple[ServiceHealth, ...]
+    failure: str | None = None
 
     @property
     def is_well(self) -> bool:
-        """Whether the storage answers, and nothing is lost or overdue."""
+        """Whether it takes turns, the storage answers, and nothing is lost or overdue."""
         ill = {"overdue", "lost"}
         return (
             self.is_running
