@@ -102,6 +102,7 @@ def test_the_command_serves_until_sigterm_and_leaves(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_SECONDS) == 0
         assert looked.runners() == set()
+        assert "Serving in group default: shop.expire_orders, shop.refresh_prices" in project.log
         names = {row.offer.service for row in looked.storage.offers("default")}
         assert names == {
             "coroutine",

@@ -16,7 +16,11 @@ class Command(BaseCommand):
 
     def handle(self, *_: Any, **__: Any) -> None:
         """Serve until SIGTERM or SIGINT; a second one ends the grace of what still runs."""
+        serving = scheduler()
+        jobs = ", ".join(serving.services) or "no jobs: no app has a jobs.py"
+        self.stdout.write(f"Serving in group {serving.group}: {jobs}")
+        self.stdout.flush()
         try:
-            scheduler().run()
+            serving.run()
         except StorageError as error:
             raise CommandError(str(error)) from error
