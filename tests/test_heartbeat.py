@@ -89,9 +89,25 @@ def test_one_that_found_no_row_has_joined_and_says_whether_it_had_before() -> No
 def test_another_life_under_the_same_id_is_told_once_and_only_if_its_count_goes_on() -> None:
     heart = a_heart()
     told = []
-    for others in ([("old", 7), ("twin", 1)], [("old", 7), ("twin", 2)], [("old", 7), ("twin", 3)]):
+    for count in (1, 2, 3, 4):
         heart.beat(0, ())
-        told += heart.receive(0, pulse(others=others))[1]
+        told += heart.receive(0, pulse(others=[("old", 7), ("twin", count)]))[1]
+    assert told == [DuplicateRunner(group="g", runner_id="a", boot_id="twin")]
+
+
+def test_the_last_heartbeat_of_a_killed_life_that_arrives_late_is_no_other_process() -> None:
+    heart = a_heart()
+    for count in (7, 8, 8, 8):
+        heart.beat(0, ())
+        assert heart.receive(0, pulse(others=[("killed", count)]))[1] == []
+
+
+def test_a_twin_that_pauses_between_its_heartbeats_is_told_all_the_same() -> None:
+    heart = a_heart()
+    told = []
+    for count in (1, 2, 2, 2, 3):
+        heart.beat(0, ())
+        told += heart.receive(0, pulse(others=[("twin", count)]))[1]
     assert told == [DuplicateRunner(group="g", runner_id="a", boot_id="twin")]
 
 

@@ -14,7 +14,8 @@ Rules
 5. **Nothing starts while paused.**
 6. **Fencing tokens grow** with every admitted run.
 7. **What happened is told.** Each change that the history should know of travels in the gate,
-   in :attr:`Gate.unsaid`, until somebody has appended it to the history.
+   in :attr:`Gate.unsaid`, until somebody has appended it to the history; the last 64 of them,
+   where the history cannot be written for so long.
 
 How it works
 ------------
@@ -93,6 +94,9 @@ NO_ATTEMPT: Final = frozenset({STOPPED, NOT_STARTED, NO_MARGIN})
 
 KEPT_KEYS: Final = 64
 KEPT_COUNTS: Final = 8
+KEPT_UNSAID: Final = 64
+"""So many rows travel in a gate at most, so that it stays small where no history can be written."""
+
 _SHORTEST_HORIZON: Final = 10 * MINUTE
 
 
@@ -418,7 +422,7 @@ def finish(
     run = gate.open
     if run is None or run.run_id != run_id:
         return NotOpen(run_id, said_of(gate, run_id))
-    closed = replace(gate, open=None, unsaid=(*gate.unsaid, closed_row(run, now, status, reason)))
+    closed = replace(gate, open=None, unsaid=_telling(gate, closed_row(run, now, status, reason)))
     if status is Status.COMPLETED:
         closed = replace(closed, success=Success(run.due, now, run.run_id))
     had_no_chance = status is not Status.COMPLETED and reason in NO_ATTEMPT
@@ -467,7 +471,7 @@ def without(gate: Gate, ids: frozenset[str]) -> Gate:
 def pause(gate: Gate, *, id: str, now: int, by: str, reason: str, until: int | None = None) -> Gate:  # noqa: A002
     """Pause the service, or change its pause. A run that is open goes on."""
     row = Command(id, CommandName.PAUSE, now, by, reason, until)
-    return replace(gate, pause=Pause(now, by, reason, until), unsaid=(*gate.unsaid, row))
+    return replace(gate, pause=Pause(now, by, reason, until), unsaid=_telling(gate, row))
 
 
 def resume(gate: Gate, *, id: str, now: int, by: str, reason: str) -> Gate:  # noqa: A002
@@ -475,7 +479,7 @@ def resume(gate: Gate, *, id: str, now: int, by: str, reason: str) -> Gate:  # n
     if gate.pause is None:
         return gate
     row = Command(id, CommandName.RESUME, now, by, reason)
-    return replace(gate, pause=None, unsaid=(*gate.unsaid, row))
+    return replace(gate, pause=None, unsaid=_telling(gate, row))
 
 
 def trigger(gate: Gate, *, id: str, now: int, by: str, reason: str) -> Gate:  # noqa: A002
@@ -483,7 +487,16 @@ def trigger(gate: Gate, *, id: str, now: int, by: str, reason: str) -> Gate:  # 
     if gate.trigger is not None:
         return gate
     row = Command(id, CommandName.TRIGGER, now, by, reason)
-    return replace(gate, trigger=Trigger(id, now, by, reason), unsaid=(*gate.unsaid, row))
+    return replace(gate, trigger=Trigger(id, now, by, reason), unsaid=_telling(gate, row))
+
+
+def _telling(gate: Gate, row: Row) -> tuple[Row, ...]:
+    """What the history may not know, with one more row; the oldest goes where there are too many.
+
+    A gate that only grew would at last be too large to be written: then nothing could start, for
+    want of a history that nobody reads to decide.
+    """
+    return (*gate.unsaid, row)[-KEPT_UNSAID:]
 
 
 def closed_row(run: Run, ended_at: int | None, status: Status, reason: str) -> Execution:

@@ -19,6 +19,8 @@ from turnwise.actions import Failed, Heard, Wait
 from turnwise.events import DuplicateRunner, Event, RunnerJoined
 from turnwise.storages import Beat, Pulse
 
+_TIMES_TO_BE_ALIVE = 2
+
 
 class Heartbeat:
     """The heartbeats of one life of a runner. See the module.
@@ -42,7 +44,7 @@ class Heartbeat:
         self._sent: tuple[Beat, int] | None = None
         self._due = 0
         self._is_hurried = False  # until a heartbeat has left since
-        self._others: dict[str, int] = {}
+        self._others: dict[str, tuple[int, int]] = {}  # by life: its count, how often it grew
         self._told: frozenset[str] = frozenset()
 
     def copy(self) -> "Heartbeat":
@@ -109,13 +111,22 @@ class Heartbeat:
         return events
 
     def _duplicates(self, pulse: Pulse) -> list[Event]:
-        """Other lives under our id whose count goes on while we watch are other processes."""
+        """Other lives under our id whose count goes on while we watch are other processes.
+
+        It must have gone on twice. A life that was killed may have had one heartbeat on its way,
+        which arrives while its successor watches. It has two only where it had given one up, and
+        the network had not.
+        """
+        grown = {}
+        for boot_id, count in pulse.others:
+            before, times = self._others.get(boot_id, (count, 0))
+            grown[boot_id] = (count, times + (count > before))
         alive = {
             boot_id
-            for boot_id, count in pulse.others
-            if self._others.get(boot_id, count) < count and boot_id not in self._told
+            for boot_id, (_, times) in grown.items()
+            if times >= _TIMES_TO_BE_ALIVE and boot_id not in self._told
         }
-        self._others = dict(pulse.others)
+        self._others = grown
         self._told |= alive
         return [DuplicateRunner(**self._named, boot_id=boot_id) for boot_id in sorted(alive)]
 
