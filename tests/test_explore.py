@@ -137,6 +137,15 @@ def test_a_run_is_dead_after_its_own_timeout_not_after_that_of_who_watches() -> 
     )
 
 
+def test_a_gate_that_is_restored_from_a_backup_never_bears_a_version_that_somebody_knows() -> None:
+    _holds_but_for(
+        rooms.NARROW,
+        "time, all 0, all 1, complete 0, all 0, restore, time, all 0, all 1, time, all 0, all 1",
+        breaks.counted_versions,
+        found="two gates bear the version",
+    )
+
+
 def test_an_admission_that_is_delayed_into_the_next_slot_is_none() -> None:
     _holds_but_for(
         rooms.NARROW,
@@ -278,6 +287,7 @@ SEARCHES: dict[str, tuple[dict[str, Settings], Scope, int]] = {
     "two cycles, a runner's row is lost": (rooms.NARROW, rooms.scope(2, faults=1, row=1), 50),
     "two cycles, a function fails": (rooms.NARROW, rooms.scope(2, fail=1), 10),
     "a cycle, the gate is lost": (rooms.NARROW, rooms.scope(1, faults=1, gate=1), 10),
+    "a cycle, the gate is restored": (rooms.NARROW, rooms.scope(1, faults=1, restore=1), 10),
     "a cycle, a trigger": (rooms.NARROW, rooms.scope(1, faults=1, trigger=1), 50),
     "a cycle, a stop": (rooms.NARROW, rooms.scope(1, faults=1, stop=1), 50),
 }
@@ -324,6 +334,12 @@ BROKEN: dict[str, tuple[Break, dict[str, Settings], Scope, str]] = {
         rooms.NARROW,
         rooms.scope(1, faults=2, delay=2),
         "admitted after its slot",
+    ),
+    "versions that are counted": (
+        breaks.counted_versions,
+        rooms.NARROW,
+        rooms.scope(1, faults=1, restore=1),
+        "two gates bear the version",
     ),
     "death by the storage's clock": (
         breaks.dead_by_storage_time,

@@ -14,8 +14,17 @@ from turnwise import machine
 from turnwise import plan as plans
 from turnwise.actions import FunctionEnded, Look, Swap
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
-from turnwise.machine import asking, history, looking, planning, turns, watching
-from turnwise.machine.state import Sighting, State, look_again
+from turnwise.machine import (
+    asking,
+    closing,
+    history,
+    looking,
+    planning,
+    state,
+    turns,
+    watching,
+)
+from turnwise.machine.state import Sighting, State, gate_swap, look_again
 from turnwise.storages import Sight, Swapped
 from turnwise.storages.memory import MemoryStorage
 from turnwise.storages.memory_group import Group
@@ -285,3 +294,15 @@ def keeps_one_row() -> AbstractContextManager[object]:
         appended(state, asked)
 
     return patch.object(history, "appended", forgetful)
+
+
+@contextmanager
+def counted_versions() -> Iterator[None]:
+    """A gate's version is one more than the version that it takes the place of."""
+
+    def counted(expected: str | None, new: Any, _: str, not_after: int | None) -> Any:
+        number = int((expected or "<gate.0.0>").strip("<>").rsplit(".", 1)[1])
+        return gate_swap(expected, new, f"<gate.0.{number + 1}>", not_after)
+
+    with patch.object(state, "gate_swap", counted), patch.object(closing, "gate_swap", counted):
+        yield

@@ -4,6 +4,10 @@ Two states that differ only in the names of runs and versions have the same futu
 is taken apart into its *shape*, with every name cut out, and the names in the order in which they
 stand. Two states are one where their shapes are equal and their names repeat in the same places.
 
+What nobody asks for any more has no part in a shape: when a run that is closed began and ended,
+whose it was, and when the last success was (:data:`HISTORY`). Of a group's revision all that counts
+is whether it is the one that was known, so that it is a name as well (:func:`revision`).
+
 Values that never change (records, frozen dataclasses, texts) are taken apart once and remembered.
 """
 
@@ -11,14 +15,25 @@ from collections.abc import Hashable, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, Final
 
 from explore.names import NAME, Names
+from turnwise.actions import Seen
+from turnwise.gate import Execution, Success
+from turnwise.storages import Pulse, Record
+from turnwise.texts import gate_from_text
 
 Shape = Hashable
 Parts = tuple[Shape, tuple[str, ...]]
 """The shape of a value, and the names in it."""
 
+HISTORY: Final[dict[type, frozenset[str]]] = {
+    Execution: frozenset(f.name for f in fields(Execution)) - {"id", "status", "reason"},
+    Success: frozenset({"at", "run_id"}),
+}
+"""The fields that say nothing but what was; no rule reads them."""
+
+_HAVE_A_REVISION = (Pulse, Seen)
 _ATOMS = (int, type(None), bool, float)
 _known: dict[int, tuple[object, Parts]] = {}
 _MOST_KNOWN = 400_000
@@ -31,6 +46,11 @@ def canonical(parts: Sequence[Parts | None]) -> int:
     shapes = tuple([None if part is None else part[0] for part in parts])
     renamed = [rename(n, len(order)) for part in parts if part is not None for n in part[1]]
     return hash((shapes, tuple(renamed)))
+
+
+def revision(number: int | None) -> str | None:
+    """A group's revision as a name: which ones are equal is all that counts."""
+    return None if number is None else f"<revision.0.{number}>"
 
 
 def parts_of(value: Any) -> Parts:
@@ -56,7 +76,7 @@ def _text(text: str) -> Parts:
     return (NAME.sub("<>", text) if names else text), tuple(names)
 
 
-def _take_apart(value: Any) -> tuple[Parts, bool]:  # noqa: PLR0911 (one for each kind)
+def _take_apart(value: Any) -> tuple[Parts, bool]:  # noqa: C901, PLR0911 (one for each kind)
     """A value's parts, and whether it never changes."""
     if isinstance(value, Enum):
         return (value, ()), False
@@ -70,11 +90,18 @@ def _take_apart(value: Any) -> tuple[Parts, bool]:  # noqa: PLR0911 (one for eac
     if isinstance(value, partial):
         keywords = dict(value.keywords)
         return joined([value.func.__qualname__, keywords]), True
+    if isinstance(value, Record):
+        is_gate = value.body.startswith("{")
+        return joined([value.version, gate_from_text(value.body) if is_gate else value.body]), True
     if isinstance(value, Names):
         return (value.life, ()), False
     if is_dataclass(value) and not isinstance(value, type):
         frozen = value.__dataclass_params__.frozen  # type: ignore[attr-defined]
-        each = [getattr(value, field.name) for field in fields(value)]
+        left_out = HISTORY.get(type(value), frozenset())
+        each = [getattr(value, f.name) for f in fields(value) if f.name not in left_out]
+        if isinstance(value, _HAVE_A_REVISION):
+            each.append(revision(value.revision))
+            each.remove(value.revision)
         return joined([type(value).__name__, *each]), frozen
     if callable(value):
         return (value.__qualname__, ()), False

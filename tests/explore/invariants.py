@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from explore.world import World
 
 
+_MOST_GATES = 200
+
+
 class Violation(AssertionError):  # noqa: N818 (it says what happened)
     """What may never happen has happened."""
 
@@ -31,8 +34,11 @@ class Ledger:
     ``completed`` are the keys that were served, ``attempts`` those that had a turn that failed,
     one entry for each turn; ``slots`` what plans were made, as who may start from when to when,
     with how many attempts; ``used`` who was admitted in which slot; ``ended_well`` the runs whose
-    function ended well and that are not closed yet. ``forgot`` says that the storage has lost a
-    gate, so that only liveness is promised.
+    function ended well and that are not closed yet; ``handed`` those that their
+    function has handed over to a transaction, and ``landed`` those that one has completed.
+    ``forgot`` says that the storage has lost a gate, or brought an old one back, so that only
+    liveness is promised. ``gates`` are the versions that gates had, each with what it said: it
+    takes no part in a state, as a version that is drawn at random has but one.
     """
 
     token: int = 0
@@ -41,7 +47,10 @@ class Ledger:
     slots: frozenset[tuple[str, int, int, int]] = frozenset()
     used: frozenset[tuple[str, str, int]] = frozenset()
     ended_well: frozenset[str] = frozenset()
+    handed: frozenset[str] = frozenset()
+    landed: frozenset[str] = frozenset()
     forgot: bool = False
+    gates: tuple[tuple[str, Gate], ...] = ()
     _parts: Parts | None = None
 
     def copy(self) -> "Ledger":
@@ -52,7 +61,8 @@ class Ledger:
         """The ledger as a part of a state."""
         if self._parts is None:
             plain = (self.token, self.completed, self.attempts, self.slots, self.used, self.forgot)
-            self._parts = ((plain, len(self.ended_well)), tuple(sorted(self.ended_well)))
+            sets = [tuple(sorted(each)) for each in (self.ended_well, self.handed, self.landed)]
+            self._parts = ((plain, *map(len, sets)), sum(sets, ()))
         return self._parts
 
     # What the storage does --------------------------------------------------------------------
@@ -73,6 +83,7 @@ class Ledger:
             return
         after = world.gate
         assert after is not None
+        self._versioned(request.new.version, after)
         if self.forgot:
             return
         was, now_open = None if before is None else before.open, after.open
@@ -83,6 +94,12 @@ class Ledger:
             if was is not None:
                 raise Violation(f"{now_open.run_id} is admitted while {was.run_id} is open")
             self._opened(world, before, now_open, by)
+
+    def _versioned(self, version: str, gate: Gate) -> None:
+        """Whoever knows a version knows what it says, also after a backup was restored."""
+        if any(known == version and said != gate for known, said in self.gates):
+            raise Violation(f"two gates bear the version {version}")
+        self.gates = (*self.gates[-_MOST_GATES:], (version, gate))
 
     def _planned(self, plan: Plan) -> None:
         for cycle in plan.cycles:
@@ -168,6 +185,12 @@ class Ledger:
             raise Violation(f"{turn.run.run_id} starts after the end of its slot")
 
 
+def is_complete(world: "World", process: "Process") -> bool:
+    """Whether a transaction of the process's function has completed its run already."""
+    turn = process.machine.turn
+    return turn is not None and turn.run.run_id in world.ledger.landed
+
+
 def check(world: "World") -> None:
     """The invariants of every state.
 
@@ -176,10 +199,10 @@ def check(world: "World") -> None:
     """
     if world.ledger.forgot:
         return
-    believers = [p for p in world.living() if p.believes(world.time)]
+    believers = [p for p in world.living() if p.believes(world.time) and not is_complete(world, p)]
     for process in world.living():
         turn = process.machine.turn
-        if turn is None or process.ill or turn.recorded:
+        if turn is None or process.ill or turn.recorded or is_complete(world, process):
             continue
         if turn.lost or (turn.is_at_work and turn.is_lost(world.time)):
             raise Violation(f"{process.runner_id} is well, and loses its turn")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from explore.invariants import Violation, check
 from explore.process import Process
 from explore.steps import command
+from explore.transactions import end_transactions
 from explore.world import World
 from turnwise import gate as gates
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
@@ -30,7 +31,7 @@ def healed(world: World) -> Iterator[World]:
         return
     suspended = [i for i, p in enumerate(world.processes) if p is not None and p.suspended]
     yield _heal(world, wake=True, apply=False)
-    if world.strays:
+    if world.strays or world.pending is not None:
         yield _heal(world, wake=True, apply=True)
     if suspended and len(suspended) < len(world.living()):
         yield _heal(world, wake=False, apply=True)
@@ -49,6 +50,7 @@ def _heal(world: World, *, wake: bool, apply: bool) -> World:
     if apply:
         for stray in strays:
             healthy.carry_out(stray.runner_id, stray.boot_id, stray.request)
+    end_transactions(healthy, apply=apply)
     gate = healthy.gate
     if gate is not None and gate.pause is not None:
         command(healthy, "resume")

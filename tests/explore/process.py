@@ -4,32 +4,38 @@ Only ``next``, ``receive`` and ``beat`` of the two are called; no field of their
 """
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
-from explore.canon import Parts, joined
+from explore.canon import Parts, joined, parts_of, revision
 from explore.names import Names
-from turnwise.actions import Action, Answer, Request, Wait
+from turnwise.actions import Action, Answer, Request, Seen, Wait
 from turnwise.cycles import microseconds
 from turnwise.heartbeat import Heartbeat
 from turnwise.machine import Machine
 from turnwise.settings import Settings
-from turnwise.storages import Beat, Pulse
+from turnwise.storages import Beat, Pulse, Sight
 
 GROUP: Final = "group"
 SERVICE: Final = "service"
 
 _CONSTANT = frozenset(
-    {"settings", "planner", "settings_text", "timeout", "interval", "names", "named"}
+    {"settings", "planner", "settings_text", "timeout", "interval", "names", "named", "sighting"}
 )
+_AFTER_A_LOOK = ("asked", "then", "purpose", "turn", "admitting", "unsettled", "planning", "target")
+"""Where none of these is set, nobody asks when the last look was."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """A request of a process that is on its way: sent, or applied with its answer held back."""
+    """A request of a process that is on its way: sent, or applied with its answer held back.
+
+    ``held`` says that a fault holds it up: time may pass meanwhile.
+    """
 
     request: Request | Beat
     answer: Answer | Pulse | None = None
+    held: bool = False
 
 
 @dataclass(slots=True)
@@ -84,10 +90,51 @@ class Process:
         """Its part of a state: the shape and the names."""
         if self._parts is None:
             who = (self.runner_id, self.boot, self.suspended, self.finished, self.left)
-            fields = [v for k, v in vars(self.machine._state).items() if k not in _CONSTANT]
-            fields += vars(self.heartbeat).values()
+            fields = [*self._known().values(), *vars(self.heartbeat).values()]
             self._parts = joined([who, self.ends_at, self.ill, *fields, self.flights])
         return self._parts
+
+    def _known(self) -> dict[str, object]:
+        """What the machine knows, but for what can play no part any more, and for its sighting."""
+        known = {k: v for k, v in vars(self.machine._state).items() if k not in _CONSTANT}
+        known["revision"] = revision(known["revision"])
+        for doubt in ("doubted", "trusted"):
+            if known[doubt] is not None:
+                version, number, *rest = known[doubt]
+                known[doubt] = (version, revision(number), *rest)
+        if known["asked"] is None:
+            known["asked_at"] = 0
+        if known["aim"] is not None:
+            now, at = known["aim"]
+            # Only an answer to what was sent before the aim asks when that was.
+            if all(sent >= at for sent in self._sent_at()):
+                known["aim"] = now - at
+        records = known["records"]
+        if records is not None and all(known[name] is None for name in _AFTER_A_LOOK):
+            known["records"] = replace(records, sent=0, now=0)
+        return known
+
+    def _sent_at(self) -> list[int]:
+        beat = self.heartbeat._sent
+        asked = [self.machine._state.asked_at] if "ask" in self.flights else []
+        return asked if beat is None else [*asked, beat[1]]
+
+    def sighting(self, now: Sight | None, *, late: bool) -> Parts:
+        """What it has seen of an open run, as a part of a state, where ``now`` is what is shown.
+
+        A word that its owner has gone beyond has no part: it never comes again, unless an answer
+        that shows it is on its way, or, where ``late``, a request that may still write it.
+        """
+        seen = self.machine._state.sighting
+        shown = [now, *(_sight_in(flight.answer) for flight in self.flights.values())]
+        words = [(sight.owner.run_id, sight.word) for sight in shown if sight is not None]
+        if seen is None or (seen.run_id, seen.word) in words:
+            return parts_of(seen)
+        of_this_run = [word for run_id, word in words if run_id == seen.run_id]
+        comes_again = not seen.word or (
+            late and all((word or 0) <= seen.word for word in of_this_run)
+        )
+        return parts_of(seen if of_this_run and comes_again else None)
 
     def serves(self) -> bool:
         """Whether its function runs."""
@@ -108,6 +155,10 @@ class Process:
         if self._ready is None or self._ready[0] != at:
             self._ready = (at, tuple(self._find_ready(at)))
         return self._ready[1]
+
+    def is_busy(self, at: int) -> bool:
+        """Whether it has something to do at ``at``, so that time does not pass before."""
+        return bool(self.ready(at)) or any(not each.held for each in self.flights.values())
 
     def _find_ready(self, at: int) -> list[str]:
         channels: list[str] = []
@@ -131,3 +182,10 @@ class Process:
         if self.serves() and self.ends_at is not None:
             instants.append(self.ends_at)
         return min((instant for instant in instants if instant > at), default=None)
+
+
+def _sight_in(answer: Answer | Pulse | None) -> Sight | None:
+    """The open run that an answer shows."""
+    if isinstance(answer, Pulse):
+        return answer.sights.get(SERVICE)
+    return answer.service.sight if isinstance(answer, Seen) else None

@@ -44,6 +44,7 @@ def prepared(runners: dict[str, Settings], *, until: int, cold: bool = False) ->
         world.time = min(wakes)
     world.time = until
     world.events.clear()
+    world.back_up()
     return world
 
 

@@ -2,13 +2,25 @@
 
 A step is a tuple: what happens, and to whom. Faults are counted against a :class:`Scope`, so that
 a search ends.
+
+A request is whole unless a fault parts it: ``do`` sends it, has it carried out and delivers the
+answer. This leaves no interleaving out. Sending and delivering touch nobody but the process
+itself, so that they can be moved next to the moment at which the storage carries the request out.
+What cannot be moved is a fault: it may strike before the request is sent, before it is carried out,
+and before its answer arrives. So a fault says how far the requests of its process have come:
+``suspend 0 ask`` has the process send what it has to ask, and suspends it before the storage knows.
+A suspended process's requests are carried out at any time from there, or never. The one thing that
+whole requests leave out is that a process's heartbeat and its other request overtake each other:
+``fine`` parts everything, so that they do.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import combinations
 
 from explore.invariants import check
 from explore.process import GROUP, SERVICE, Process
+from explore.transactions import STEPS, steps_of_transactions, take_transaction
 from explore.world import World
 from turnwise import gate as gates
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
@@ -21,13 +33,14 @@ Step = tuple[str | int, ...]
 
 KINDS = (
     *("crash", "restart", "suspend", "stop", "replace"),
-    *("lose", "drop", "delay", "fail", "row", "plan", "gate", "step"),
+    *("lose", "drop", "hold", "delay", "fail", "row", "plan", "gate", "restore", "step"),
     *("pause", "resume", "trigger"),
+    "hand_over",
 )
 """What a scope may allow beside what always happens."""
 
 _MOST_PLACES = 5
-_NOT_FAULTS = frozenset({"fail", "restart", "late"})
+_NOT_FAULTS = frozenset({"fail", "restart", "late", "hand_over", "rollback"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +53,15 @@ class Scope:
         each: how often each kind of fault may happen; one that is not named never does.
             ``crash``, ``restart``, ``suspend``, ``stop``, ``replace`` (a new life of a runner
             while its old one is suspended); ``lose`` (an answer), ``drop`` (a request, which may
-            be applied late), ``delay`` (a message across an instant), ``fail`` (a function);
-            ``row``, ``plan``, ``gate`` (the storage loses one), ``step`` (its clock), ``pause``,
-            ``resume``, ``trigger``.
+            be applied late), ``hold`` (a request, its answer, or both are held up for any time),
+            ``delay`` (all that is on its way, across an instant), ``fail`` (a function);
+            ``hand_over`` (a function has its run completed in a transaction of its own);
+            ``row``, ``plan``, ``gate`` (the storage loses one), ``restore`` (its gate is what it
+            was in the backup), ``step`` (its clock), ``pause``, ``resume``, ``trigger``.
         clock_steps: by how much the storage's clock may step, in microseconds.
         late: how long a request that was dropped may still be applied, in microseconds.
         fine: split every request into sent, applied and answered, not only those that a fault
-            may part.
+            parts.
         longest: how long a function may take at most, in microseconds; None for ever.
     """
 
@@ -75,9 +90,6 @@ class Scope:
 def steps_of(world: World, scope: Scope) -> Iterator[Step]:
     """All that may happen next."""
     busy = False
-    parts = scope.fine or any(
-        scope.may(world, fault) for fault in ("lose", "drop", "delay", "suspend", "crash")
-    )
     for index, process in enumerate(world.processes):
         if process is None or process.left:
             if scope.may(world, "restart"):
@@ -86,12 +98,12 @@ def steps_of(world: World, scope: Scope) -> Iterator[Step]:
         if process.suspended:
             yield from _of_suspended(world, scope, index, process)
             continue
-        ready = process.ready(world.time)
-        busy = busy or bool(ready or process.flights)
-        yield from _of_messages(world, scope, index, process, ready, parts=parts)
+        busy = busy or process.is_busy(world.time)
+        yield from _of_messages(world, scope, index, process)
         yield from _of_process(world, scope, index, process)
     for index in range(len(world.strays)):
         yield ("late", index)
+    yield from steps_of_transactions(world, may_begin=scope.may(world, "hand_over"))
     yield from _of_storage(world, scope)
     if scope.next_instant(world.time) is not None:
         if not busy and not _must_end(world, scope):
@@ -123,24 +135,31 @@ def _of_suspended(world: World, scope: Scope, index: int, process: Process) -> I
         yield ("replace", index)
 
 
-def _of_messages(
-    world: World, scope: Scope, index: int, process: Process, ready: tuple[str, ...], *, parts: bool
-) -> Iterator[Step]:
+def _of_messages(world: World, scope: Scope, index: int, process: Process) -> Iterator[Step]:
+    ready = process.ready(world.time)
+    parted = scope.fine or scope.may(world, "delay")
     for channel in ready:
         yield ("do", index, channel)
-        if parts:
+        if parted:
             yield ("send", index, channel)
+        yield from _faults_of_message(world, scope, index, channel, answered=False)
     for channel, flight in process.flights.items():
-        if flight.answer is None:
-            yield ("do", index, channel)
-            if parts:
-                yield ("apply", index, channel)
-            if scope.may(world, "drop"):
-                yield ("drop", index, channel)
-        else:
+        answered = flight.answer is not None
+        if not answered and (parted or flight.held):
+            yield ("apply", index, channel)
+        if answered:
             yield ("deliver", index, channel)
-            if scope.may(world, "lose"):
-                yield ("lose", index, channel)
+        elif not flight.held:
+            yield ("do", index, channel)
+        yield from _faults_of_message(world, scope, index, channel, answered=answered)
+
+
+def _faults_of_message(
+    world: World, scope: Scope, index: int, channel: str, *, answered: bool
+) -> Iterator[Step]:
+    for fault in ("lose",) if answered else ("lose", "drop", "hold"):
+        if scope.may(world, fault):
+            yield (fault, index, channel)
 
 
 def _of_process(world: World, scope: Scope, index: int, process: Process) -> Iterator[Step]:
@@ -150,9 +169,16 @@ def _of_process(world: World, scope: Scope, index: int, process: Process) -> Ite
             yield ("fail", index)
     for fault in ("crash", "suspend"):
         if scope.may(world, fault):
-            yield (fault, index)
+            for sent in _some_of(process.ready(world.time)):
+                yield (fault, index, *sent)
     if scope.may(world, "stop") and not process.machine._state.is_stopping:
         yield ("stop", index)
+
+
+def _some_of(ready: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Every choice of what a process has sent, and the storage does not know of yet."""
+    for number in range(len(ready) + 1):
+        yield from combinations(ready, number)
 
 
 def _of_storage(world: World, scope: Scope) -> Iterator[Step]:  # noqa: C901 (a kind each)
@@ -162,9 +188,11 @@ def _of_storage(world: World, scope: Scope) -> Iterator[Step]:  # noqa: C901 (a 
     if scope.may(world, "plan") and world.plan is not None:
         yield ("plan",)
     gate = world.gate
-    if gate is not None:
+    if gate is not None and not world.is_locked:
         if scope.may(world, "gate"):
             yield ("gate",)
+        if scope.may(world, "restore") and world.backup is not None:
+            yield ("restore",)
         if scope.may(world, "pause") and gate.pause is None:
             yield ("pause",)
         if scope.may(world, "resume") and gate.pause is not None:
@@ -185,15 +213,23 @@ def take(world: World, step: Step, scope: Scope) -> None:
     what, *rest = step
     if what == "time":
         _let_time_pass(world, scope, delayed=bool(rest))
-    elif what in ("do", "send", "apply", "deliver", "lose", "drop"):
+    elif what in ("do", "send", "apply", "deliver", "lose", "drop", "hold"):
         index, channel = rest
         assert isinstance(index, int)
         assert isinstance(channel, str)
         _move(world, str(what), world.own(index), channel)
     elif what in _OF_PROCESS:
+        index, *sent = rest
+        assert isinstance(index, int)
+        for channel in sent:
+            world.send(world.own(index), str(channel))
+        _befall(world, str(what), index)
+    elif what in STEPS:
         (index,) = rest
         assert isinstance(index, int)
-        _befall(world, str(what), index)
+        if what in ("hand_over", "rollback"):
+            spend(world, str(what))
+        take_transaction(world, str(what), index)
     elif what == "late":
         (index,) = rest
         assert isinstance(index, int)
@@ -238,15 +274,19 @@ def _move(world: World, what: str, process: Process, channel: str) -> None:
         world.send(process, channel)
         if what == "send" or channel not in process.flights:
             return
-    if what in ("lose", "drop"):
+    if what in ("lose", "drop", "hold"):
         spend(world, what)
         process.ill = True
+    if what == "hold":
+        process.flights[channel] = replace(process.flights[channel], held=True)
+    if what == "drop":
         world.give_up(process, channel)
-        return
-    if what in ("do", "apply") and process.flights[channel].answer is None:
+    if what in ("do", "apply", "lose") and process.flights[channel].answer is None:
         world.apply(process, channel)
     if what in ("do", "deliver"):
         world.deliver(process, channel)
+    if what == "lose":
+        world.give_up(process, channel)
 
 
 _OF_PROCESS = frozenset(
@@ -293,6 +333,10 @@ def _of_the_storage(world: World, what: str, rest: list[str | int]) -> None:
             storage.lose(SERVICE, Kind.PLAN)
         case "gate":
             storage.lose(SERVICE, Kind.GATE)
+            world.own_ledger().forgot = True
+        case "restore":
+            assert world.backup is not None
+            storage.restore(SERVICE, Kind.GATE, world.backup)
             world.own_ledger().forgot = True
         case "step":
             by = rest[0]

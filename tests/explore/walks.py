@@ -15,7 +15,7 @@ from explore.steps import KINDS, Scope, Step, pass_time, spend, steps_of, take
 from explore.world import SECOND, World
 from turnwise.settings import Settings
 
-ALL_FAULTS = tuple(kind for kind in KINDS if kind != "gate")
+ALL_FAULTS = tuple(kind for kind in KINDS if kind not in ("gate", "restore"))
 """Every fault after which safety is promised."""
 
 _EVERYTHING = 1_000_000_000
@@ -56,7 +56,7 @@ class Walk:
     def scope(self) -> Scope:
         """What may happen."""
         each = dict.fromkeys((*self.faults, "fail", "restart"), _EVERYTHING)
-        return Scope((), _EVERYTHING, each, self.clock_steps, late=10 * SECOND)
+        return Scope((), _EVERYTHING, each, self.clock_steps, late=10 * SECOND, fine=True)
 
 
 def walk(how: Walk, *, steps: int, seed: int) -> Found:
@@ -117,7 +117,7 @@ def _weight(step: Step) -> float:
 def _times(world: World, chance: random.Random, *, calm: bool) -> list[Step]:
     """That time goes on to the next wake, or to some instant until then; or that it is delayed."""
     awake = [p for p in world.living() if not p.suspended]
-    busy = any(p.flights or p.ready(world.time) for p in awake)
+    busy = any(p.is_busy(world.time) for p in awake)
     if busy and (calm or chance.random() < 0.97):
         return []
     wakes = [at for p in awake if (at := p.wakes_at(world.time)) is not None]
@@ -142,7 +142,7 @@ def _take(world: World, step: Step, scope: Scope) -> None:
                 continue
             wake = process.wakes_at(world.time)
             late = wake is not None and wake < after
-            if late or process.flights or process.ready(world.time):
+            if late or process.is_busy(world.time):
                 world.own(index).ill = True
         spend(world, "delay")
     pass_time(world, after, scope.late)

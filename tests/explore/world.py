@@ -17,9 +17,10 @@ import copy
 from dataclasses import dataclass
 from typing import Final
 
-from explore.canon import Parts, canonical, joined
+from explore.canon import Parts, canonical, joined, revision
 from explore.invariants import Ledger, Violation
 from explore.process import GROUP, SERVICE, Flight, Process
+from explore.transactions import Pending, check_what_is_told
 from turnwise.actions import (
     Answer,
     Begun,
@@ -42,7 +43,7 @@ from turnwise.events import Event
 from turnwise.gate import Gate
 from turnwise.plan import Plan
 from turnwise.settings import Settings
-from turnwise.storages import Beat, Kind, Pulse, ServiceReading, Swapped
+from turnwise.storages import Beat, Kind, Pulse, Record, ServiceReading, Sight, Swapped
 from turnwise.storages.memory import MemoryStorage
 from turnwise.storages.memory_group import GroupState
 from turnwise.texts import gate_from_text, plan_from_text
@@ -58,11 +59,15 @@ _ONLY_READS = (Look, FindStable, ListOffers)
 
 
 class Lossy(MemoryStorage):
-    """The shipped storage, and one that can forget what it acknowledged."""
+    """The shipped storage, and one that can forget, or bring back, what it acknowledged."""
 
     def lose(self, service: str, kind: Kind) -> None:
         """Forget a record."""
         self._write(GROUP).put(service, kind, None)
+
+    def restore(self, service: str, kind: Kind, record: Record) -> None:
+        """Put a record from a backup in the place of what is there."""
+        self._write(GROUP).put(service, kind, record)
 
 
 @dataclass(slots=True)
@@ -108,9 +113,13 @@ class World:
         self.ledger = Ledger()
         self.spent: tuple[tuple[str, int], ...] = ()
         self.commands = 0
+        self.backup: Record | None = None
         self.events: list[Event] = []
+        self.pending: Pending | None = None
+        self.locks = True  # whether its database does
         self._storage_is_shared = False
         self._kept: Parts | None = None
+        self._sight: Sight | None = None
 
     def copy(self) -> "World":
         """The same world, which goes its own way from here.
@@ -158,10 +167,15 @@ class World:
         parts = [None if process is None else process.parts() for process in self.processes]
         if self._kept is None:
             self._kept = joined([_kept(group) for group in self.storage.state()])
+            self._sight = self._reading().sight
+        late = bool(self.strays)
+        parts += [p.sighting(self._sight, late=late) for p in self.processes if p is not None]
         parts.append(self._kept)
         parts.append(((self.time, self.skew), ()))
         if self.strays:
             parts.append(joined(self.strays))
+        if self.pending is not None:
+            parts.append(joined([self.pending]))
         if with_past:
             parts.append(self.ledger.parts())
             parts.append((self.spent, ()))
@@ -197,9 +211,23 @@ class World:
         record = self._reading().plan
         return None if record is None else plan_from_text(record.body)
 
+    @property
+    def gate_record(self) -> Record | None:
+        """The gate's record."""
+        return self._reading().gate
+
+    def back_up(self) -> None:
+        """Keep the gate as it is now, so that it can be restored."""
+        self.backup = self._reading().gate
+
     def _reading(self) -> ServiceReading:
         self.clock.now = self.now
         return self.storage.read(GROUP, (SERVICE,)).services[SERVICE]
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether a transaction has the gate locked."""
+        return self.locks and self.pending is not None
 
     # What processes do ------------------------------------------------------------------------
 
@@ -224,12 +252,12 @@ class World:
                 return
             if isinstance(action, Serve):
                 self.ledger.starts(process, self.time)
-                self._tell(process, Begun())
+                self.tell(process, Begun())
                 process.ends_at = self.time + SECOND
             elif isinstance(action, Finished):
                 process.finished = True
             elif action.until is not None and action.until <= self.time:
-                self._tell(process, Elapsed())
+                self.tell(process, Elapsed())
             else:
                 return
         raise Violation(f"{process.runner_id} does something for ever without a request")
@@ -245,13 +273,15 @@ class World:
         process.touch()
         flight = process.flights[channel]
         answer = self.carry_out(process.runner_id, str(process.boot), flight.request)
-        process.flights[channel] = Flight(flight.request, answer)
+        process.flights[channel] = Flight(flight.request, answer, flight.held)
 
     def carry_out(self, runner_id: str, boot_id: str, request: Request | Beat) -> Answer | Pulse:
         """Carry a request out at the storage."""
         self.clock.now = self.now
         if isinstance(request, _ONLY_READS):
             return carry_out(self.storage, GROUP, SERVICE, request)
+        if isinstance(request, Swap) and request.kind is Kind.GATE and self.is_locked:
+            return Swapped(self.now, done=False, busy=True)
         storage = self.own_storage()
         if isinstance(request, Beat):
             return storage.heartbeat(GROUP, request)
@@ -280,16 +310,20 @@ class World:
     def _answer(self, process: Process, channel: str, answer: Answer | Pulse) -> None:
         if channel == "ask":
             assert not isinstance(answer, Pulse)
-            self._tell(process, answer)
+            self.tell(process, answer)
             return
         assert isinstance(answer, Pulse | Failed)
         heard, events = process.heartbeat.receive(self.time, answer)
         self.events += events
         if heard is not None:
-            self._tell(process, heard)
+            self.tell(process, heard)
 
-    def _tell(self, process: Process, what: Answer | Heard) -> None:
-        self.events += process.machine.receive(self.time, what)
+    def tell(self, process: Process, what: Answer | Heard) -> None:
+        """Tell a process something, and hold what it says of it against what has happened."""
+        turn = process.machine.turn
+        events = process.machine.receive(self.time, what)
+        check_what_is_told(self, turn, events)
+        self.events += events
 
     def end_function(self, process: Process, status: Status, reason: str = "") -> None:
         """The function of a process ends."""
@@ -297,15 +331,17 @@ class World:
         turn, gate = process.machine.turn, self.gate
         assert turn is not None
         run = None if gate is None else gate.open
-        if status is Status.COMPLETED and run is not None and run.run_id == turn.run.run_id:
-            self.own_ledger().ended_well |= {run.run_id}
+        is_ours = run is not None and run.run_id == turn.run.run_id
+        handed = turn.run.run_id in self.ledger.handed
+        if status is Status.COMPLETED and is_ours and not handed:
+            self.own_ledger().ended_well |= {turn.run.run_id}
         process.ends_at = None
-        self._tell(process, FunctionEnded(status, reason))
+        self.tell(process, FunctionEnded(status, reason))
 
     def stop(self, process: Process) -> None:
         """Ask a process to stop."""
         process.touch()
-        self._tell(process, StopRequested())
+        self.tell(process, StopRequested())
 
     def crash(self, index: int) -> None:
         """A process ends at once; what it has sent may still be carried out."""
@@ -331,4 +367,4 @@ def _kept(group: GroupState) -> tuple[object, ...]:
     """What a storage keeps of a group, but for the history, which decides about nothing."""
     offers = sorted(group.offers, key=lambda row: (row.offer.runner_id, row.offer.boot_id))
     lives = tuple(sorted(group.lives))
-    return (group.revision, lives, tuple(offers), *group.plans, *group.gates)
+    return (revision(group.revision), lives, tuple(offers), *group.plans, *group.gates)
