@@ -77,6 +77,40 @@ def test_under_gunicorn_one_worker_at_a_time_serves_and_a_killed_one_is_replaced
 
 
 @pytest.mark.faults
+def test_where_each_worker_loads_the_application_it_may_start_there_and_leaves_at_its_exit(
+    tmp_path: Path,
+) -> None:
+    project = a_project(tmp_path, "sqlite")
+    (project.folder / "gunicorn.conf.py").unlink()
+    with (project.folder / "project" / "wsgi.py").open("a") as wsgi:
+        wsgi.write("\nfrom turnwise.contrib.django import start\nstart()\nstart()\n")
+    command = gunicorn(project, "--workers", "2", "project.wsgi")
+    with project.running(*command) as server, project.storage() as looked:
+        eventually(lambda: len(looked.runners()) == 2, "every worker has joined", 60)
+        eventually(lambda: len(looked.completed()) >= 2, "they serve", 60)
+        server.send_signal(signal.SIGTERM)
+        server.wait(PATIENCE_SECONDS)
+        assert looked.runners() == set()
+        assert looked.running() is None
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("storage", ["sqlite", "postgresql"])
+def test_a_transaction_of_djangos_completes_the_turn_with_what_the_job_has_written(
+    storage: str, tmp_path: Path
+) -> None:
+    project = a_project(tmp_path, storage)
+    with project.running("manage.py", "turnwise") as process, project.storage() as looked:
+        eventually(lambda: len(looked.completed("exactly")) >= 4, "it is completed", 60)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_SECONDS) == 0
+        runs = looked.runs("exactly")
+    assert {(run.status.value, run.reason) for run in runs} == {("completed", "")}
+    written = [row for row in project.served() if row[0] == 0]
+    assert len(written) == len(runs)
+
+
+@pytest.mark.faults
 def test_under_uvicorn_each_worker_serves_from_its_start_to_its_end(tmp_path: Path) -> None:
     project = a_project(tmp_path, "sqlite")
     command = ["-m", "uvicorn", "project.asgi:application", "--workers", "2"]
@@ -106,6 +140,7 @@ def test_the_command_serves_until_sigterm_and_leaves(tmp_path: Path) -> None:
         names = {row.offer.service for row in looked.storage.offers("default")}
         assert names == {
             "coroutine",
+            "exactly",
             "housekeeping",
             "shop.expire_orders",
             "shop.nightly_report",
