@@ -335,6 +335,41 @@ def test_settings_change_with_the_deploy_and_not_with_the_first_plan_by_them() -
     assert {each.cause for each in found.periods[1:6]} == {Cause.NOBODY}, "nobody was there at all"
 
 
+def offered(at: int, settings: Settings) -> Command:
+    return Command(f"offered {at}", CommandName.OFFERED, at, "x", settings=settings.to_json())
+
+
+def test_the_history_knows_when_a_deploy_changed_the_settings_after_its_runners_are_forgotten() -> (
+    None
+):
+    hourly = Settings(schedule="every 1h")  # type: ignore[arg-type]
+    rows = [settings_row(NOON - DAY), settings_row(NOON + HOUR, hourly), run(NOON)]
+    found = judge(*rows, offered(NOON + 12 * MINUTE, hourly), until=NOON + HOUR)
+    assert [(each.due - NOON, each.verdict) for each in found.periods] == [
+        (0, Verdict.SERVED),
+        (PERIOD, Verdict.MISSED),
+        (2 * PERIOD, Verdict.MISSED),
+    ]
+
+
+def test_an_offer_that_a_run_by_the_old_settings_followed_changed_nothing() -> None:
+    """Such as of a runner that strayed for a while, or of a deploy that was taken back."""
+    hourly = Settings(schedule="every 1h")  # type: ignore[arg-type]
+    rows = [settings_row(NOON - DAY), settings_row(NOON + HOUR, hourly), run(NOON)]
+    rows += [run(NOON + n * PERIOD) for n in range(1, 10)]
+    stray, deploy = offered(NOON + 2 * MINUTE, hourly), offered(NOON + 46 * MINUTE, hourly)
+    found = judge(*rows, stray, deploy, until=NOON + HOUR)
+    assert [each.due - NOON for each in found.periods] == [n * PERIOD for n in range(10)]
+    assert found.is_well
+
+
+def test_an_offer_of_yet_other_settings_changed_nothing() -> None:
+    hourly, daily = Settings(schedule="every 1h"), DAILY  # type: ignore[arg-type]
+    rows = [settings_row(NOON - DAY), settings_row(NOON + HOUR, hourly), run(NOON)]
+    found = judge(*rows, offered(NOON + 12 * MINUTE, daily), until=NOON + HOUR)
+    assert {each.verdict for each in found.periods[1:]} == {Verdict.UNKNOWN}
+
+
 def test_where_nobody_knows_any_more_when_the_settings_changed_nothing_is_missed() -> None:
     change = settings_row(NOON + HOUR, Settings(schedule="every 1h"))  # type: ignore[arg-type]
     rows: list[Row] = [settings_row(NOON - DAY), change, run(NOON), run(NOON + 2 * PERIOD)]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 
@@ -128,6 +129,35 @@ def test_each_period_is_judged_by_the_schedule_that_held_then(world: Looked) -> 
         *("12:50", "12:55", "13:00", "13:15", "13:30", "13:45", "14:00"),
     ]
     assert told["well"] is True
+
+
+def test_when_a_schedule_changed_is_known_after_everybody_who_was_there_is_forgotten(
+    world: Looked,
+) -> None:
+    """The first plan by the new schedule is made 15 days later; in between nobody plans."""
+    world.serve(schedule="every 1d", cycle="1d", heartbeat_timeout="4h")
+    world.advance("12h1m")  # served at midnight
+    world.virtual.close()
+    from turnwise.settings import Settings  # noqa: PLC0415 (of this test alone)
+
+    function, _ = world.virtual._registered["svc"]
+    seldom = {"cycle": timedelta(days=1), "heartbeat_timeout": timedelta(hours=4)}
+    settings = Settings(schedule="every 30d", **seldom)  # type: ignore[arg-type]
+    world.virtual._registered["svc"] = function, settings
+    for name in ("x", "y"):
+        world.virtual.start(name)
+    world.advance("1m")
+    storage = world.virtual.storage
+    said = storage.history("default", "svc", kinds=["offer"])
+    assert len(said) == 1, "the deploy says it once, whoever comes with it"
+    storage.purge_runners("default", before=said[0].at)  # as it is done after a day
+    world.advance("40d")
+    assert {row.offer.runner_id for row in storage.offers("default")} == {"x", "y"}
+    told = audited(world, "--since", "60d")
+    assert told["well"] is True, told
+    totals = told["totals"]
+    assert isinstance(totals, dict)
+    assert (totals["served"], totals["missed"], totals["unknown"]) == (3, 0, 0)
 
 
 def test_what_retention_has_forgotten_is_unknown_and_not_missed(world: Looked) -> None:

@@ -5,7 +5,9 @@ A pure function of a service's history. Nothing here reads a clock or a storage.
 Rules
 -----
 1. **Each due instant has exactly one verdict.** The schedule that held at an instant says whether
-   it was due: :class:`~turnwise.gate.Command` rows named SETTINGS say which settings hold from when
+   it was due: :class:`~turnwise.gate.Command` rows named SETTINGS say which settings plans were
+   made by from when on. A deploy changes the settings before that, and says so by a row named
+   OFFERED: where such a row follows the last run by the old settings, the new ones hold from then
    on.
 2. **What is not known is not missed.** Before the first SETTINGS row nobody knows what was due, nor
    between the last run by some settings and the first plan by others, long ago.
@@ -28,7 +30,7 @@ What the causes rest on
 Failed attempts and runs in the way are rows of the history. That nobody was there rests on the
 runners that the storage still knows: :class:`Presence` says from when to when somebody offered the
 service. Without them the cause is *nobody could start within the time*. They also
-tell when a deploy changed the settings, which may be long before a plan was made by the new ones.
+tell when a deploy that goes on for a while was over.
 """
 
 from bisect import bisect_left, bisect_right
@@ -245,7 +247,8 @@ class _Auditor:
         in_order = sorted(known.values(), key=lambda row: (row.at, row.id))
         commands = [row for row in in_order if isinstance(row, Command)]
         self.executions = [row for row in in_order if isinstance(row, Execution)]
-        self.stretches = _stretches(service, commands, presence or ())
+        starts = [row.started_at for row in self.executions]
+        self.stretches = _stretches(service, commands, starts, presence or ())
         self.starts = [stretch.start for stretch in self.stretches]
         self.pauses = _pauses(commands)
         self.complete_from = _complete_from(self.stretches, self.executions, now)
@@ -402,9 +405,13 @@ class _Auditor:
 
 
 def _stretches(
-    service: str, commands: Sequence[Command], presence: Sequence[Presence]
+    service: str,
+    commands: Sequence[Command],
+    starts: Sequence[int],
+    presence: Sequence[Presence],
 ) -> list[_Stretch]:
     rows = [row for row in commands if row.name is CommandName.SETTINGS]
+    offers = [row for row in commands if row.name is CommandName.OFFERED]
     made = []
     planners: dict[str | None, tuple[Settings | None, Planner | None]] = {}
     for row, following in zip_longest(rows, rows[1:]):
@@ -413,20 +420,32 @@ def _stretches(
             planner = None if settings is None else Planner.of(service, settings)
             planners[row.settings] = settings, planner
         followed_at = _FOR_EVER if following is None else following.at
-        end = followed_at if following is None else _change(row, following, presence)
+        end = followed_at
+        if following is not None:
+            last_run = bisect_left(starts, following.at) - 1
+            since = max(row.at, starts[last_run] if last_run >= 0 else row.at)
+            offered = [
+                offer.at
+                for offer in offers
+                if since < offer.at < following.at and offer.settings == following.settings
+            ]
+            end = _change(row, following, offered, presence)
         if row.at < followed_at:
             made.append(_Stretch(row.at, end, followed_at, *planners[row.settings]))
     return made
 
 
-def _change(before: Command, after: Command, presence: Sequence[Presence]) -> int:
+def _change(
+    before: Command, after: Command, said: Sequence[int], presence: Sequence[Presence]
+) -> int:
     """When settings gave way to others.
 
     A deploy changes the settings at once, and the first plan by the new ones may come a week later,
     when the new schedule is due. So they changed when somebody offered the new ones and nobody the
-    old ones any more.
+    old ones any more. ``said`` is when the history says that somebody did, with no run by the old
+    ones since; runners that are gone for a day are not known any more.
     """
-    offered = [each.since for each in presence if each.settings == after.settings]
+    offered = [*said, *(each.since for each in presence if each.settings == after.settings)]
     began = min((at for at in offered if before.at < at), default=after.at)
     old = [each for each in presence if each.settings == before.settings]
     ended = max((each.until for each in old if each.since < after.at), default=began)

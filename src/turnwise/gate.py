@@ -92,6 +92,9 @@ NOT_COMMITTED: Final = "not_committed"
 NO_ATTEMPT: Final = frozenset({STOPPED, NOT_STARTED, NO_MARGIN})
 """The reasons of runs that leave their period as it was."""
 
+OFFER_KIND: Final = "offer"
+"""The kind of a row that says which settings a runner has come with."""
+
 KEPT_KEYS: Final = 64
 KEPT_COUNTS: Final = 8
 KEPT_UNSAID: Final = 64
@@ -175,6 +178,7 @@ class CommandName(StrEnum):
     RESUME = "resume"
     TRIGGER = "trigger"
     SETTINGS = "settings"
+    OFFERED = "offered"
     DRAIN = "drain"
     UNDRAIN = "undrain"
     FORGET_SERVICE = "forget service"
@@ -184,6 +188,10 @@ class CommandName(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Command:
     """One row of the history: what was done to the service, by whom, when and why.
+
+    SETTINGS says that plans are made by other settings from ``at`` on, and OFFERED that a runner
+    has come which offers other settings than the last plan was made by. The latter comes with each
+    deploy, and with each start of a runner that strays, and is kept as long as runs are.
 
     ``until`` is the end of a pause that has one. ``settings`` is the text of the settings that
     hold from then on, where it is about them. ``of`` names the runner or the service, in the
@@ -202,7 +210,7 @@ class Command:
     @property
     def kind(self) -> str:
         """The word that the history selects it by."""
-        return "command"
+        return OFFER_KIND if self.name is CommandName.OFFERED else "command"
 
 
 Row = Execution | Command

@@ -3,7 +3,9 @@
 1. A row that a gate carries goes into the history before the turn that knows of it is let go, if
    the storage takes it. If not, it stays in the gate for whoever comes by.
 2. A BLOCKED row is kept once for each slot and reason.
-3. A change of settings is in no hurry: it is tried again, now and then, until it is kept.
+3. A change of settings is in no hurry: it is tried again, now and then, until it is kept. A runner
+   that comes with other settings than the last plan was made by says so, once in its life: the
+   first plan by them may be made a week later, and nobody would know when the schedule changed.
 """
 
 from uuid import NAMESPACE_OID, uuid5
@@ -77,7 +79,34 @@ def say_settings(state: State, before: Plan | None, target: Target) -> None:
         by=state.runner_id,
         settings=state.settings_text,
     )
-    state.to_keep = Append((_entry(row),))
+    _keep(state, row)
+
+
+def say_offered(state: State, now: int) -> None:
+    """Keep in the history that we have come with other settings than the last plan was made by."""
+    plan = state.seen.plan
+    if state.has_said_offer or not state.is_offered or plan is None:
+        return
+    state.has_said_offer = True
+    before = plan.cycles[-1].settings
+    if not state.may_run or before == state.planner.settings:
+        return
+    # The whole deploy says it once.
+    identity = (state.group, state.service, state.seen.plan_version or "", state.planner.settings)
+    row = Command(
+        id=_id_of(identity),
+        name=CommandName.OFFERED,
+        at=now,
+        by=state.runner_id,
+        settings=state.settings_text,
+    )
+    _keep(state, row)
+
+
+def _keep(state: State, row: Command) -> None:
+    """Have a row appended when there is nothing more urgent to do."""
+    before = () if state.to_keep is None else state.to_keep.entries
+    state.to_keep = Append((*before, _entry(row)))
 
 
 def _id_of(identity: tuple[str | int, ...]) -> str:

@@ -12,6 +12,7 @@ from turnwise.events import Event, Looked, RecordUnreadable
 from turnwise.gate import Gate
 from turnwise.machine.asking import ask_in_slot, settle
 from turnwise.machine.closing import look_after_turn
+from turnwise.machine.history import say_offered
 from turnwise.machine.planning import has_planned, plan_ahead, told_of_missed, told_of_settings
 from turnwise.machine.state import Records, State, look_again
 from turnwise.machine.turns import confirm, watch
@@ -34,6 +35,7 @@ def looked(state: State, at: int, seen: Seen) -> list[Event]:
     if planning is not None and planning.version == records.plan_version:
         has_planned(state, planning)  # the answer was lost, and the plan was not
     observe(state, seen.service.sight, state.asked_at, at)
+    say_offered(state, seen.now)
     success = None if records.gate is None else records.gate.success
     looked = Looked(**state.named, now=seen.now, success=None if success is None else success.at)
     return [looked, *act(state, at, records)]

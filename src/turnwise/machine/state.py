@@ -6,6 +6,7 @@ one: the storage's clock is laid beside ours with each answer (:meth:`State.aim_
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Final, Protocol, runtime_checkable
 
 from turnwise import plan as plans
@@ -24,6 +25,7 @@ Names = Callable[[], str]
 """Gives a text that it never gave before, such as a random UUID: for runs and versions."""
 
 _CLOCK_NOISE: Final = 1_000
+_text_of = lru_cache(maxsize=256)(Settings.to_json)
 
 
 @dataclass(slots=True)
@@ -126,7 +128,7 @@ class State:
         # What never changes.
         self.group, self.service = group, service
         self.runner_id, self.boot_id = runner_id, boot_id
-        self.settings, self.settings_text = settings, settings.to_json()
+        self.settings, self.settings_text = settings, _text_of(settings)
         self.planner = Planner.of(service, settings)
         self.names, self.may_run, self.on_demand = names, may_run, on_demand
         self.timeout = microseconds(settings.heartbeat_timeout)
@@ -171,6 +173,7 @@ class State:
         self.kept: frozenset[str] = frozenset()
         self.tried_to_keep = False
         self.to_keep: Append | None = None
+        self.has_said_offer = False
         self.keep_from = 0
         # Planning: what was doubted, what is being planned, and who is to be told of what.
         self.doubted: tuple[str | None, int | None, bool] | None = None

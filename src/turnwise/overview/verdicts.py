@@ -5,7 +5,7 @@ from datetime import timedelta
 from turnwise.audit import IN_WORDS, Audit, Cause, Judged, Presence
 from turnwise.audit import audit as judge
 from turnwise.cycles import microseconds
-from turnwise.gate import Row
+from turnwise.gate import OFFER_KIND, Row
 from turnwise.names import printable
 from turnwise.overview import words
 from turnwise.overview.known import Known, rows_of
@@ -21,7 +21,7 @@ _KEPT_AT_LEAST = microseconds(timedelta(days=1))
 def audited(storage: Storage, known: Known, since: int) -> Audit:
     """The audit of a service from an instant until now."""
     rows: list[Row] = [
-        *rows_of(storage, known, kinds=("command",)),
+        *rows_of(storage, known, kinds=("command", OFFER_KIND)),
         *rows_of(storage, known, until=since, last=_BEFORE),
         *rows_of(storage, known, since=since),
     ]

@@ -173,7 +173,7 @@ def of_execution(row: Execution) -> str:
 
 def of_command(row: Command) -> str:
     """What is to be said of a command behind who gave it."""
-    if row.name is CommandName.SETTINGS:
+    if row.name in (CommandName.SETTINGS, CommandName.OFFERED):
         return f": {_in_short(row.settings)}"
     until = "" if row.until is None else f" until {second(row.until, row.at)}"
     why = f": {cut(row.reason)}" if row.reason else ""
