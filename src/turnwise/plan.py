@@ -99,12 +99,15 @@ class CyclePlan:
 
     def position_of(self, runner_id: str) -> int | None:
         """The place of a runner's slot, from 0; None where it has none."""
-        return next((i for i, (name, _) in enumerate(self.runners) if name == runner_id), None)
+        for i, (name, _) in enumerate(self.runners):
+            if name == runner_id:
+                return i
+        return None
 
     def slot(self, position: int) -> Slot:
         """The slot at a position."""
         rules = self.rules
-        return slot_at(
+        return _slot_at(
             self.start,
             self.end,
             position,
@@ -137,9 +140,13 @@ class Planner:
     # The last cycles that were asked for: the same ones are, again and again.
     _known: list[Cycle] = field(default_factory=list, init=False, compare=False, repr=False)
 
+    @staticmethod
+    def of(service: str, settings: Settings) -> "Planner":
+        """The planner of a service with these settings: one for all who ask."""
+        return _planner(service, settings)
+
     @classmethod
-    def of(cls, service: str, settings: Settings) -> "Planner":
-        """The planner of a service with these settings."""
+    def _made(cls, service: str, settings: Settings) -> "Planner":
         named = service_hash(service)
         longest = microseconds(settings.cycle)
         if settings.runs == "every_slot" and isinstance(settings.schedule, Every):
@@ -170,6 +177,10 @@ class Planner:
         made = cycle_at(microseconds(period.due), microseconds(period.until), self.cycle, at)
         self._known[:] = [made, *self._known[: _KNOWN_CYCLES - 1]]
         return made
+
+
+_planner = lru_cache(maxsize=256)(Planner._made)  # noqa: SLF001 (of this module)
+_slot_at = lru_cache(maxsize=4096)(slot_at)  # the same few are asked for, again and again
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,22 +225,26 @@ def in_force(plan: Plan | None, planner: Planner, now: int) -> Plan | None:
         return None
     mine = planner.cycle_at(now)
     reach = planner.cycle_at(mine.end).end
-    kept = tuple(cycle for cycle in plan.cycles if now < cycle.end and cycle.start < reach)
+    kept = tuple([cycle for cycle in plan.cycles if now < cycle.end and cycle.start < reach])
+    if len(kept) == len(plan.cycles):
+        return plan
     return Plan(kept) if kept else None
 
 
 def covering(plan: Plan | None, now: int) -> CyclePlan | None:
     """The planned cycle that contains ``now``."""
-    if plan is None:
-        return None
-    return next((cycle for cycle in plan.cycles if cycle.start <= now < cycle.end), None)
+    for cycle in () if plan is None else plan.cycles:
+        if cycle.start <= now < cycle.end:
+            return cycle
+    return None
 
 
 def upcoming(plan: Plan | None, now: int) -> CyclePlan | None:
     """The planned cycle that starts after ``now``."""
-    if plan is None:
-        return None
-    return next((cycle for cycle in plan.cycles if now < cycle.start), None)
+    for cycle in () if plan is None else plan.cycles:
+        if now < cycle.start:
+            return cycle
+    return None
 
 
 # Making a plan ------------------------------------------------------------------------------------

@@ -49,7 +49,10 @@ class Call:
 
 
 class Part:
-    """One process's part in one service: its machine, and the function that is at work."""
+    """One process's part in one service: its machine, and the function that is at work.
+
+    ``until`` is when the machine has something to do next; None while it waits for an answer.
+    """
 
     __slots__ = ("call", "is_finished", "machine", "process", "until")
 
@@ -57,7 +60,7 @@ class Part:
         self.process = process
         self.machine = machine
         self.call: Call | None = None
-        self.until: int | None = None
+        self.until: int | None = 0
         self.is_finished = False
 
     @property
@@ -136,7 +139,7 @@ class Process:
         self.stopping = True
         at = self.world.now + self.offset
         for part in self.parts:
-            part.machine.receive(at, StopRequested())
+            self._tell(part, at, StopRequested())
         self._go()
 
     @property
@@ -164,9 +167,12 @@ class Process:
         due = self._beat_at
         if self.heart.has_joined or self.stopping:
             for part in self.parts:
-                self._drive(part, at)
-                if part.until is not None and part.until < due:
-                    due = part.until
+                until = part.until
+                if until is not None and until <= at:
+                    self._drive(part, at)
+                    until = part.until
+                if until is not None and until < due:
+                    due = until
             if self.stopping:
                 self._leave_where_finished(at)
         if due < NEVER and self.alive:
@@ -186,7 +192,7 @@ class Process:
                 part.until = until = action.until
                 if until is None or until > at:
                     return
-                self._tell(part, machine.receive(at, Elapsed()))
+                self._tell(part, at, Elapsed())
             elif isinstance(action, Finished):
                 part.is_finished, part.until = True, None
                 return
@@ -197,15 +203,20 @@ class Process:
                 if answer is None:
                     part.until = None
                     return
-                self._tell(part, machine.receive(at, answer))
+                self._tell(part, at, answer)
             if not self.alive:
                 return
         self.world.say(f"runner {self.runner_id} goes round and round with {action!r}")
         part.until = at + self.heart.interval
 
-    def _tell(self, part: Part, events: list[Event]) -> None:
-        if not events:
-            return
+    def _tell(self, part: Part, at: int, answer: Answer) -> None:
+        """Tell a machine something: it may have something else to do now."""
+        part.until = at
+        events = part.machine.receive(at, answer)
+        if events:
+            self._heard(part, events)
+
+    def _heard(self, part: Part, events: list[Event]) -> None:
         self._watchers[part.service].heard(part, events)
         call = part.call
         if call is None or not self.world.scenario.cancels:
@@ -250,7 +261,7 @@ class Process:
                 watcher.heard_of_process(self, events)
         told: Answer = Elapsed() if heard is None else heard
         for part in self.parts:
-            self._tell(part, part.machine.receive(at, told))
+            self._tell(part, at, told)
 
     # Functions --------------------------------------------------------------------------------
 
@@ -261,7 +272,7 @@ class Process:
         takes, fails, poison = self.world.next_job()
         part.call = call = Call(turn, now, fails, poison)
         self._watchers[part.service].begins(part, call)
-        self._tell(part, part.machine.receive(now + self.offset, Begun()))
+        self._tell(part, now + self.offset, Begun())
         self.world.at(now + takes, self._function_ends, (part, call, None))
         lasts, self.world.kill_next_turn = self.world.kill_next_turn, None
         if lasts is not None:
@@ -292,7 +303,7 @@ class Process:
             status, reason = Status.ABANDONED, "exit:1"
         watcher.outcomes[call.turn.run.run_id] = status, reason
         at = self.world.now + self.offset
-        self._tell(part, part.machine.receive(at, FunctionEnded(status, reason)))
+        self._tell(part, at, FunctionEnded(status, reason))
         self._go()
 
     # The storage ------------------------------------------------------------------------------
@@ -330,7 +341,7 @@ class Process:
             self._heartbeat_answered(at, answer)
             self._go()
         else:
-            self._tell(part, part.machine.receive(at, answer))
+            self._tell(part, at, answer)
             self._go()
 
 
