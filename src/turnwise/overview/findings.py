@@ -123,6 +123,8 @@ def _of_success(known: Known, max_age: int | None) -> Iterator[Finding]:
         since = _waits_since(known)
         if since is not None and known.now > since + (max_age or _tolerance(known, since)):
             yield Finding(Level.CRITICAL, f"no success, due since {words.when(since)}")
+        elif max_age is None and _has_failed(known):
+            yield Finding(Level.WARNING, words.period(known))
         return
     if max_age is not None:
         if known.now - success.at > max_age:
