@@ -111,11 +111,11 @@ class Fleet:
 @contextmanager
 def a_fleet(folder: Path, entries: int) -> Iterator[Fleet]:
     """Three beats and a worker, which are gone afterwards."""
-    broker = servers.redis().url
+    url = broker()
     with ExitStack() as stack:
-        client = stack.enter_context(client_of_redis.from_url(broker))
+        client = stack.enter_context(client_of_redis.from_url(url))
         client.delete("turns")
-        fleet = Fleet(folder, entries, broker)
+        fleet = Fleet(folder, entries, url)
         stack.callback(fleet.stop)
         fleet.start("worker", "worker", "--pool", "solo", "--queues", "turns", "--loglevel", "INFO")
         for name in BEATS:
@@ -124,7 +124,17 @@ def a_fleet(folder: Path, entries: int) -> Iterator[Fleet]:
         yield fleet
 
 
-needs_redis = pytest.mark.skipif(servers.redis_executable() is None, reason=servers.WHY_NO_REDIS)
+needs_redis = pytest.mark.skipif(
+    servers.redis_executable() is None and servers.valkey_executable() is None,
+    reason=servers.WHY_NO_REDIS,
+)
+
+
+def broker() -> str:
+    """A server that Celery takes for Redis."""
+    if servers.redis_executable() is not None:
+        return servers.redis().url
+    return servers.valkey().url.replace("valkey:", "redis:", 1)
 
 
 @needs_redis
@@ -378,7 +388,7 @@ def test_the_example_runs_as_it_says(tmp_path: Path) -> None:
             env=os.environ
             | {
                 "PYTHONPATH": os.pathsep.join((str(ROOT / "docs" / "examples"), str(ROOT / "src"))),
-                "BROKER": servers.redis().url,
+                "BROKER": broker(),
                 "STORAGE": f"sqlite:///{tmp_path / 'turns.db'}",
             },
             stdout=out,
