@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
@@ -26,6 +27,7 @@ from turnwise.simulation import (
     simulate,
 )
 from turnwise.simulation.__main__ import main, replay_command
+from turnwise.simulation.many import Outcome, play_many
 from turnwise.simulation.play import Play
 from turnwise.simulation.random_scenarios import random_scenario
 from turnwise.simulation.scenario import incidents_of
@@ -219,7 +221,19 @@ def test_the_command_replays_a_seed_and_plays_many(capsys: pytest.CaptureFixture
     assert main(["--seed", "7"]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads(simulate(random_scenario(7)).to_json())
     assert main(["--seeds", "3"]) == 0
-    assert "0 seeds failed" in capsys.readouterr().out
+    assert "of 3 seeds 0 failed" in capsys.readouterr().out
+
+
+def test_a_long_run_that_is_interrupted_says_what_it_has_seen(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def two_and_no_more(*_: object, **__: object) -> Iterator[Outcome]:
+        yield from play_many(2, 4, processes=1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("turnwise.simulation.__main__.play_many", two_and_no_more)
+    assert main(["--cycles", "1000000"]) == 130
+    assert "of 2 seeds 0 failed" in capsys.readouterr().out
 
 
 def test_a_failing_seed_prints_the_command_that_replays_it_and_a_shrunk_scenario(

@@ -1,7 +1,8 @@
 """``python -m turnwise.simulation``: random scenarios, many or one, and what the oracles say.
 
 The exit status is 1 where something happened that may never happen; then the command that
-replays it is printed, and a scenario made small. At the end stands how near the scenarios came
+replays it is printed, and a scenario made small. A run that is interrupted (control-C) says what it
+has seen until then, and its exit status is 130 where that was well. At the end stands how near the scenarios came
 to each bound of :func:`turnwise.review.review`.
 """
 
@@ -16,6 +17,7 @@ from turnwise.simulation.scenario import Scenario
 from turnwise.simulation.shrink import shrink
 
 _CYCLES_EACH = 12
+_INTERRUPTED = 130  # as a shell says it
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,19 +29,25 @@ def main(arguments: list[str] | None = None) -> int:
     each = max(2, options.cycles_each)
     # Half of a scenario's cycles are counted at the least, save where no gate counts them.
     seeds = options.seeds or -(-2 * options.cycles // (each // 2))
-    for outcome in play_many(seeds, each, processes=options.processes):
-        total.add(outcome)
-        if outcome.violated:
-            _say(
-                f"seed {outcome.seed}: {outcome.violated}\n"
-                f"  {replay_command(outcome.seed, options.cycles_each)}"
-            )
-        if sys.stderr.isatty() and outcome.seed % 50 == 0:
-            sys.stderr.write(f"\r{total.cycles:,} cycles\r")
-        if options.cycles and total.cycles >= options.cycles:
-            break
+    is_whole = True
+    try:
+        for outcome in play_many(seeds, each, processes=options.processes):
+            total.add(outcome)
+            if outcome.violated:
+                _say(
+                    f"seed {outcome.seed}: {outcome.violated}\n"
+                    f"  {replay_command(outcome.seed, options.cycles_each)}"
+                )
+            if sys.stderr.isatty() and outcome.seed % 50 == 0:
+                sys.stderr.write(f"\r{total.cycles:,} cycles\r")
+            if options.cycles and total.cycles >= options.cycles:
+                break
+    except KeyboardInterrupt:  # a run of hours is not for nothing
+        is_whole = False
     _say(total.text(time.monotonic() - began))
-    return 1 if total.failed else 0
+    if total.failed:
+        return 1
+    return 0 if is_whole else _INTERRUPTED
 
 
 def replay_command(seed: int, cycles_each: int = _CYCLES_EACH) -> str:

@@ -33,6 +33,7 @@ class Sum:
     cycles: int = 0
     rounds: int = 0
     turns: int = 0
+    seeds: int = 0
     failed: int = 0
     nearest: dict[str, tuple[float, int]] = field(default_factory=dict)
     held_against: Counter[str] = field(default_factory=Counter)
@@ -43,6 +44,7 @@ class Sum:
         self.cycles += outcome.cycles
         self.rounds += outcome.rounds
         self.turns += outcome.turns
+        self.seeds += 1
         self.failed += bool(outcome.violated)
         for bound, share in outcome.bounds.items():
             self.held_against[bound] += 1
@@ -56,7 +58,7 @@ class Sum:
             f"{self.cycles:,} cycles, {self.periods:,} periods, {self.turns:,} turns, "
             f"{self.rounds:,} rounds in "
             f"{seconds:,.0f} s ({self.rounds / max(seconds, 1e-9):,.0f} rounds a second); "
-            f"{self.failed} seeds failed"
+            f"of {self.seeds:,} seeds {self.failed:,} failed"
         )
         bounds = (
             f"{bound}: at most {share:.2%} of it, with seed {seed}, in "
