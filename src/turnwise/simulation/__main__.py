@@ -2,8 +2,8 @@
 
 The exit status is 1 where something happened that may never happen; then the command that
 replays it is printed, and a scenario made small. A run that is interrupted (control-C) says what it
-has seen until then, and its exit status is 130 where that was well. At the end stands how near the scenarios came
-to each bound of :func:`turnwise.review.review`.
+has seen until then, and its exit status is 130 where that was well. At the end stands how near the
+scenarios came to each bound of :func:`turnwise.review.review`.
 """
 
 import argparse
