@@ -62,15 +62,14 @@ class Life:
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """That a life offers a service; ``life`` is None where its row is gone."""
+    """That a life offers a service; ``life`` is None where its row is gone.
+
+    ``is_alive`` says whether its runner counts for the service, but for being drained.
+    """
 
     row: OfferRow
     life: Life | None
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether its runner counts for the service, but for being drained."""
-        return self.life is not None and self.life.counts_for(self.row.offer.heartbeat_timeout)
+    is_alive: bool
 
     @property
     def settings(self) -> Settings | None:
@@ -111,9 +110,14 @@ class Known:
         return None if self.settings is None else Planner.of(self.name, self.settings)
 
     @cached_property
+    def living(self) -> tuple[Offered, ...]:
+        """The offers of lives that count for the service."""
+        return tuple(o for o in self.offers if o.is_alive)
+
+    @cached_property
     def alive(self) -> list[str]:
         """The ids of the runners that offer the service and are alive, sorted."""
-        return sorted({o.row.offer.runner_id for o in self.offers if o.is_alive})
+        return sorted({o.row.offer.runner_id for o in self.living})
 
     @cached_property
     def may_serve(self) -> list[str]:
@@ -121,8 +125,8 @@ class Known:
         return sorted(
             {
                 o.row.offer.runner_id
-                for o in self.offers
-                if o.is_alive and o.row.offer.may_run and o.life and not o.life.row.drained
+                for o in self.living
+                if o.row.offer.may_run and o.life and not o.life.row.drained
             }
         )
 
@@ -209,8 +213,8 @@ class Known:
         if self.settings is None:
             return []
         found, mine = {}, self.settings.to_json()
-        for each in self.offers:
-            if each.row.offer.settings != mine and each.is_alive:
+        for each in self.living:
+            if each.row.offer.settings != mine:
                 theirs = each.settings
                 found[each.row.offer.runner_id] = (
                     ("written by another version",)
@@ -251,10 +255,18 @@ def read_group(
     runners = storage.runners(group)
     lives = {(row.runner_id, row.boot_id): Life(row, reading.now) for row in runners}
     offers: dict[str, list[Offered]] = {name: [] for name in names}
+    # Of a life with a hundred services the same is asked a hundred times.
+    counts: dict[tuple[str, str, int], bool] = {}
     for row in storage.offers(group) if offers_of is None else offers_of(reading, runners):
-        key = (row.offer.runner_id, row.offer.boot_id)
-        if row.offer.service in offers:
-            offers[row.offer.service].append(Offered(row, lives.get(key)))
+        offer = row.offer
+        life = lives.get((offer.runner_id, offer.boot_id))
+        asked = (offer.runner_id, offer.boot_id, offer.heartbeat_timeout)
+        is_alive = counts.get(asked)
+        if is_alive is None:
+            is_alive = life is not None and life.counts_for(offer.heartbeat_timeout)
+            counts[asked] = is_alive
+        if offer.service in offers:
+            offers[offer.service].append(Offered(row, life, is_alive))
     known = [
         _known(storage, group, name, reading.now, reading.services.get(name), offers[name])
         for name in names
@@ -286,18 +298,22 @@ def _settings_that_hold(
 ) -> Settings | None:
     """The settings that the last plan was made by, or else those that most live runners offer."""
     texts = list(dict.fromkeys(o.row.offer.settings for o in offers))
-    living = Counter(o.row.offer.settings for o in offers if o.is_alive)
-    in_order = [text for text, _ in sorted(living.items(), key=lambda pair: (-pair[1], pair[0]))]
     if plan is None:
-        candidates = in_order or texts
+        candidates = _of_the_living(offers) or texts
     else:
         digest = plan.cycles[-1].settings
         candidates = [text for text in texts if settings_digest(text) == digest]
         if not candidates:
             told = settings_told(storage, group, name)
             candidates = [text for text in told if settings_digest(text) == digest]
-            candidates += in_order or texts
+            candidates += _of_the_living(offers) or texts
     return next((read for text in candidates if (read := settings_from(text))), None)
+
+
+def _of_the_living(offers: list[Offered]) -> list[str]:
+    """What live runners offer: first what most of them do."""
+    living = Counter(o.row.offer.settings for o in offers if o.is_alive)
+    return [text for text, _ in sorted(living.items(), key=lambda pair: (-pair[1], pair[0]))]
 
 
 def settings_told(storage: Storage, group: str, name: str) -> list[str]:

@@ -112,17 +112,18 @@ class Page:
     @asynccontextmanager
     async def _warmed(self, _: Starlette) -> AsyncIterator[None]:
         with suppress(TurnwiseError):  # whoever asks is told
-            await self._in_thread(lambda: services_page(self._reader))
+            await self._in_thread(lambda: self._parts.get(("", "", ()), self._services_part))
         yield
 
     # What is shown --------------------------------------------------------------------------------
 
     async def _services(self, request: Request) -> Response:
-        def part(urls: Urls) -> _Part:
-            page = services_page(self._reader)
-            return _Part("Services", rendered("services.html", {"page": page, "url": urls}))
+        return await self._shown(request, "", (), self._services_part)
 
-        return await self._shown(request, "", (), part)
+    def _services_part(self, urls: Urls | None = None) -> _Part:
+        page = services_page(self._reader)
+        values = {"page": page, "url": urls or Urls("")}
+        return _Part("Services", rendered("services.html", values))
 
     async def _runners(self, request: Request) -> Response:
         every = request.query_params.get("all") == "yes"

@@ -4,11 +4,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from zlib import crc32
 
 from turnwise.audit import Judged
 from turnwise.cycles import instant, microseconds
+from turnwise.errors import TurnwiseError
 from turnwise.overview.known import GroupKnown, Known, read_group
 from turnwise.overview.verdicts import audited
 from turnwise.storages import OfferRow, Reading, RunnerRow, Storage
@@ -19,6 +21,7 @@ STRIP_PERIODS = 24
 
 _OFFERS_ARE_GOOD_FOR = 5.0
 _TIMES_THEIR_COST = 20
+_DEAR_SECONDS = 0.1
 _STRIPS_ARE_GOOD_FOR = 10_000_000
 """Microseconds; up to twice as much, by the service's name, so that not all are made at once."""
 
@@ -50,7 +53,7 @@ class Reader:
     def __init__(self, storage: Storage, group: str) -> None:
         self.storage, self.group = storage, group
         self._known: Kept[GroupKnown] = Kept(1)
-        self._lock = threading.Lock()
+        self._lock, self._lists = threading.Lock(), threading.Lock()
         self._offers: tuple[_Print, float, float, Sequence[OfferRow]] | None = None
         self._strips: dict[str, _Strip] = {}
 
@@ -94,14 +97,30 @@ class Reader:
         lives = frozenset((row.runner_id, row.boot_id) for row in runners)
         rests_on, now = (reading.revision, lives), time.monotonic()
         kept = self._offers
-        if kept is not None:
-            before, at, cost, offers = kept
-            least = cost * _TIMES_THEIR_COST
-            good_for = least if before != rests_on else max(least, _OFFERS_ARE_GOOD_FOR)
-            if now - at < good_for:
-                return offers
+        if kept is None:
+            return self._list_offers(rests_on)
+        before, at, cost, offers = kept
+        least = cost * _TIMES_THEIR_COST
+        if before != rests_on:
+            return offers if now - at < least else self._list_offers(rests_on)
+        if cost < _DEAR_SECONDS and now - at >= max(least, _OFFERS_ARE_GOOD_FOR):
+            return self._list_offers(rests_on)
+        if now - at >= max(least, _OFFERS_ARE_GOOD_FOR) and self._lists.acquire(blocking=False):
+            # Most likely nothing has changed: nobody has to wait for what is dear.
+            threading.Thread(target=self._list_again, args=(rests_on,), daemon=True).start()
+        return offers
+
+    def _list_again(self, rests_on: _Print) -> None:
+        try:
+            with suppress(TurnwiseError):  # who reads next is told
+                self._list_offers(rests_on)
+        finally:
+            self._lists.release()
+
+    def _list_offers(self, rests_on: _Print) -> Sequence[OfferRow]:
+        began = time.monotonic()
         offers = self.storage.offers(self.group)
-        self._offers = (rests_on, now, time.monotonic() - now, offers)
+        self._offers = (rests_on, began, time.monotonic() - began, offers)
         return offers
 
 
