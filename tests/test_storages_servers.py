@@ -359,7 +359,7 @@ def test_an_operation_costs_the_statements_that_the_documentation_says(
             "swap": (swap, 1),
             "stable": (lambda: storage.stable(group, "s", rotation=1, limit=3), 1),
             "append": (lambda: storage.append(group, "s", [Entry("1", 1, "turn", "")]), 1),
-            "purge of nothing": (lambda: storage.purge(group, "s", before=0, keep=9), 1),
+            "purge of nothing": (lambda: storage.purge(group, "s", before=0, keep=9), 2),
         }
         for name, (operation, statements) in operations.items():
             with noted(storage, monkeypatch) as texts:

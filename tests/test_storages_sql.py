@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -545,7 +545,7 @@ def test_a_long_history_costs_no_operation_more_than_a_short_one(path: Path) -> 
         desk.join("a")
         raw = session_of(desk.storage).raw
         operations = READS | WRITES
-        del operations["purge"]  # it counts as many rows as it is to keep
+        operations["purge"] = lambda d: d.storage.purge(d.group, d.service, before=0, keep=10**6)
         operations["history"] = lambda d: (
             d.history(last=10),
             d.history(last=10, kinds=["rare", "turn"]),
@@ -560,6 +560,7 @@ def test_a_long_history_costs_no_operation_more_than_a_short_one(path: Path) -> 
                   CASE n WHEN 900 THEN 'rare' ELSE 'turn' END, '{}' FROM n""",
                 (rows, START),
             )
+            operations["purge"](desk)  # the first one counts
             costs.append({name: steps(raw, partial(do, desk)) for name, do in operations.items()})
         for name, (short, long) in {n: (costs[0][n], costs[1][n]) for n in operations}.items():
             assert long < 3 * short + 100, (name, short, long)
@@ -593,6 +594,49 @@ def test_a_long_history_is_purged_in_portions_and_whole(path: Path) -> None:
         assert [entry.id for entry in desk.history()] == newest
         desk.storage.forget_service(desk.group, desk.service)
         assert desk.history() == ()
+
+
+def test_a_full_history_is_purged_a_sixteenth_further_and_is_never_longer_than_it_may_be(
+    path: Path,
+) -> None:
+    """It is not counted each time; and what others append meanwhile is noticed all the same."""
+    with desk_on(path) as desk:
+        raw = session_of(desk.storage).raw
+
+        def purged(first: int, rows: int, *, spare: Sequence[str] = ()) -> int:
+            """How many rows are left, once others have appended these, and it was purged."""
+            raw.execute(
+                """INSERT INTO turnwise_history
+                WITH RECURSIVE n(n) AS (SELECT ? UNION ALL SELECT n + 1 FROM n WHERE n < ?)
+                SELECT 'group', 'housekeeping', n, n, 'turn', '{}' FROM n""",
+                (first, first + rows - 1),
+            )
+            desk.storage.purge(desk.group, desk.service, before=0, keep=16_000, spare=spare)
+            [(left,)] = raw.execute("SELECT COUNT(*) FROM turnwise_history").fetchall()
+            return int(left)
+
+        assert purged(0, 14_000) == 14_000
+        assert purged(20_000, 1_500) == 15_500
+        assert purged(30_000, 900) == 15_000
+        assert purged(40_000, 900) == 15_900
+        assert purged(50_000, 99) == 15_999
+        assert purged(60_000, 2) == 15_000
+        assert purged(70_000, 500, spare=["turn"]) == 15_500
+        newest = [int(entry.id) for entry in desk.history(last=3)]
+        assert newest == [70_497, 70_498, 70_499]
+
+
+def test_a_row_far_ahead_does_not_have_a_history_grow_for_ever(path: Path) -> None:
+    """All that comes after it belongs before it, and is not seen to be new."""
+    with desk_on(path) as desk:
+        desk.append(Entry("ahead", START + 10**12, "turn", ""))
+        left = 0
+        for number in range(80):
+            desk.append(*(Entry(f"{number}-{each}", START, "turn", "") for each in range(30)))
+            desk.storage.purge(desk.group, desk.service, before=0, keep=1_500)
+            left = max(left, len(desk.history()))
+        assert 1_500 < left <= 1_500 + 30 * 64
+        assert len(desk.history()) <= 1_500
 
 
 # URLs ---------------------------------------------------------------------------------------

@@ -390,7 +390,8 @@ class Storage(Protocol):
             group: the group's name.
             service: the service's name.
             before: rows whose ``at`` is earlier are forgotten.
-            keep: how many of the newest rows stay at most.
+            keep: how many of the newest rows stay at most. Of a long history a storage may forget
+                up to a sixteenth of that more, so that it need not do so each time.
             spare: kinds of which every row stays.
         """
 

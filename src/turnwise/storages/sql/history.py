@@ -8,6 +8,8 @@ takes it out of the record, nobody would append again.
 # ruff: noqa: S608 (what is put into a text is our own; values are parameters)
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import NamedTuple
 
 from turnwise.storages import Entry
 from turnwise.storages.sql.database import Database
@@ -22,15 +24,12 @@ INSERT INTO {history} (group_name, service, id, happened_at, kind, body)
 VALUES (:group, :service, :id, :at, :kind, :body) {or_keep}
 """
 
-# The newest row that is too old, and the newest one that is too many.
-_OVER = f"""
-SELECT * FROM (
-  SELECT happened_at, id {_OF_SERVICE} {{spared}} AND happened_at < :before {_DOWN} LIMIT 1
-) AS too_old
-UNION ALL
-SELECT * FROM (
-  SELECT happened_at, id {_OF_SERVICE} {{spared}} {_DOWN} LIMIT 1 OFFSET :keep) AS too_many
+_TOO_OLD = f"""
+SELECT happened_at, id {_OF_SERVICE} {{spared}} AND happened_at < :before {_DOWN} LIMIT 1
 """
+_TOO_MANY = f"SELECT happened_at, id {_OF_SERVICE} {{spared}} {_DOWN} LIMIT 1 OFFSET :keep"
+_COUNT = f"SELECT COUNT(*), COALESCE(MAX(happened_at), 0) {_OF_SERVICE} {{spared}}"
+_COUNT_SINCE = f"{_COUNT} AND happened_at >= :since"
 _UP_TO = f"{_OF_SERVICE} {{spared}} AND happened_at <= :at AND (happened_at < :at OR id <= :id)"
 _PORTION_ENDS = f"SELECT happened_at, id {_UP_TO} {_UP} LIMIT 1 OFFSET :portion"
 _DELETE = f"DELETE {_UP_TO}"
@@ -57,7 +56,19 @@ _FORGET = tuple(
 )
 
 _PORTION = 1000
+_USES = 64
 _ALL = 2**62
+
+
+class _Counted(NamedTuple):
+    """How many rows a history had when they were counted, and the instant of its newest one.
+
+    What comes late, or while the clock is back, is not seen to be new. So ``uses`` is limited.
+    """
+
+    rows: int
+    newest: int
+    uses: int = 0
 
 
 class Histories(Database):
@@ -120,10 +131,43 @@ class Histories(Database):
         """See :meth:`turnwise.storages.Storage.purge`."""
         kinds = {f"kind_{number}": kind for number, kind in enumerate(dict.fromkeys(spare))}
         this: dict[str, Value] = {"group": group, "service": service, **kinds}
-        over = self._read(_without(kinds, _OVER), **this, before=before, keep=keep).rows
+        over = self._read(_without(kinds, _TOO_OLD), **this, before=before).rows
+        over += self._too_many(kinds, this, keep)
         if over:
             at, entry_id = max(over)
             self._forget_up_to(at, entry_id, kinds, this)
+
+    @cached_property
+    def _counted(self) -> dict[tuple[Value, ...], _Counted]:
+        return {}
+
+    def _too_many(
+        self, spared: Iterable[str], this: Mapping[str, Value], keep: int
+    ) -> list[tuple[int, str]]:
+        """The newest row that is too many, where there is one.
+
+        To count a long history takes long. So what was counted is remembered for a while, and
+        counted again once the rows that came since may be too many.
+        """
+        key = tuple(this.values())
+        last = self._counted.get(key)
+        if last is not None and keep - last.rows >= _PORTION and last.uses < _USES:
+            [(new, newest)] = self._read(
+                _without(spared, _COUNT_SINCE), **this, since=last.newest
+            ).rows
+            if last.rows + new <= keep:
+                if new > _PORTION:
+                    last = _Counted(last.rows + new, newest, last.uses)
+                self._counted[key] = last._replace(uses=last.uses + 1)
+                return []
+        [(rows, newest)] = self._read(_without(spared, _COUNT), **this).rows
+        # So many more are forgotten, or nearly every purge of a full history would count it.
+        slack = keep // 16 if keep >= 16 * _PORTION else 0
+        if rows <= keep - min(slack, _PORTION):
+            self._counted[key] = _Counted(rows, newest)
+            return []
+        self._counted[key] = _Counted(keep - slack, newest)
+        return self._read(_without(spared, _TOO_MANY), **this, keep=keep - slack).rows
 
     def services(self, group: str) -> tuple[str, ...]:
         """See :meth:`turnwise.storages.Storage.services`."""
