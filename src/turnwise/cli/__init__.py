@@ -4,11 +4,21 @@ Needs the extra ``cli``. Results go to stdout, logs and errors to stderr. Exit s
 1 a bad result (each command says which), 2 bad input, in one line and without a traceback.
 """
 
+import gc
 import sys
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line with ``arguments``, by default the process's own; the exit status."""
+    # Until a command is called: what is imported stays, and to look through it takes a tenth.
+    gc.disable()
+    try:
+        return _main(sys.argv[1:] if arguments is None else arguments)
+    finally:
+        gc.enable()
+
+
+def _main(arguments: list[str]) -> int:
     try:
         from turnwise.cli.app import run_app  # noqa: PLC0415 (needs an extra)
     except ModuleNotFoundError as error:
@@ -19,4 +29,4 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    return run_app(sys.argv[1:] if arguments is None else arguments)
+    return run_app(arguments)

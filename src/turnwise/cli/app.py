@@ -3,11 +3,11 @@
 import io
 import os
 import sys
-from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
 
+from turnwise import __version__
 from turnwise.cli.errors import BadInput
 from turnwise.cli.help import CONTEXT, Commands, Entry
 from turnwise.errors import MissingExtraError, StorageError, TurnwiseError
@@ -108,7 +108,7 @@ def _turnwise(
     ] = False,
 ) -> None:
     if show_version:
-        print(f"turnwise {version('turnwise')}")  # noqa: T201
+        print(f"turnwise {__version__}")  # noqa: T201
         raise typer.Exit
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any, Final, Literal, get_args, get_type_hints
 
-from turnwise.cli.logs import FORMATS, LEVELS
+from turnwise.cli.log_choices import FORMATS, LEVELS
 from turnwise.durations import parse_duration
 from turnwise.names import checked_name
 from turnwise.settings import Settings

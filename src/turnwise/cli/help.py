@@ -5,6 +5,7 @@ depend on the version of typer.
 """
 
 import functools
+import gc
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -21,6 +22,11 @@ _LONGEST_OPTION: Final = 30
 
 class Command(TyperCommand):
     """A command whose help has its options under headings."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Call the command, for which garbage is collected: see :func:`turnwise.cli.main`."""
+        gc.enable()
+        return super().invoke(ctx)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """What the usage line says behind the command's name."""

@@ -18,19 +18,14 @@ _INSTANTS: Final = frozenset(
 )
 _DURATIONS: Final = frozenset({"after", "timeout", "took"})
 _LINE: Final = "%(asctime)s %(levelname)s %(message)s"
-LEVELS: Final = ("debug", "info", "warning", "error")
-"""What ``--log-level`` may be."""
-
-FORMATS: Final = ("text", "json")
-"""What ``--log-format`` may be."""
 
 
 def log_to_stderr(*, form: str, level: str) -> None:
     """Send what turnwise logs to stderr, one line each but for tracebacks in text.
 
     Args:
-        form: one of :data:`FORMATS`.
-        level: one of :data:`LEVELS`; what is below it is left out.
+        form: one of :data:`turnwise.cli.log_choices.FORMATS`.
+        level: one of :data:`turnwise.cli.log_choices.LEVELS`; what is below it is left out.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else _TextFormatter(_LINE))

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal
 import typer
 
 from turnwise.cli.errors import BadInput, settings_as_options
-from turnwise.cli.logs import FORMATS, LEVELS
+from turnwise.cli.log_choices import FORMATS, LEVELS
 from turnwise.durations import format_duration, parse_duration
 from turnwise.names import checked_name
 from turnwise.schedules import Cron, Every, Schedule, parse_schedule

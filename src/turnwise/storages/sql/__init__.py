@@ -26,23 +26,35 @@ What the server acknowledged is as durable as its configuration says: ``synchron
 ``innodb_flush_log_at_trx_commit`` and their like are the administrator's.
 """
 
+from importlib.util import find_spec
+
 from turnwise.errors import MissingExtraError
 
-try:
-    import sqlalchemy as _sqlalchemy  # noqa: F401 (so that one line says what is missing)
-except ImportError as error:
-    raise MissingExtraError(
-        "SQL storages need the extra 'sql': pip install 'turnwise[sql]'"
-    ) from error
+# It is not imported here: a file whose tables are as this version makes them needs none of it.
+if find_spec("sqlalchemy") is None:
+    raise MissingExtraError("SQL storages need the extra 'sql': pip install 'turnwise[sql]'")
 
 from turnwise.storages.sql.database import upgrade
 from turnwise.storages.sql.history import Histories
 from turnwise.storages.sql.joined import Joined
 from turnwise.storages.sql.record import Records
 from turnwise.storages.sql.runner import Runners
-from turnwise.storages.sql.schema import schema_statements
 
 __all__ = ["SqlStorage", "schema_statements", "upgrade"]
+
+
+def schema_statements(url: str) -> str:
+    """The statements that create the tables, for the database that ``url`` names.
+
+    A kind alone, such as ``postgresql``, will do. MySQL and MariaDB differ in one collation:
+    ``mariadb`` gets MariaDB's. Connects to nothing.
+
+    Raises:
+        ValueError: it is no URL of a database that is supported.
+    """
+    from turnwise.storages.sql import schema  # noqa: PLC0415 (it needs SQLAlchemy)
+
+    return schema.schema_statements(url)
 
 
 class SqlStorage(Runners, Records, Histories, Joined):

@@ -2,12 +2,12 @@
 
 import re
 from dataclasses import dataclass
-from typing import Self
-
-import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError
+from typing import TYPE_CHECKING, Self
 
 from turnwise.storages.urls import check_spelling, without_password
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 _KINDS = {
     "sqlite": "sqlite",
@@ -20,6 +20,9 @@ OWN_DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg", "mysql": "pymysql"
 _MAY_STAND_TWICE = ("host", "port")  # of several servers
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 _NAMES = ("table_prefix", "schema")
+_PREFIX = "turnwise_"
+# In which nothing stands for anything else.
+_PLAIN_FILE = re.compile(r"sqlite:///([\w/. +=,~-]*[\w/-][\w/. +=,~-]*)")
 _FOR_OTHER_DRIVERS = {
     "postgresql": re.compile(
         "host|port|user|password|dbname|hostaddr|service|passfile|application_name|options"
@@ -37,18 +40,34 @@ class Address:
     Attributes:
         shown: the URL without its password.
         kind: ``sqlite``, ``postgresql`` or ``mysql``, which MariaDB is as well.
-        url: for our own driver, without what names the tables.
         is_mariadb: whether the URL says so; a server tells by itself.
         prefix: what the tables' names begin with.
         schema: the tables' schema, None for the database's default.
+        file: the path in a plain URL of an SQLite file; None for any other URL.
+        parsed: any other URL, for our own driver, without what names the tables.
     """
 
     shown: str
     kind: str
-    url: sa.URL
     is_mariadb: bool
     prefix: str
     schema: str | None
+    file: str | None = None
+    parsed: "sa.URL | None" = None
+
+    @property
+    def url(self) -> "sa.URL":
+        """The URL for our own driver, without what names the tables."""
+        if self.parsed is not None:
+            return self.parsed
+        import sqlalchemy as sa  # noqa: PLC0415 (it takes long, and a plain file needs none of it)
+
+        return sa.URL.create(f"sqlite+{OWN_DRIVERS['sqlite']}", database=self.file)
+
+    @property
+    def password(self) -> str | None:
+        """The password in the URL."""
+        return None if self.parsed is None else self.parsed.password
 
     @classmethod
     def read(cls, url: str) -> Self:
@@ -62,9 +81,14 @@ class Address:
             raise TypeError(f"url must be text, such as 'sqlite:///turns.db', got {url!r}")
         check_spelling(url)
         shown = without_password(url)
+        plain = _PLAIN_FILE.fullmatch(url)
+        if plain is not None:
+            return cls(shown, "sqlite", False, _PREFIX, None, plain[1])  # noqa: FBT003 (as above)
+        import sqlalchemy as sa  # noqa: PLC0415 (as above)
+
         try:
             parsed = sa.make_url(url)
-        except (ArgumentError, ValueError):
+        except (sa.exc.ArgumentError, ValueError):
             raise ValueError(f"{shown!r} is no URL of a database") from None
         scheme, _, driver = parsed.drivername.partition("+")
         if scheme not in _KINDS:
@@ -83,9 +107,9 @@ class Address:
         return cls(
             shown=shown,
             kind=kind,
-            url=ours.set(drivername=f"{kind}+{OWN_DRIVERS[kind]}"),
+            parsed=ours.set(drivername=f"{kind}+{OWN_DRIVERS[kind]}"),
             is_mariadb=scheme == "mariadb",
-            prefix="turnwise_" if prefix is None else prefix,
+            prefix=_PREFIX if prefix is None else prefix,
             schema=schema,
         )
 
@@ -99,7 +123,7 @@ def _identifier(shown: str, name: str, value: str | tuple[str, ...] | None) -> s
     )
 
 
-def _from_other_driver(url: sa.URL, kind: str) -> sa.URL:
+def _from_other_driver(url: "sa.URL", kind: str) -> "sa.URL":
     """What names the server, in our driver's words; options of the other driver alone are left."""
     query = dict(url.query)
     if kind == "postgresql" and isinstance(mode := query.pop("ssl", None), str):

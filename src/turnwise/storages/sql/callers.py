@@ -9,12 +9,14 @@ import sqlite3
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
-
-import sqlalchemy as sa
-from sqlalchemy import orm
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from turnwise.storages.sql.statements import PARAMETER, Statements, Value
+
+# Who has handed over something of SQLAlchemy's, or of a driver's, has imported it.
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+    from sqlalchemy import orm
 
 ALLOWED: Final = (
     "an SQLAlchemy Connection or Session, Django's connection, or a connection of psycopg 3, "
@@ -54,7 +56,7 @@ def caller_of(connection: object) -> Caller:
         TypeError: it is no connection that a transaction can be completed in.
         ValueError: it is in a savepoint.
     """
-    if isinstance(connection, sa.Connection | orm.Session | orm.scoped_session):
+    if _is_connection(connection) or _is_session(connection):
         return _of_sqlalchemy(connection)
     if _is_django(connection):
         return _of_django(connection)
@@ -67,7 +69,19 @@ def caller_of(connection: object) -> Caller:
 # SQLAlchemy ---------------------------------------------------------------------------------------
 
 
+def _is_connection(given: object) -> "TypeGuard[sa.Connection]":
+    module = sys.modules.get("sqlalchemy")
+    return module is not None and isinstance(given, module.Connection)
+
+
+def _is_session(given: object) -> "TypeGuard[orm.Session | orm.scoped_session[Any]]":
+    module = sys.modules.get("sqlalchemy.orm")
+    return module is not None and isinstance(given, module.Session | module.scoped_session)
+
+
 def _of_sqlalchemy(given: "sa.Connection | orm.Session | orm.scoped_session[Any]") -> Caller:
+    import sqlalchemy as sa  # noqa: PLC0415 (it is loaded)
+
     if isinstance(given, sa.Connection):
         connection = given
     else:
@@ -121,7 +135,6 @@ def _of_driver(connection: Any) -> Caller | None:
             return made
 
         return Caller("sqlite", _with_placeholder("?", cursor), lambda: connection)
-    # Who has handed over a connection of a driver has imported it.
     if (psycopg := sys.modules.get("psycopg")) and isinstance(connection, psycopg.Connection):
 
         def of_tuples() -> Any:
@@ -165,7 +178,8 @@ def _with_placeholder(
 
 def _hint(connection: object) -> str:
     names: Sequence[str] = [kind.__name__ for kind in type(connection).__mro__]
-    if isinstance(connection, sa.Engine):
+    module = sys.modules.get("sqlalchemy")
+    if module is not None and isinstance(connection, module.Engine):
         return ": hand over a connection of the engine, in which the job has written"
     if any(name.startswith(("Async", "async_")) for name in names):
         return ": of one that is asynchronous, write `await connection.run_sync(turn.complete)`"

@@ -7,24 +7,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
-import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import StaticPool
-
 from turnwise.errors import SchemaError, StorageError
 from turnwise.own_process import OwnProcess
 from turnwise.storages.sql import connect as limits
-from turnwise.storages.sql import schema
 from turnwise.storages.sql.address import OWN_DRIVERS, Address
 from turnwise.storages.sql.clock import HostClock, clock_for
 from turnwise.storages.sql.connect import Answer, Driver, Failure, Line, Session
-from turnwise.storages.sql.mysql import Mysql
-from turnwise.storages.sql.postgresql import Postgres
+from turnwise.storages.sql.naming import NAMES, table_name
 from turnwise.storages.sql.sqlite import Sqlite, SqliteSession
 from turnwise.storages.sql.statements import WORDS, Statements, Value
-from turnwise.storages.sql.tables import NAMES
+from turnwise.storages.sql.whole import is_whole
 
+# SQLAlchemy is imported where it is needed: not for a file whose tables are as we make them.
 if TYPE_CHECKING:
+    import sqlalchemy as sa
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 _TRIES_TO_CREATE = 20
@@ -117,7 +113,7 @@ class Database:
     def _words(self) -> dict[str, str]:
         """What stands for each word in braces in a statement."""
         return {
-            **{name: schema.table_name(self._address, name) for name in NAMES},
+            **{name: table_name(self._address, name) for name in NAMES},
             **WORDS[self._address.kind],
             "now": self._clock.now,
             "start": self._clock.start,
@@ -131,8 +127,7 @@ class Database:
             try:
                 with self._work.taken(writes=False) as line:
                     session = line.session()
-                    with _as_sqlalchemy(session, self._address.kind) as connection:
-                        schema.open_tables(connection, self._address, may_create=may_create)
+                    self._require_tables(session, may_create=may_create)
                     if isinstance(session, SqliteSession):
                         session.enter_wal_mode()
             except SchemaError:
@@ -144,6 +139,14 @@ class Database:
                 time.sleep(random.uniform(0, _BETWEEN_TRIES_SECONDS))  # noqa: S311 (no secret)
             else:
                 return
+
+    def _require_tables(self, session: Session, *, may_create: bool) -> None:
+        if isinstance(session, SqliteSession) and is_whole(session.raw, self._address):
+            return
+        from turnwise.storages.sql.schema import open_tables  # noqa: PLC0415 (see above)
+
+        with _as_sqlalchemy(session, self._address.kind) as connection:
+            open_tables(connection, self._address, may_create=may_create)
 
     def _is_open(self) -> bool:
         return self._work.is_open
@@ -160,6 +163,8 @@ def upgrade(url: str) -> tuple[int, int]:
         SchemaError: there are no tables of turnwise, or newer ones.
         StorageError: the database does not answer.
     """
+    from turnwise.storages.sql import schema  # noqa: PLC0415 (see above)
+
     address, driver = _address_and_driver(url, None, may_create=False)
     line = Line(driver.connect, address, OwnProcess(f"the storage {address.shown}"))
     try:
@@ -173,8 +178,11 @@ def upgrade(url: str) -> tuple[int, int]:
 
 
 @contextmanager
-def _as_sqlalchemy(session: Session, kind: str) -> Iterator[sa.Connection]:
+def _as_sqlalchemy(session: Session, kind: str) -> "Iterator[sa.Connection]":
     """SQLAlchemy's connection over ours, for a while, at the end of which it is interrupted."""
+    import sqlalchemy as sa  # noqa: PLC0415 (see above)
+    from sqlalchemy.pool import StaticPool  # noqa: PLC0415 (see above)
+
     engine = sa.create_engine(
         f"{kind}+{OWN_DRIVERS[kind]}://",
         creator=lambda: session.raw,
@@ -189,7 +197,7 @@ def _as_sqlalchemy(session: Session, kind: str) -> Iterator[sa.Connection]:
     overdue.start()
     try:
         yield engine.connect()
-    except SQLAlchemyError as error:
+    except sa.exc.SQLAlchemyError as error:
         cause = getattr(error, "orig", None) or error
         said: tuple[object, ...] = getattr(cause, "args", ())
         raise Failure(said[-1] if len(said) > 1 else cause) from None
@@ -203,6 +211,8 @@ def _address_and_driver(
 ) -> tuple[Address, Driver]:
     raw: Callable[[], Any] | None = None
     if engine is not None:
+        import sqlalchemy as sa  # noqa: PLC0415 (see above)
+
         sync = engine if isinstance(engine, sa.Engine) else engine.sync_engine
         url = url or sync.url.render_as_string(hide_password=False)
         raw = _connections_of(sync)
@@ -210,8 +220,12 @@ def _address_and_driver(
         raise TypeError("a storage needs a url or an engine")
     address = Address.read(url)
     if address.kind == "postgresql":
+        from turnwise.storages.sql.postgresql import Postgres  # noqa: PLC0415 (see above)
+
         return address, Postgres(address, raw)
     if address.kind == "mysql":
+        from turnwise.storages.sql.mysql import Mysql  # noqa: PLC0415 (see above)
+
         return address, Mysql(address, raw)
     sqlite = Sqlite(address, may_create=may_create)
     if engine is not None and sqlite.path is None:
@@ -219,7 +233,7 @@ def _address_and_driver(
     return address, sqlite
 
 
-def _connections_of(engine: sa.Engine) -> Callable[[], Any] | None:
+def _connections_of(engine: "sa.Engine") -> Callable[[], Any] | None:
     """Opens connections as the engine does, where its driver is ours: it may hand over tokens."""
     if engine.dialect.driver not in OWN_DRIVERS.values() or engine.dialect.is_async:
         return None

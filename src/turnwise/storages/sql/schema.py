@@ -14,7 +14,8 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from turnwise.errors import SchemaError
 from turnwise.storages.sql.address import Address
-from turnwise.storages.sql.tables import VERSION, tables
+from turnwise.storages.sql.naming import OLD, VERSION, table_name
+from turnwise.storages.sql.tables import tables
 
 UPGRADES: dict[int, Sequence[str]] = {}
 """By version: the statements that make the next version of it; ``{prefix}`` stands for itself."""
@@ -24,7 +25,6 @@ _RANDOM = {
     "postgresql": "md5(random()::text || clock_timestamp()::text)",
     "mysql": "REPLACE(UUID(), '-', '')",
 }
-_OLD = ("services", "schedules", "executions")  # tables of turnwise 0.1 that are none of ours
 
 
 def schema_statements(url: str) -> str:
@@ -88,14 +88,6 @@ def upgrade(connection: sa.Connection, address: Address) -> tuple[int, int]:
     return before, VERSION
 
 
-def table_name(address: Address, name: str) -> str:
-    """A table's full name; what it is made of needs no quotes."""
-    schema = "" if address.schema is None else f'"{address.schema}".'
-    if address.kind == "mysql":
-        schema = schema.replace('"', "`")
-    return f"{schema}{address.prefix}{name}"
-
-
 def _tables(address: Address) -> sa.MetaData:
     return tables(address.kind, address.prefix, address.schema)
 
@@ -116,7 +108,7 @@ def _first_row(address: Address) -> str:
 
 
 def _refuse_old(connection: sa.Connection, address: Address, there: set[str]) -> None:
-    old = sorted(there & {address.prefix + name for name in _OLD})
+    old = sorted(there & {address.prefix + name for name in OLD})
     runners = address.prefix + "runners"
     if runners in there:
         columns = sa.inspect(connection).get_columns(runners, address.schema)

@@ -9,10 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 
-VERSION = 1
-"""The version of these tables; see :mod:`turnwise.storages.sql.schema`."""
+from turnwise.storages.sql.naming import NAMES, VERSION
 
-NAMES = ("schema", "revisions", "runners", "offers", "drained", "records", "history")
+__all__ = ["NAMES", "VERSION", "Body", "Name", "tables"]
 
 
 class Name(sa.types.UserDefinedType[str]):
