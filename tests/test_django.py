@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 
 import servers
 from live import eventually, runs_of
@@ -114,14 +115,19 @@ def test_a_job_that_fails_leaves_none_either() -> None:
 
 
 def test_a_coroutine_has_its_queries_in_a_thread_of_its_own_and_leaves_no_connection() -> None:
-    async def job() -> tuple[int, bool]:
-        count = await User.objects.acount()
-        return count, connections["default"].connection is None
+    connections.close_all()
+    in_its_thread = []
+
+    async def job() -> bool:
+        await User.objects.acount()
+        wrapper = await sync_to_async(lambda: connections["default"])()
+        in_its_thread.append(wrapper)
+        assert wrapper.connection is not None
+        return connections["default"].connection is None
 
     wrapped = with_its_own_connections(functools.partial(job))
-    before = User.objects.count()
-    assert asyncio.run(_awaited(wrapped)) == (before, True)
-    connections.close_all()
+    assert asyncio.run(_awaited(wrapped)), "its connection is not this thread's"
+    assert in_its_thread[0].connection is None
 
 
 async def _awaited(function: Any) -> Any:
@@ -289,11 +295,11 @@ def test_the_storage_connects_as_django_does_whatever_the_password_has(database:
     given, password = connections[database].settings_dict, "p@ss:w/rd#%?"
     if "postgresql" in database:
         with connections[database].cursor() as cursor:
-            cursor.execute("DROP ROLE IF EXISTS odd")
-            cursor.execute("CREATE ROLE odd SUPERUSER LOGIN PASSWORD %s", [password])
-            cursor.execute("DROP ROLE IF EXISTS owner")
+            cursor.execute("DROP ROLE IF EXISTS odd, owner")
             cursor.execute("CREATE ROLE owner")
             cursor.execute("GRANT ALL ON SCHEMA public TO owner")
+            cursor.execute("CREATE ROLE odd LOGIN NOINHERIT PASSWORD %s", [password])
+            cursor.execute("GRANT owner TO odd")
         given["OPTIONS"] = {"assume_role": "owner", "prepare_threshold": 5}
     connections[database].close()
     given |= {"USER": "odd", "PASSWORD": password}
