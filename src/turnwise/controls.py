@@ -76,7 +76,8 @@ class Controls:
 
         Raises:
             ValueError: ``until`` is not in the future, or has no zone.
-            BusyError: others changed the gate again and again; try again.
+            BusyError: others changed the gate again and again, or a job's transaction has it
+                locked; try again.
         """
         said = checked_reason(reason)
         _, gate = self._change(
@@ -91,7 +92,8 @@ class Controls:
         """End a pause; whether there was one. A service that is not paused stays as it is.
 
         Raises:
-            BusyError: others changed the gate again and again; try again.
+            BusyError: others changed the gate again and again, or a job's transaction has it
+                locked; try again.
         """
         said = checked_reason(reason)
         before, _ = self._change(
@@ -107,7 +109,8 @@ class Controls:
         while one waits is the same trigger.
 
         Raises:
-            BusyError: others changed the gate again and again; try again.
+            BusyError: others changed the gate again and again, or a job's transaction has it
+                locked; try again.
         """
         said = checked_reason(reason)
         _, changed = self._change(
@@ -234,7 +237,13 @@ class Controls:
                 return gate, gate
             new = Record(random_name(), gate_to_text(changed), owner_of(changed))
             expected = None if kept is None else kept.version
-            if self._storage.swap(self.group, service, Kind.GATE, expected, new).done:
+            swapped = self._storage.swap(self.group, service, Kind.GATE, expected, new)
+            if swapped.busy:
+                raise BusyError(
+                    f"service {service!r}: a job's transaction has its gate locked: try again when "
+                    "that has ended"
+                )
+            if swapped.done:
                 self._storage.advance(self.group)
                 self._keep(service, changed)
                 return gate, changed
