@@ -4,6 +4,8 @@ import os
 import pwd
 import signal
 import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -443,3 +445,43 @@ def test_what_is_no_scheduler_is_refused(arguments: list[str], said: str, tmp_pa
     assert said in done.stderr
     assert done.stderr.startswith("turnwise: ")
     assert done.stderr.count("\n") == 1
+
+
+# Pings ------------------------------------------------------------------------------------------
+
+
+def test_the_switches_of_a_file_are_told_and_change_with_it(tmp_path: Path) -> None:
+    heard: list[str] = []
+
+    class Switch(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Switch)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        write(tmp_path, shell("a", "true", f'ping_url = "{url}/one"\n'), shell("b", "true"))
+        with Up(tmp_path) as up:
+            eventually(lambda: {"/one/start", "/one"} <= set(heard), "the switch was told")
+            write(tmp_path, shell("a", "true", f'ping_url = "{url}/two"\n'), shell("b", "true"))
+            up.reload()
+            eventually(lambda: "/two" in heard, "the other switch was told")
+            assert up.stop() == 0
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert {path.split("/")[1] for path in heard} == {"one", "two"}
+
+
+def test_a_url_that_cannot_be_pinged_is_refused_and_not_shown(tmp_path: Path) -> None:
+    write(tmp_path, shell("a", "true", 'ping_url = "ftp://secret"\n'))
+    done = turnwise("up", "--check", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "turnwise.toml:5: services.a: ping_url: the URL for the pings of" in done.stderr
+    assert "secret" not in done.stderr

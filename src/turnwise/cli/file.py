@@ -67,6 +67,7 @@ class Job:
     settings: Settings
     command: Command | None
     function: str | None
+    ping_url: str | None = None
     line: int = field(compare=False)
 
     @property
@@ -189,6 +190,7 @@ class _Reader:
             settings=settings,
             command=_command(values),
             function=values.get("function"),
+            ping_url=values.get("ping_url"),
             line=line_of(self._lines, path),
         )
 

@@ -222,6 +222,9 @@ WHAT: Final[Mapping[str, Key]] = {
         _TEXT, "The command's working directory. Default: turnwise's own, or the user's home."
     ),
     "user": Key(_TEXT, "The user whom the command runs as. Only root may say it."),
+    "ping_url": Key(
+        _TEXT, "A dead man's switch that is told of each start, success and failure. A secret."
+    ),
 }
 """The keys that say what is run."""
 

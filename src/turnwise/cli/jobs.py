@@ -11,6 +11,7 @@ from typing import cast
 
 from turnwise.cli.child import Child, Children
 from turnwise.cli.file import BadFile, Configuration, Job, Problem, read_file
+from turnwise.cli.pings import why_no_ping
 from turnwise.cli.programs import why_no_program
 from turnwise.scheduler.functions import served
 
@@ -27,7 +28,7 @@ def read_jobs(name: str) -> Configuration:
     problems = [
         Problem(job.line, f"services.{job.name}: {why}")
         for job in configuration.jobs
-        if (why := _why_it_cannot_run(job)) is not None
+        if (why := _why_it_cannot_run(job) or why_no_ping(job)) is not None
     ]
     if problems:
         raise BadFile(name, problems)

@@ -32,6 +32,7 @@ from turnwise.cli.options import (
     StorageUrl,
     option,
 )
+from turnwise.cli.pings import Pings
 from turnwise.cli.serving import knobs_of, mind_signals, start, try_storage
 from turnwise.errors import TurnwiseError
 from turnwise.names import printable
@@ -270,8 +271,13 @@ class _File:
                 url = url_of_the_environment()  # says what can name one
         log_to_stderr(form=in_force.log_format or "text", level=in_force.log_level or "info")
         try_storage(url)
+        self._pings = Pings(configuration.jobs)
         self._scheduler = Scheduler(
-            url, group=in_force.group, runner_id=in_force.runner_id, grace=self._grace
+            url,
+            group=in_force.group,
+            runner_id=in_force.runner_id,
+            observers=(self._pings,),
+            grace=self._grace,
         )
         for job in configuration.jobs:
             self._add(job)
@@ -289,6 +295,7 @@ class _File:
                 self._reload()
         finally:
             self._scheduler.stop(self._grace + _AFTER_GRACE)  # a child has its own grace
+            self._pings.close()
         return 0
 
     def _next_wish(self) -> _Wish:
@@ -323,6 +330,7 @@ class _File:
         removed = [name for name in before if name not in now]
         added = [name for name in now if name not in before]
         changed = [name for name in now if name in before and now[name] != before[name]]
+        self._pings.change(now.values())
         for name in removed:
             self._scheduler.remove(name)
         for name in changed:
