@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
 from turnwise.errors import MissingExtraError, SchemaError
 from turnwise.storages.sql import connect as limits
@@ -16,10 +16,15 @@ from turnwise.storages.sql.address import Address
 from turnwise.storages.sql.connect import Answer, Driver, Failure, Outcome, Session, is_silent
 from turnwise.storages.sql.statements import WORDS, Statement
 
-if TYPE_CHECKING:
+try:
     import pymysql
+except ImportError as error:
+    raise MissingExtraError(
+        "MySQL and MariaDB need the extra 'mysql': pip install 'turnwise[mysql]'"
+    ) from error
 
-    Connection = pymysql.Connection[pymysql.cursors.Cursor]
+# Only its stubs know that it is generic.
+Connection: TypeAlias = "pymysql.Connection[pymysql.cursors.Cursor]"
 
 _DEADLOCK = 1213
 _LOCKED = 1205
@@ -35,9 +40,9 @@ _SERVER = "CONCAT(@@hostname, ':', @@port, ':', @@server_id)"
 class MysqlSession(Session):
     """A connection to a server. PyMySQL has a deadline of its own for each answer."""
 
-    raw: "Connection"
+    raw: Connection
 
-    def __init__(self, raw: "Connection", connect: "Callable[[float], Connection]") -> None:
+    def __init__(self, raw: Connection, connect: Callable[[float], Connection]) -> None:
         self.raw, self._connect, self._server = raw, connect, ""
 
     def execute(self, statement: Statement, values: list[str | int | None]) -> Answer:
@@ -49,8 +54,6 @@ class MysqlSession(Session):
 
     def ask(self, text: str, values: list[str | int | None] | None = None) -> Answer:
         """Execute a text."""
-        import pymysql  # noqa: PLC0415 (needs an extra)
-
         try:
             with self.raw.cursor() as cursor:
                 changed = cursor.execute(text, values)
@@ -115,18 +118,11 @@ class Mysql(Driver):
 
     Raises:
         ValueError: there is what the driver does not know in the address.
-        MissingExtraError: PyMySQL is not installed.
     """
 
     placeholder = "%s"
 
-    def __init__(self, address: Address, raw: "Callable[[], Connection] | None" = None) -> None:
-        try:
-            import pymysql  # noqa: F401, PLC0415 (needs an extra)
-        except ImportError as error:
-            raise MissingExtraError(
-                "MySQL and MariaDB need the extra 'mysql': pip install 'turnwise[mysql]'"
-            ) from error
+    def __init__(self, address: Address, raw: Callable[[], Connection] | None = None) -> None:
         super().__init__(address)
         try:
             _, given = address.url.get_dialect()().create_connect_args(address.url)
@@ -140,9 +136,7 @@ class Mysql(Driver):
         """See :class:`turnwise.storages.sql.connect.Driver`."""
         return MysqlSession(self._open(limits.CONNECT_SECONDS), self._open)
 
-    def _open(self, seconds: float) -> "Connection":
-        import pymysql  # noqa: PLC0415 (needs an extra)
-
+    def _open(self, seconds: float) -> Connection:
         try:
             if self._raw is not None:
                 return self._raw()

@@ -17,7 +17,6 @@ import select
 import socket
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import ArgumentError
 
@@ -27,11 +26,15 @@ from turnwise.storages.sql.address import Address
 from turnwise.storages.sql.connect import Answer, Driver, Failure, Outcome, Session, is_silent
 from turnwise.storages.sql.statements import Statement
 
-if TYPE_CHECKING:
+try:
     import psycopg
     from psycopg.pq.abc import PGresult
+except ImportError as error:
+    raise MissingExtraError(
+        "PostgreSQL needs the extra 'postgres': pip install 'turnwise[postgres]'"
+    ) from error
 
-    Connection = psycopg.Connection[tuple[object, ...]]
+Connection = psycopg.Connection[tuple[object, ...]]
 
 _SQLSTATE = 67  # PG_DIAG_SQLSTATE, which is the letter C
 _PRIMARY = 77  # PG_DIAG_MESSAGE_PRIMARY, which is the letter M
@@ -49,16 +52,16 @@ _STANDBY_WAIT_CANCELED = re.compile("cancell?ing (?:the )?wait for synchronous r
 class PostgresSession(Session):
     """A connection to a server, or to a pooler before one."""
 
-    raw: "Connection"
+    raw: Connection
 
-    def __init__(self, raw: "Connection", may_prepare: "_MayPrepare") -> None:
+    def __init__(self, raw: Connection, may_prepare: "_MayPrepare") -> None:
         self.raw, self._may_prepare = raw, may_prepare
         self._pg = raw.pgconn
         self._prepared: set[bytes] = set()
         self._not_replicated = ""  # what the server said of it
         raw.add_notice_handler(self._noticed)
 
-    def _noticed(self, notice: "psycopg.errors.Diagnostic") -> None:
+    def _noticed(self, notice: psycopg.errors.Diagnostic) -> None:
         message = notice.message_primary or ""
         of_the_wait = notice.source_function == _STANDBY_WAIT
         if of_the_wait or _STANDBY_WAIT_CANCELED.match(message):
@@ -70,24 +73,21 @@ class PostgresSession(Session):
         if self._may_prepare.yes:
             try:
                 return self._execute_prepared(statement, encoded)
-            except _NotPreparedError:
+            except _ServerFailure as failure:
+                if failure.sqlstate not in _NOT_PREPARED:
+                    raise
                 self._may_prepare.yes = False  # nothing was executed
         self._send(lambda: self._pg.send_query_params(statement.encoded, encoded))
         return self._answer()
 
     def _execute_prepared(self, statement: Statement, values: list[bytes | None]) -> Answer:
         name = statement.name
-        try:
-            if name not in self._prepared:
-                self._send(lambda: self._pg.send_prepare(name, statement.encoded))
-                self._answer()
-                self._prepared.add(name)
-            self._send(lambda: self._pg.send_query_prepared(name, values))
-            return self._answer()
-        except Failure as failure:
-            if isinstance(failure, _ServerFailure) and failure.sqlstate in _NOT_PREPARED:
-                raise _NotPreparedError from None
-            raise
+        if name not in self._prepared:
+            self._send(lambda: self._pg.send_prepare(name, statement.encoded))
+            self._answer()
+            self._prepared.add(name)
+        self._send(lambda: self._pg.send_query_prepared(name, values))
+        return self._answer()
 
     def ask(self, text: bytes) -> Answer:
         """Execute a text without values."""
@@ -117,15 +117,11 @@ class PostgresSession(Session):
 
     def cancel(self) -> None:
         """See :class:`turnwise.storages.sql.connect.Session`."""
-        import psycopg  # noqa: PLC0415 (needs an extra)
-
         with contextlib.suppress(psycopg.Error, OSError):
             self.raw.cancel_safe(timeout=limits.CANCEL_SECONDS)
 
     def interrupt(self) -> None:
         """See :class:`turnwise.storages.sql.connect.Session`."""
-        import psycopg  # noqa: PLC0415 (needs an extra)
-
         self.cancel()
         with (
             contextlib.suppress(psycopg.Error, OSError),  # it is closed
@@ -138,8 +134,6 @@ class PostgresSession(Session):
         self.raw.close()
 
     def _send(self, send: Callable[[], None]) -> None:
-        import psycopg  # noqa: PLC0415 (needs an extra)
-
         self._not_replicated = ""
         try:
             send()
@@ -148,8 +142,6 @@ class PostgresSession(Session):
 
     def _answer(self) -> Answer:
         """Wait for the answer, for as long as it may take, and read it."""
-        import psycopg  # noqa: PLC0415 (needs an extra)
-
         poll = select.poll()
         give_up = time.monotonic() + limits.ANSWER_SECONDS
         results: list[PGresult] = []
@@ -181,7 +173,7 @@ class PostgresSession(Session):
         if left <= 0 or not poll.poll(left * 1000):
             raise Failure(f"no answer within {limits.ANSWER_SECONDS:g} s", Outcome.GIVEN_UP)
 
-    def _read(self, result: "PGresult") -> Answer:
+    def _read(self, result: PGresult) -> Answer:
         sqlstate = result.error_field(_SQLSTATE)
         if sqlstate is not None:
             raise _ServerFailure(_message(result), sqlstate.decode(), alive=self._pg.status == 0)
@@ -200,10 +192,6 @@ class _MayPrepare:
     """Whether statements are prepared: until a pooler shows that it does not bear them."""
 
     yes = True
-
-
-class _NotPreparedError(Exception):
-    """A prepared statement is not there, and nothing was executed."""
 
 
 class _ServerFailure(Failure):
@@ -230,18 +218,11 @@ class Postgres(Driver):
 
     Raises:
         ValueError: there is what libpq does not know in the address.
-        MissingExtraError: psycopg is not installed.
     """
 
     placeholder = "$"
 
-    def __init__(self, address: Address, raw: "Callable[[], Connection] | None" = None) -> None:
-        try:
-            import psycopg  # noqa: PLC0415 (needs an extra)
-        except ImportError as error:
-            raise MissingExtraError(
-                "PostgreSQL needs the extra 'postgres': pip install 'turnwise[postgres]'"
-            ) from error
+    def __init__(self, address: Address, raw: Callable[[], Connection] | None = None) -> None:
         super().__init__(address)
         self._may_prepare = _MayPrepare()
         try:
@@ -255,8 +236,6 @@ class Postgres(Driver):
 
     def open(self) -> PostgresSession:
         """See :class:`turnwise.storages.sql.connect.Driver`."""
-        import psycopg  # noqa: PLC0415 (needs an extra)
-
         try:
             if self._raw is not None:
                 raw = self._raw()
@@ -315,6 +294,6 @@ def _decoded(value: bytes | None, *, is_integer: bool) -> str | int | None:
     return value.decode()
 
 
-def _message(result: "PGresult") -> str:
+def _message(result: PGresult) -> str:
     told = result.error_field(_PRIMARY) or result.error_message
     return told.decode("utf-8", "replace")
