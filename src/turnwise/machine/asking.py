@@ -1,6 +1,8 @@
 """Asking the gate in our slot, and finding out what became of it.
 
 1. The gate is asked where the plan says that it is our slot, and at most one turn starts in it.
+   Where each runner runs in its own slot, no slot is left for a run that was triggered: it starts
+   in a slot behind the turn of its runner, at any time of it, and once.
 2. An admission whose answer was lost is settled: the record is read, and its version says whether
    the run is there, or the request is dead, or a new version must make it dead.
 3. A turn that is admitted with too little of its slot left is given back. So is one that nobody
@@ -10,6 +12,7 @@
 from dataclasses import replace
 
 from turnwise import gate as gates
+from turnwise.atomic_service import AtomicServiceDecisionReason
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.cycles import Slot, decide, microseconds
 from turnwise.events import Event
@@ -27,13 +30,12 @@ def ask_in_slot(state: State, now: int, cycle: CyclePlan, gate: Gate) -> list[Ev
     if position is None:
         return None
     slot = cycle.slot(position)
-    if not slot.start <= now < slot.guard_end or slot.start == state.used_slot:
+    if not slot.start <= now < slot.guard_end:
         return None
-    key: int | None = cycle.key(slot)
-    if slot_is_over(gate, cycle, cycle.key(slot), now=now):
-        if gate.trigger is None:
-            return None
-        key = None
+    what = _what_to_ask_for(state, now, cycle, slot, gate)
+    if what is None:
+        return None
+    key, is_extra = what
     claim = decide(
         cycle.start,
         cycle.end,
@@ -44,7 +46,8 @@ def ask_in_slot(state: State, now: int, cycle: CyclePlan, gate: Gate) -> list[Ev
         window=cycle.rules.window,
         stabilization=cycle.rules.stabilization,
     )
-    if claim.atomic_service_run is None:
+    is_late = claim.reason is AtomicServiceDecisionReason.LATE_START
+    if claim.atomic_service_run is None and not (is_late and is_extra):
         if claim.skip_reason is None or state.asked_in == slot.start:
             return None
         return note(state, cycle, position, claim.reason.value, claim.skip_message, now)
@@ -56,6 +59,23 @@ def ask_in_slot(state: State, now: int, cycle: CyclePlan, gate: Gate) -> list[Ev
         return _refused(state, cycle, position, admitted, now)
     _admit(state, gate, admitted, not_after)
     return []
+
+
+def _what_to_ask_for(
+    state: State, now: int, cycle: CyclePlan, slot: Slot, gate: Gate
+) -> tuple[int | None, bool] | None:
+    """The key of the run that may start in our slot, None for a triggered one; or None for none.
+
+    The second part says that it is a triggered run behind our turn in the same slot.
+    """
+    is_used = slot.start == state.used_slot
+    key = cycle.key(slot)
+    if not slot_is_over(gate, cycle, key, now=now):
+        return None if is_used else (key, False)
+    if gate.trigger is None:
+        return None
+    is_extra = cycle.rules.every_slot and state.tried != (slot.start, gate.trigger.id)
+    return None if is_used and not is_extra else (None, is_extra)
 
 
 def _run(
@@ -122,6 +142,8 @@ def _admitted(state: State, at: int, answer: Swapped) -> list[Event]:
 def take_turn(state: State, at: int, admitted: Unsettled, deadline: int) -> None:
     """The run is ours: begin, or give it back where too little is left."""
     state.used_slot = admitted.run.slot_start
+    if admitted.run.trigger is not None:
+        state.tried = (admitted.run.slot_start, admitted.run.trigger)
     state.tried_to_keep = False
     state.turn = turn = TurnState(
         admitted.run,

@@ -161,6 +161,7 @@ class State:
         # Asking the gate: what is in the way, in which slots we were, what is not known.
         self.blocked_by: str | None = None
         self.used_slot: int | None = None
+        self.tried: tuple[int, str] | None = None  # a slot, and a trigger that was taken in it
         self.asked_in: int | None = None
         self.noted: tuple[int, str] | None = None
         self.admitting: Unsettled | None = None

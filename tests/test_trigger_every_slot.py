@@ -1,0 +1,87 @@
+"""Where each runner runs in its own slot, a triggered run finds its place behind a turn."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from machines import SERVICE, World, assert_one_at_a_time, closed_worlds
+from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
+from turnwise.controls import Controls
+from turnwise.gate import Execution
+from turnwise.turn import Turn
+
+
+@pytest.fixture(autouse=True)
+def worlds_are_closed() -> Iterator[None]:
+    yield from closed_worlds()
+
+
+def a_world(*names: str, takes: int = 1, **more: Any) -> World:
+    return World(names, takes=timedelta(seconds=takes), knobs={"runs": "every_slot"}, **more)
+
+
+def trigger(world: World, *, second: float) -> None:
+    world.run_to(second=second)
+    Controls(world.virtual.storage, by="me").trigger(SERVICE)
+
+
+def triggered(world: World) -> list[Execution]:
+    return [run for run in world.runs() if run.trigger is not None]
+
+
+def ordinary(world: World) -> int:
+    return len(world.runs()) - len(triggered(world))
+
+
+@pytest.mark.parametrize("names", [("a",), ("a", "b", "c")])
+@pytest.mark.parametrize("second", [62, 75, 119.5])
+def test_a_triggered_run_starts_once_and_no_slot_loses_its_turn(
+    names: tuple[str, ...], second: float
+) -> None:
+    calm, world = a_world(*names), a_world(*names)
+    calm.run_to(second=299)
+    trigger(world, second=second)
+    world.run_to(second=299)
+    [run] = triggered(world)
+    assert run.status is Status.COMPLETED
+    assert ordinary(world) == ordinary(calm)
+    assert_one_at_a_time(world)
+
+
+def test_it_starts_although_a_turn_takes_more_than_the_part_of_a_slot_in_which_one_may() -> None:
+    world = a_world("a", "b", "c", takes=13)  # of 20 s, and one may start in the first 8.5
+    trigger(world, second=62)
+    world.run_to(second=299)
+    assert [run.status for run in triggered(world)] == [Status.COMPLETED]
+    assert_one_at_a_time(world)
+
+
+def test_two_triggers_one_after_the_other_have_a_run_each() -> None:
+    world = a_world("a", "b")
+    trigger(world, second=62)
+    trigger(world, second=130)
+    world.run_to(second=299)
+    assert len({run.trigger for run in triggered(world)}) == len(triggered(world)) == 2
+
+
+def test_a_triggered_run_that_fails_is_not_tried_again() -> None:
+    def fails(turn: Turn) -> None:
+        if turn.triggered:
+            raise ValueError("no")
+
+    world = a_world("a", "b", work=fails)
+    trigger(world, second=62)
+    world.run_to(second=299)
+    assert [run.reason for run in triggered(world)] == ["exception:ValueError"]
+
+
+def test_one_that_had_no_chance_is_tried_again_in_another_slot_and_not_in_the_same() -> None:
+    world = World(("a",), knobs={"runs": "every_slot", "min_run_margin": "50s"})
+    trigger(world, second=75)
+    world.run_to(second=119)
+    assert [run.reason for run in triggered(world)] == ["no_margin"]
+    world.run_to(second=299)
+    assert [run.reason for run in triggered(world)] == ["no_margin", ""]
+    assert_one_at_a_time(world)
