@@ -31,8 +31,11 @@ def _job(seconds: float, *, fails_in: tuple[int, ...] = ()) -> Callable[[Turn], 
     return job
 
 
-def page_world() -> VirtualScheduler:
-    """Six hours of a morning, until 12:10:12 UTC: failures, a dead runner, a pause, a stray."""
+def page_world(*, hostile: str = HOSTILE, reason: str = HOSTILE_REASON) -> VirtualScheduler:
+    """Six hours of a morning, until 12:10:12 UTC: failures, a dead runner, a pause, a stray.
+
+    One service has the name ``hostile``, and is paused for ``reason``.
+    """
     virtual = VirtualScheduler(*RUNNERS, start=MORNING, group="default")
     add = virtual.add
     add(_job(25), "every 5m", name="outbox-relay")
@@ -41,7 +44,7 @@ def page_world() -> VirtualScheduler:
     add(_job(4, fails_in=(9, 11)), "every 15m", name="send-reminders", attempts=2)
     add(_job(2), "cron */30 * * * 1-5 Europe/Vienna", name="refresh-exchange-rates")
     add(_job(8), "every 1h", name="expire-sessions")
-    add(_job(12), "every 20m", name=HOSTILE)
+    add(_job(12), "every 20m", name=hostile)
     virtual.advance("2h30m")
     controls = Controls(virtual.storage, by="anna@ops")
     controls.pause("expire-sessions", reason="the session store is being moved")
@@ -51,7 +54,7 @@ def page_world() -> VirtualScheduler:
     virtual.start("web-2.example.com-340-0b9d")
     controls.trigger("rebuild-search-index", reason="the index was found to be empty")
     virtual.advance("1h40m")
-    controls.pause(HOSTILE, reason=HOSTILE_REASON)
+    controls.pause(hostile, reason=reason)
     stray(virtual)
     virtual.advance("13m")
     stray(virtual, count=2)

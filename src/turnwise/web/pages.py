@@ -98,8 +98,14 @@ def next_due_of(known: Known) -> When | None:
     if known.planner is None or known.next_due is None:
         return None
     zone = spoken.zone_of(known.planner.schedule)
-    there = "" if zone is None else f"{spoken.in_zone(known.next_due, zone)} {zone}"
+    there = "" if zone is None else _there(known.next_due, zone)
     return _when(known.next_due, known.now, f"in {_roughly(known.next_due - known.now)}", there)
+
+
+def _there(at: int, zone: str) -> str:
+    """What a zone's wall clock shows, with its date where that is another one than in UTC."""
+    date, _, rest = spoken.in_zone(at, zone).partition(" ")
+    return f"{rest} {zone}" if date == words.second(at).partition(" ")[0] else f"{date} {rest} {zone}"
 
 
 def success_of(known: Known) -> When | None:
