@@ -16,6 +16,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _main(sys.argv[1:] if arguments is None else arguments)
     finally:
         gc.enable()
+        if arguments is None:  # the process ends, and would look through all of it once more
+            gc.freeze()
 
 
 def _main(arguments: list[str]) -> int:
