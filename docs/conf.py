@@ -42,7 +42,11 @@ napoleon_numpy_docstring = False
 # A reference that leads nowhere is an error; those to the standard library are no links.
 nitpicky = True
 nitpick_ignore_regex = [
-    ("py:.*", r"(collections\.abc|dataclasses|datetime|hypothesis|pathlib|random|time)\..*"),
+    (
+        "py:.*",
+        r"(collections\.abc|contextlib|dataclasses|datetime|hypothesis|pathlib|random|time)\..*",
+    ),
+    ("py:exc", "ImproperlyConfigured"),  # of Django and of Celery
     ("py:class", r".*\._?[A-Z]"),  # a type variable
     ("py:class", r"(sa\.)?(Async)?Engine"),  # SQLAlchemy's
     ("py:class", r"turnwise\.storages\.memory_group\.GroupState"),  # to be compared, not to be read
