@@ -31,8 +31,8 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc] # Celery has no types
     - ``turnwise_group``: which beats belong together; by default ``TURNWISE_GROUP`` of the
       environment, or ``celery``.
     - ``turnwise_runner_id``: this node's; by default one that is unique to the process.
-    - ``turnwise_knobs``: by entry, what :class:`turnwise.Settings` has beside the schedule, such
-      as ``{"nightly": {"start_within": "2h", "attempts": 5}}``.
+    - ``turnwise_knobs``: by entry, what :class:`~turnwise.settings.Settings` has beside the
+      schedule, such as ``{"nightly": {"start_within": "2h", "attempts": 5}}``.
 
     Where ``beat_cron_starting_deadline`` is set, it is the ``start_within`` of every crontab.
 
