@@ -29,6 +29,6 @@ def test_each_event_has_a_line_and_no_other() -> None:
 
 def test_each_reason_has_a_line_and_no_other() -> None:
     decided = set(AtomicServiceDecisionReason) - {AtomicServiceDecisionReason.ASSIGNED}
-    ended = {gate.OWNER_DEAD, gate.TIMEOUT, gate.LOST, *gate.NO_ATTEMPT}
+    ended = {gate.OWNER_DEAD, gate.TIMEOUT, gate.LOST, gate.NOT_COMMITTED, *gate.NO_ATTEMPT}
     said_by_jobs = {"exit", "signal", "exception", "prior_running"}
     assert section("By reason") == {*map(str, decided), *ended, *said_by_jobs}
