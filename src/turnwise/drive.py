@@ -85,6 +85,8 @@ def _ask(storage: Storage, group: str, service: str, request: Request) -> Answer
             )
         case MakeOffer():
             return Offered(storage.offer(group, request.offer))
+        case ListOffers():
+            return OffersListed(storage.offers(group))
         case Append():
             storage.append(group, service, request.entries)
         case Purge():
@@ -92,8 +94,7 @@ def _ask(storage: Storage, group: str, service: str, request: Request) -> Answer
                 group, service, before=request.before, keep=request.keep, spare=request.spare
             )
             storage.purge_runners(group, before=request.silent_before)
-        case Advance():
+        case _:
+            assert isinstance(request, Advance)  # noqa: S101 (the only one that is left)
             storage.advance(group)
-        case ListOffers():
-            return OffersListed(storage.offers(group))
     return Done()

@@ -56,8 +56,6 @@ def _finished(state: State, at: int, answer: Swapped, *, ended: Gate, version: s
 def look_after_turn(state: State, turn: TurnState, at: int, records: Records) -> list[Event]:
     """A look while a turn's end is to be recorded: is the run still open?"""
     gate, version = records.gate, records.gate_version
-    if turn.outcome is None or turn.recorded:
-        return []
     if gate is not None and gate.open is not None and gate.open.run_id == turn.run.run_id:
         turn.gate, turn.version = gate, version or ""
         return []
@@ -96,8 +94,7 @@ def _record(
     state.purge_is_due = state.turns % _TURNS_PER_PURGE == 0
     state.turns += 1
     state.tried_to_keep = False
-    if state.records is not None:
-        state.records = replace(state.records, gate=gate, gate_version=version)
+    state.records = replace(state.seen, gate=gate, gate_version=version)
     status, reason = turn.outcome
     ended = TurnEnded(
         **state.of(turn.run),
