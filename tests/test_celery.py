@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -321,6 +321,15 @@ def test_the_deadline_of_crontabs_is_how_late_they_may_start() -> None:
     assert services["every"].start_within is None
 
 
+def test_an_entry_goes_by_the_apps_zone_and_may_be_relative() -> None:
+    daily = {"task": "t", "schedule": timedelta(days=1), "relative": True}
+    beat = Scheduler(an_app(timezone="Europe/Vienna", beat_schedule={"daily": daily}))
+    assert beat._turnwise is not None
+    services = beat._turnwise.services
+    assert str(services["daily"].schedule) == "cron 0 0 * * * Europe/Vienna"
+    assert str(services["nightly"].schedule) == "cron 0 3 * * * Europe/Vienna"
+
+
 def test_celerys_own_cleanup_of_results_is_an_entry_as_ever() -> None:
     app = an_app(result_backend="file:///tmp")
     beat = Scheduler(app)
@@ -350,6 +359,7 @@ def test_settings_may_stand_in_a_namespace_as_in_django() -> None:
         ({"turnwise_knobs": {"nightly": {"attempts": 0}}}, r"'nightly'\]: attempts must be 1"),
         ({"turnwise_group": "\n"}, "the settings of turnwise: group"),
         ({"beat_schedule": {"never": {"task": "t", "schedule": 0}}}, r"'never'\]: interval must"),
+        ({"timezone": timezone(timedelta(hours=2))}, r"timezone must be the name of a zone"),
         ({"beat_schedule": {"odd": {"task": "t", "schedule": crontab(nowfun=datetime.now)}}},
          r"'odd'\]: schedule must go by the storage's clock"),
     ],

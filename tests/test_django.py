@@ -28,7 +28,7 @@ from django.test import Client, override_settings  # noqa: E402
 from django.urls import reverse  # noqa: E402
 
 from turnwise import Scheduler, Turn  # noqa: E402
-from turnwise.contrib.django import registry  # noqa: E402
+from turnwise.contrib.django import registry, serving  # noqa: E402
 from turnwise.contrib.django.checks import check_settings  # noqa: E402
 from turnwise.contrib.django.configuration import configuration  # noqa: E402
 from turnwise.contrib.django.connections import with_its_own_connections  # noqa: E402
@@ -37,7 +37,8 @@ from turnwise.contrib.django.registry import Jobs  # noqa: E402
 from turnwise.contrib.django.tables import Tables, statements  # noqa: E402
 from turnwise.controls import Controls  # noqa: E402
 from turnwise.errors import SchemaError, StorageError  # noqa: E402
-from turnwise.storages.sql import schema_statements  # noqa: E402
+from turnwise.scheduler.functions import served  # noqa: E402
+from turnwise.storages.sql import SqlStorage, schema_statements  # noqa: E402
 from turnwise.storages.sql.tables import NAMES, VERSION  # noqa: E402
 from turnwise.testing import fake_turn  # noqa: E402
 
@@ -134,18 +135,37 @@ async def _awaited(function: Any) -> Any:
     return await function()
 
 
-@pytest.mark.parametrize("kind", ["plain", "coroutine"])
-def test_a_wrapped_job_is_handed_its_turn_only_where_it_asks_for_it(kind: str) -> None:
+def test_a_job_is_handed_its_turn_only_where_it_asks_for_it() -> None:
     async def coroutine(turn: Turn) -> Turn:
         return turn
 
     def plain(turn: Turn) -> Turn:
         return turn
 
-    jobs = Jobs()
-    jobs.add({"plain": plain, "coroutine": coroutine}[kind], "every 5m", name="with")
-    jobs.add(lambda: None, "every 5m", name="without")
-    jobs.give_to(Scheduler("memory:"))  # which looks at what it is given
+    async def without() -> None: ...
+
+    wrapped = [served(with_its_own_connections(each)) for each in (coroutine, plain, without)]
+    assert [each.takes_turn for each in wrapped] == [True, True, False]
+    assert [each.is_coroutine for each in wrapped] == [True, False, True]
+
+
+def test_a_process_serves_from_its_start_to_its_stop_however_often_it_is_asked_to() -> None:
+    given = {"storage": "memory:", "group": "shop", "runner_id": "a", "grace": "1s"}
+    serving.scheduler.cache_clear()
+    try:
+        with override_settings(TURNWISE=given):
+            serving.start()
+            serving.start()
+            scheduler = serving.scheduler()
+            assert scheduler.health().is_running
+            assert (scheduler.group, scheduler.runner_id) == ("shop", "a")
+            assert set(scheduler.services) == set(registry.jobs.services)
+            serving.stop()
+            serving.stop()
+            assert not scheduler.health().is_running
+    finally:
+        registry.jobs.scheduler = None
+        serving.scheduler.cache_clear()
 
 
 # Settings ----------------------------------------------------------------------------------------
@@ -315,6 +335,18 @@ def test_a_database_in_memory_is_refused_in_plain_words(monkeypatch: pytest.Monk
     monkeypatch.setitem(connections["default"].settings_dict, "NAME", memory)
     with pytest.raises(StorageError, match="no other process can reach it"):
         open_database("default")
+
+
+def test_the_path_of_a_file_may_have_what_a_url_would_read_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "a b%20c#d?e"
+    folder.mkdir()
+    SqlStorage(f"sqlite:///{tmp_path / 'db.sqlite3'}").close()
+    (tmp_path / "db.sqlite3").rename(folder / "db.sqlite3")
+    monkeypatch.setitem(connections["default"].settings_dict, "NAME", folder / "db.sqlite3")
+    with closing(open_database("default")) as storage:
+        assert storage.services("default") == ()
 
 
 class NotHere:

@@ -81,7 +81,7 @@ def engine_of(alias: str) -> "sa.Engine":
         driver,
         username=given["USER"] or None,
         host=None if str(given["HOST"]).startswith("/") else given["HOST"] or None,
-        port=int(given["PORT"]) if given["PORT"] else None,
+        port=int(given["PORT"]) if str(given["PORT"]).isdigit() else None,  # libpq takes several
         database=given["NAME"] or None,
     )
     return sa.create_engine(shown, creator=creator, poolclass=sa.NullPool)
