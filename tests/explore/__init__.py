@@ -13,6 +13,7 @@ rooms, from the bottom up:
 ``liveness``    what must happen once faults have ended
 ``rooms``       settings and instants
 ``search``      every state that can be reached
+``twins``       whether states that count as one have one future
 ``walks``       long random walks
 ``scripts``     one interleaving, step by step
 ``breaks``      the shipped code with one repair taken out

@@ -42,6 +42,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--room", choices=ROOMS, default="narrow", help="settings of the runners")
     one.add_argument("--cycles", type=int, default=4, help="how many cycles of 4 s")
     one.add_argument("--faults", type=int, default=0, help="how many faults, all together")
+    one.add_argument(
+        "--every", type=int, choices=(1, 2), default=1, help="seconds between instants"
+    )
     one.add_argument("--longest", type=int, default=2, help="longest time of a function, in s")
     one.add_argument("--fine", action="store_true", help="part every request, faults or not")
     one.add_argument("--cold", action="store_true", help="begin with an empty storage")
@@ -60,7 +63,12 @@ def _parser() -> argparse.ArgumentParser:
 def _search(options: argparse.Namespace) -> Found:
     each = {kind: getattr(options, kind) for kind in KINDS}
     scope = rooms.scope(
-        options.cycles, faults=options.faults, longest=options.longest, fine=options.fine, **each
+        options.cycles,
+        faults=options.faults,
+        longest=options.longest,
+        every=options.every,
+        fine=options.fine,
+        **each,
     )
     return search(
         prepared(ROOMS[options.room], until=rooms.START, cold=options.cold),

@@ -15,7 +15,6 @@ START = 24 * SECOND - SECOND // 20
 """Where explorations begin: three periods have gone by, and the fourth is planned."""
 
 _MARK = SECOND // 20
-_SECONDS = tuple(range(4))
 
 
 def settings(**changes: object) -> Settings:
@@ -55,11 +54,12 @@ THREE_MIXED = MIXED | {"c": settings(heartbeat_timeout=timedelta(seconds=2))}
 """Three runners, each with settings of its own."""
 
 
-def instants(cycles: int) -> tuple[int, ...]:
-    """Each second, and the moment before each cycle of 4 s at which its plan has been due."""
+def instants(cycles: int, every: int = 1) -> tuple[int, ...]:
+    """Every so many seconds, and the moment before each cycle of 4 s at which its plan is due."""
     starts = (START + _MARK + 4 * number * SECOND for number in range(cycles))
+    seconds = range(0, 4, every)
     return tuple(
-        at for start in starts for at in (start - _MARK, *(start + n * SECOND for n in _SECONDS))
+        at for start in starts for at in (start - _MARK, *(start + n * SECOND for n in seconds))
     )
 
 
@@ -69,11 +69,20 @@ def world(runners: dict[str, Settings]) -> World:
 
 
 def scope(
-    cycles: int, *, faults: int = 0, longest: int | None = 2, fine: bool = False, **each: int
+    cycles: int,
+    *,
+    faults: int = 0,
+    longest: int | None = 2,
+    every: int = 1,
+    fine: bool = False,
+    **each: int,
 ) -> Scope:
-    """What may happen within some cycles; ``longest`` is how long a function may take, in s."""
+    """What may happen within some cycles, every so many seconds.
+
+    ``longest`` is how long a function may take, in s.
+    """
     return Scope(
-        instants(cycles),
+        instants(cycles, every),
         faults,
         each,
         clock_steps=(-3 * SECOND, 5 * SECOND),
