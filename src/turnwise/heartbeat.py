@@ -98,17 +98,14 @@ class Heartbeat:
             self._due = at if self._is_hurried else max(at, sent + self.interval // 4)
             return None, []
         self._due = at if self._is_hurried else sent + self.interval
-        return Heard(beat, sent, answer), self._told_of(answer)
-
-    def _told_of(self, pulse: Pulse) -> list[Event]:
         events: list[Event] = []
-        if not pulse.found:
+        if not answer.found:
             joined = RunnerJoined(**self._named, boot_id=self.boot_id, again=self.has_joined)
             events.append(joined)
-        if pulse.others or self._others:
-            events += self._duplicates(pulse)
+        if answer.others or self._others:
+            events += self._duplicates(answer)
         self.has_joined = True
-        return events
+        return Heard(beat, sent, answer), events
 
     def _duplicates(self, pulse: Pulse) -> list[Event]:
         """Other lives under our id whose count goes on while we watch are other processes.

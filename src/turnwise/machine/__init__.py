@@ -129,6 +129,7 @@ from turnwise.storages import Offer, StableSet, Swapped
 
 __all__ = ["Machine", "Names", "TurnState", "owner_of"]
 
+_NOTHING_NOW: Final = (Wait, Finished)
 _FIRST_BACKOFF: Final = 100_000
 _MOST_DOUBLINGS: Final = 20
 _TRIES_WHILE_LOCKED: Final = 10  # in a heartbeat interval, at a record that is locked
@@ -264,7 +265,7 @@ class Machine:
         if state.asked is not None:
             return Wait(None)
         action = _next(state, at)
-        if isinstance(action, Wait | Finished):
+        if isinstance(action, _NOTHING_NOW):
             if state.on_demand:
                 state.is_wanted = False  # nothing can be done at once
         elif not isinstance(action, Serve):
