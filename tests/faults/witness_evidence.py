@@ -101,6 +101,14 @@ class Evidence:
         """When the first process was started."""
         return min(life.start for life in self.lives.values())
 
+    def shown(self, life: Life) -> float:
+        """When a process has shown that it takes part: with its first run of any service.
+
+        Until then it may have been starting, which takes long on a machine that has much to do.
+        """
+        pids = {pid for pid, each in self.lives.items() if each is life}
+        return min((ran.start for ran in self.runs if ran.pid in pids), default=FOR_EVER)
+
     def life_of(self, ran: Ran) -> Life:
         """The process that it ran in."""
         return self.lives[ran.pid]

@@ -260,9 +260,10 @@ class Comparison:
             possible.add("another_run_in_the_way")
         if not there:
             return possible | {"nobody_was_there"}
-        # A process needs a while until it has joined, and is alive for nobody once it is silent.
+        # Who has not shown that it takes part may not have joined yet, and who is silent counts as
+        # alive for a part of its heartbeat timeout alone.
         if not any(
-            life.start + timeout < last
+            self._seen.shown(life) < last
             and min(life.dead, life.killed_at) > due + timeout / 3
             and not any(since < due + timeout / 3 and end > due for since, end in life.suspended)
             for life in there
