@@ -257,6 +257,15 @@ def test_a_start_that_fails_ends_the_server_with_its_reason(tmp_path: Path) -> N
     assert "no storage has the scheme 'nothing'" in done.stderr
 
 
+@pytest.mark.parametrize("framework", ["celery", "django"])
+def test_a_framework_that_is_not_installed_is_named_with_its_extra(framework: str) -> None:
+    program = f"import sys; sys.modules[{framework!r}] = None; import turnwise.contrib.{framework}"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert f"pip install 'turnwise[{framework}]'" in done.stderr
+
+
 def test_a_scheduler_opens_its_storage_by_a_function_and_closes_it(tmp_path: Path) -> None:
     """Again and again while it does not answer, and not before it starts."""
     tries: list[Storage] = []

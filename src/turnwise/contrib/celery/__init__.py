@@ -15,6 +15,15 @@ Not guaranteed
 - What becomes of a message is the broker's and the workers' business.
 """
 
+from turnwise.errors import MissingExtraError
+
+try:
+    import celery as _celery  # noqa: F401 (so that one line says what is missing)
+except ImportError as error:
+    raise MissingExtraError(
+        "turnwise.contrib.celery needs the extra 'celery': pip install 'turnwise[celery]'"
+    ) from error
+
 from turnwise.contrib.celery.scheduler import Scheduler
 
 __all__ = ["Scheduler"]

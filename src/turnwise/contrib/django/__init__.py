@@ -26,6 +26,15 @@ that a connection that was lost costs no later turn. turnwise itself has two con
 to the database in each process that serves.
 """
 
+from turnwise.errors import MissingExtraError
+
+try:
+    import django as _django  # noqa: F401 (so that one line says what is missing)
+except ImportError as error:
+    raise MissingExtraError(
+        "turnwise.contrib.django needs the extra 'django': pip install 'turnwise[django]'"
+    ) from error
+
 from turnwise.contrib.django.registry import cron, every
 from turnwise.contrib.django.serving import scheduler, start, stop
 
