@@ -707,6 +707,15 @@ def test_a_group_that_is_warmed_has_been_read_before_the_first_request(
         assert reads == [], "for a second many viewers cost no more than one"
 
 
+def test_what_another_process_has_carried_out_is_seen_by_who_is_led_here(
+    small: VirtualScheduler,
+) -> None:
+    one, other = controlled(small.storage), controlled(small.storage)
+    assert "Waiting" in text_of(other.get(page_of(SERVICE)))
+    answer = one.post("/pause", data={"name": SERVICE}, headers=OURS)
+    assert "Paused" in text_of(other.get(answer.headers["Location"]))
+
+
 def test_a_change_is_seen_at_once(small: VirtualScheduler) -> None:
     page = controlled(small.storage)
     assert "Waiting" in text_of(page.get("/"))

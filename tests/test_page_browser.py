@@ -197,6 +197,28 @@ def test_axe_finds_nothing_serious(
         assert not bad, f"{path}: {bad}"
 
 
+def test_the_longest_names_and_reasons_fit_the_smallest_screen(opened: Callable[..., Any]) -> None:
+    def make() -> VirtualScheduler:
+        virtual = VirtualScheduler("R" * 255)
+
+        async def job(turn: Turn) -> None:
+            turn.check()
+
+        virtual.add(job, "every 5m", name="S" * 255)
+        virtual.advance("11m")
+        Controls(virtual.storage, by="B" * 999).pause("S" * 255, reason="W" * 999)
+        return virtual
+
+    with served_world(make) as (_, served):
+        for size in SIZES:
+            page = opened(*size)
+            for path in ("", "runners", f"service?name={'S' * 255}"):
+                page.goto(served.url + path)
+                page.evaluate(_OPEN_ALL)
+                assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, path
+            page.close()  # before the server ends
+
+
 def test_light_and_dark_differ_and_follow_the_system(
     world: Served, opened: Callable[..., Any]
 ) -> None:
@@ -346,6 +368,18 @@ def test_a_storage_that_is_away_is_said_and_what_was_known_stays(
     said.wait_for(state="hidden")
     virtual.advance("1m")
     page.get_by_text("as of 2026-01-01 00:12:00").wait_for()
+
+
+def test_a_login_page_does_not_take_the_place_of_what_was_known(
+    small: tuple[World, Served], opened: Callable[..., Any]
+) -> None:
+    _, served = small
+    page = opened()
+    page.goto(served.url)
+    page.route(served.url, lambda route: route.fulfill(body="<p>log in", content_type="text/html"))
+    page.get_by_text("Something else answers here now, such as a login").wait_for()
+    assert page.get_by_role("link", name="nightly").is_visible()
+    assert page.get_by_text("log in", exact=True).count() == 0
 
 
 def test_a_server_that_is_gone_is_said(

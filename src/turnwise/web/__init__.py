@@ -8,9 +8,9 @@ speaks ASGI, at any prefix, or to be served by itself. ``turnwise web`` is that 
 Rules
 -----
 1. **It looks, and changes nothing**, unless ``allow_control`` is true; then a change is a POST that
-   comes from the page itself, and is asked about (:mod:`turnwise.web.guard`).
+   comes from the page itself, and is asked about (``turnwise.web.guard``).
 2. **It shows what others have written, and runs none of it**: names and reasons are escaped in one
-   place (:mod:`turnwise.web.rendering`), and a Content-Security-Policy forbids what is not its own.
+   place (``turnwise.web.rendering``), and a Content-Security-Policy forbids what is not its own.
 3. **It never holds up the loop**: the storage is asked in threads, for all viewers together.
 4. **It loads nothing from elsewhere**, and can be read without JavaScript.
 

@@ -160,12 +160,17 @@ class Page:
     ) -> Response:
         """A page, or its live part alone where a page that is open asks for what is new."""
         urls = _urls(request)
+        told = TOLD.get(request.query_params.get("told", ""))
+        if told is not None:
+            self._forget()  # another process may have carried it out
         key = (here, urls.prefix, asked)
         part = self._parts.at_hand(key)
         if part is None:
             part = await self._in_thread(lambda: self._parts.get(key, lambda: make(urls)))
         if request.headers.get("hx-request") == "true":
-            return HTMLResponse(part.html, headers={"Vary": "HX-Request"})
+            # The header says that it is a part: what a login page, say, has not.
+            headers = {"Vary": "HX-Request", "Turnwise-Part": "yes"}
+            return HTMLResponse(part.html, headers=headers)
         live = request.query_params.get("live") != "off"
         values: dict[str, object] = {
             "title": part.title,
@@ -177,7 +182,7 @@ class Page:
             "still": _address(request, urls, here, live=False),
             "live": live,
             "refresh": self._refresh,
-            "told": TOLD.get(request.query_params.get("told", "")),
+            "told": told,
         }
         return HTMLResponse(rendered("page.html", values), headers={"Vary": "HX-Request"})
 
@@ -214,11 +219,14 @@ class Page:
                     lambda: carry_out(self._storage, self._group, command, by)
                 )
             finally:
-                self._reader.forget()
-                self._parts.forget()
+                self._forget()
             return RedirectResponse(_after(_urls(request), command, told), 303)
 
         return endpoint
+
+    def _forget(self) -> None:
+        self._reader.forget()
+        self._parts.forget()
 
     # When it does not go well ---------------------------------------------------------------------
 

@@ -105,7 +105,9 @@ def next_due_of(known: Known) -> When | None:
 def _there(at: int, zone: str) -> str:
     """What a zone's wall clock shows, with its date where that is another one than in UTC."""
     date, _, rest = spoken.in_zone(at, zone).partition(" ")
-    return f"{rest} {zone}" if date == words.second(at).partition(" ")[0] else f"{date} {rest} {zone}"
+    return (
+        f"{rest} {zone}" if date == words.second(at).partition(" ")[0] else f"{date} {rest} {zone}"
+    )
 
 
 def success_of(known: Known) -> When | None:

@@ -11,15 +11,21 @@
     lost.hidden = false;
   };
 
-  // An error page must not take the place of what was known.
+  // Neither an error nor a login page must take the place of what was known.
   document.addEventListener("htmx:before:response", (event) => {
-    const status = event.detail.ctx.response.status;
-    if (status < 400) {
+    const { status, headers } = event.detail.ctx.response;
+    if (status < 400 && headers.has("Turnwise-Part")) {
       lost.hidden = true;
       return;
     }
     event.preventDefault();
-    say(status === 503 ? "The storage does not answer." : `The page cannot be updated (${status}).`);
+    if (status === 503) {
+      say("The storage does not answer.");
+    } else if (status < 400) {
+      say("Something else answers here now, such as a login: load the page again.");
+    } else {
+      say(`The page cannot be updated (${status}).`);
+    }
   });
   document.addEventListener("htmx:error", () => say("The server does not answer."));
 })();
