@@ -157,7 +157,7 @@ def test_a_bad_file_is_one_line_and_status_2(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--runners", "0"], "--runners must be 1 to 999999, or a file, got 0"),
+        (["--runners", "0"], "--runners must be 1 to 999,999, or a file, got 0"),
         (["--runners", "-3"], "got -3"),
         (["--runners", "10000000"], "got 10000000"),
         (["--runners", "missing.json"], "No such file"),

@@ -701,7 +701,7 @@ def test_a_command_that_vanishes_after_the_start_is_recorded_as_not_started(
         (["--storage", URL, "--no-wait", "--", "true"], "--no-wait goes with --once"),
         (["--storage", URL, "--log-format", "xml", "--", "true"], "'xml' is none of text, json"),
         (["--storage", URL, "--group", "", "--", "true"], "'--group': it must have 1 to 255"),
-        (["--", "true"], "no storage is named: give a URL"),
+        (["--", "true"], "no storage is named: give --storage a URL"),
     ],
 )
 def test_bad_input_is_one_line_with_status_2_before_the_first_turn(

@@ -74,7 +74,7 @@ _ENTRIES = {
 }
 _EXAMPLES = """\
 turnwise demo
-turnwise run --storage sqlite:///turns.db --service hello --every 10s -- echo hello
+turnwise run --storage sqlite:///turns.db --service hello --every 10s -- date
 turnwise status --storage sqlite:///turns.db
 
 Each command says more with --help.

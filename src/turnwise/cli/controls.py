@@ -38,12 +38,18 @@ turnwise pause nightly --reason 'the database moves'
 turnwise pause nightly --until 2h30m
 turnwise pause nightly --until 2026-01-31T12:00:00Z
 """,
+    "resume": """\
+turnwise resume nightly --reason 'the database has moved'
+""",
     "trigger": """\
 turnwise trigger nightly --reason 'the report was empty'
 turnwise trigger nightly --wait && echo it went well
 """,
     "drain": """\
 turnwise drain web-3 --reason 'it gets more memory'
+""",
+    "undrain": """\
+turnwise undrain web-3 --reason 'it has more memory'
 """,
     "forget": """\
 turnwise forget service old-report

@@ -64,4 +64,5 @@ def storage_as_input() -> Iterator[None]:
     try:
         yield
     except (ValueError, StorageError, MissingExtraError) as error:
-        raise BadInput(str(error)) from error
+        message = str(error).replace("is named: give a URL", "is named: give --storage a URL")
+        raise BadInput(message) from error

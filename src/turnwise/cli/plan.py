@@ -180,7 +180,7 @@ def _is_number(text: str) -> bool:
     if not text.lstrip("-").isdecimal():
         return False
     if not text.isdecimal() or len(text) > len(str(_MOST_RUNNERS)) or int(text) < 1:
-        raise BadInput(f"--runners must be 1 to {_MOST_RUNNERS}, or a file, got {text}")
+        raise BadInput(f"--runners must be 1 to {_MOST_RUNNERS:,}, or a file, got {text}")
     return True
 
 

@@ -53,7 +53,7 @@ At three in the morning in Vienna, with the storage from the environment:
       --timezone Europe/Vienna -- ./report.sh --yesterday
 
 From a crontab of several machines, by one of them:
-  * * * * * turnwise run --service mail --every 1m --once --no-wait -- ./mail.sh
+  * * * * * turnwise run --service mail --every 1m --once --no-wait -- ./mail
 """
 }
 

@@ -27,7 +27,7 @@ EXAMPLES = {
     "schedule": """\
 turnwise schedule 'every 6h offset 1h'
 turnwise schedule 'cron 30 2 * * * Europe/Vienna' --from 2026-03-28 --until 4d
-turnwise schedule 'cron 0 3 * * * UTC' --until 365d --compare 'every 1d offset 3h'
+turnwise schedule 'cron 0 3 * * * UTC' --compare 'every 1d offset 3h'
 """,
 }
 

@@ -98,6 +98,7 @@ def simulate(
         JobSpread,
         option(
             "--job-spread",
+            metavar="|".join(JobSpread),
             default="fixed",
             help="How the durations of runs vary around --job; the longest takes ten times that.",
         ),
@@ -157,6 +158,7 @@ def simulate(
         Clock,
         option(
             "--clock",
+            metavar="|".join(Clock),
             default="storage",
             help="local: each runner goes by its own clock, and no gate keeps them apart.",
             panel=_FAULTS,
@@ -174,7 +176,7 @@ def simulate(
     it is counted, with its cause.
     """
     if not 0 < days <= _MOST_DAYS:
-        raise BadInput(f"--days must be over 0 and at most {_MOST_DAYS}, got {days:g}")
+        raise BadInput(f"--days must be over 0 and at most {_MOST_DAYS:,}, got {days:g}")
     if chart is not None:
         require_drawable(chart)
     lasting = timedelta(days=days)
