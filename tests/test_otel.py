@@ -346,6 +346,12 @@ def test_a_span_lasts_as_long_as_its_function_and_says_how_it_ended(setup: Setup
     assert attributes["error.type"] == "lost"
 
 
+def test_what_is_said_of_another_run_does_not_go_into_the_span_of_this_one(setup: Setup) -> None:
+    other = events.TurnLost(**TURN | {"run_id": "other"}, why="silent")
+    apart(setup.observer, STARTED, other, ended())
+    assert setup.spans["turn job"].events == ()
+
+
 def test_a_turn_that_ends_well_is_no_error(setup: Setup) -> None:
     apart(setup.observer, STARTED, ended())
     assert setup.spans["turn job"].status.status_code is StatusCode.UNSET
