@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -137,8 +138,15 @@ def test_the_machine_is_told_before_the_gate_is_changed(bench: Bench) -> None:
     with connected(bench.db) as hands:
         bench.hand.fence(hands.connection)
         assert bench.told == []
-        bench.hand.complete(hands.connection)
-    assert bench.told == [HandedOver(bench.run.run_id)]
+        text = f"SELECT run_id FROM turnwise_records WHERE group_name = '{bench.group}'"
+
+        def note(told: HandedOver) -> None:
+            bench.told += [told, hands.connection.exec_driver_sql(text).scalar()]
+            assert bench.swap(buried(bench)).busy  # it was locked before it was read
+
+        replace(bench.hand, tell=note).complete(hands.connection)
+        assert bench.told == [HandedOver(bench.run.run_id), bench.run.run_id]
+        assert hands.connection.exec_driver_sql(text).scalar() is None
 
 
 def test_rows_that_the_history_has_leave_the_gate(bench: Bench) -> None:
