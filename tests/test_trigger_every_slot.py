@@ -50,11 +50,15 @@ def test_a_triggered_run_starts_once_and_no_slot_loses_its_turn(
     assert_one_at_a_time(world)
 
 
-def test_it_starts_although_a_turn_takes_more_than_the_part_of_a_slot_in_which_one_may() -> None:
+def test_where_turns_leave_no_time_in_a_slot_it_takes_the_place_of_one() -> None:
     world = a_world("a", "b", "c", takes=13)  # of 20 s, and one may start in the first 8.5
     trigger(world, second=62)
+    world.run_to(second=179)
+    assert triggered(world) == []
     world.run_to(second=299)
-    assert [run.status for run in triggered(world)] == [Status.COMPLETED]
+    [run] = triggered(world)
+    assert run.status is Status.COMPLETED
+    assert ordinary(world) == 4 * 3 - 1
     assert_one_at_a_time(world)
 
 

@@ -2,7 +2,8 @@
 
 1. The gate is asked where the plan says that it is our slot, and at most one turn starts in it.
    Where each runner runs in its own slot, no slot is left for a run that was triggered: it starts
-   in a slot behind the turn of its runner, at any time of it, and once.
+   in a slot behind the turn of its runner. Where it has found no place in a whole cycle, as turns
+   take long, it takes the place of one.
 2. An admission whose answer was lost is settled: the record is read, and its version says whether
    the run is there, or the request is dead, or a new version must make it dead.
 3. A turn that is admitted with too little of its slot left is given back. So is one that nobody
@@ -12,7 +13,6 @@
 from dataclasses import replace
 
 from turnwise import gate as gates
-from turnwise.atomic_service import AtomicServiceDecisionReason
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.cycles import Slot, decide, microseconds
 from turnwise.events import Event
@@ -32,10 +32,9 @@ def ask_in_slot(state: State, now: int, cycle: CyclePlan, gate: Gate) -> list[Ev
     slot = cycle.slot(position)
     if not slot.start <= now < slot.guard_end:
         return None
-    what = _what_to_ask_for(state, now, cycle, slot, gate)
-    if what is None:
+    if not _may_ask(state, now, cycle, slot, gate):
         return None
-    key, is_extra = what
+    key = None if _is_for_trigger(now, cycle, slot, gate) else cycle.key(slot)
     claim = decide(
         cycle.start,
         cycle.end,
@@ -46,8 +45,7 @@ def ask_in_slot(state: State, now: int, cycle: CyclePlan, gate: Gate) -> list[Ev
         window=cycle.rules.window,
         stabilization=cycle.rules.stabilization,
     )
-    is_late = claim.reason is AtomicServiceDecisionReason.LATE_START
-    if claim.atomic_service_run is None and not (is_late and is_extra):
+    if claim.atomic_service_run is None:
         if claim.skip_reason is None or state.asked_in == slot.start:
             return None
         return note(state, cycle, position, claim.reason.value, claim.skip_message, now)
@@ -61,21 +59,23 @@ def ask_in_slot(state: State, now: int, cycle: CyclePlan, gate: Gate) -> list[Ev
     return []
 
 
-def _what_to_ask_for(
-    state: State, now: int, cycle: CyclePlan, slot: Slot, gate: Gate
-) -> tuple[int | None, bool] | None:
-    """The key of the run that may start in our slot, None for a triggered one; or None for none.
-
-    The second part says that it is a triggered run behind our turn in the same slot.
-    """
-    is_used = slot.start == state.used_slot
-    key = cycle.key(slot)
-    if not slot_is_over(gate, cycle, key, now=now):
-        return None if is_used else (key, False)
+def _is_for_trigger(now: int, cycle: CyclePlan, slot: Slot, gate: Gate) -> bool:
+    """Whether the run that a trigger asks for may start in our slot, in place of what it serves."""
     if gate.trigger is None:
-        return None
-    is_extra = cycle.rules.every_slot and state.tried != (slot.start, gate.trigger.id)
-    return None if is_used and not is_extra else (None, is_extra)
+        return False
+    has_waited = gate.trigger.at <= 2 * cycle.start - cycle.end
+    is_next = cycle.rules.every_slot and has_waited
+    return is_next or slot_is_over(gate, cycle, cycle.key(slot), now=now)
+
+
+def _may_ask(state: State, now: int, cycle: CyclePlan, slot: Slot, gate: Gate) -> bool:
+    """Whether there is anything to ask for in our slot, once or behind our turn in it."""
+    is_used = slot.start == state.used_slot
+    if not _is_for_trigger(now, cycle, slot, gate):
+        return not is_used and not slot_is_over(gate, cycle, cycle.key(slot), now=now)
+    assert gate.trigger is not None  # noqa: S101 (as was seen)
+    is_behind = cycle.rules.every_slot and state.tried != (slot.start, gate.trigger.id)
+    return is_behind or not is_used
 
 
 def _run(
