@@ -72,6 +72,21 @@ def test_a_dear_answer_is_kept_for_ten_times_its_cost_and_given_once_more() -> N
     assert kept.get("a", work_out) == 2, "but what is older than 15 seconds is not given any more"
 
 
+def test_no_answer_is_as_good_as_new_for_more_than_ten_seconds() -> None:
+    clock, made = Clock(), iter(range(9))
+    kept: Kept[int] = Kept(clock=clock)
+
+    def very_dear() -> int:
+        clock.now += 4
+        return next(made)
+
+    kept.get("a", very_dear)
+    clock.now = 9.9
+    assert kept.at_hand("a") == 0
+    clock.now = 10.0
+    assert kept.at_hand("a") is None
+
+
 def _until(holds: Callable[[], bool]) -> None:
     end = time.monotonic() + 10
     while not holds():

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from turnwise import gate as gates
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
@@ -60,11 +61,11 @@ class Life:
         return self.counts_for(self.row.heartbeat_timeout)
 
 
-@dataclass(frozen=True, slots=True)
-class Offered:
+class Offered(NamedTuple):
     """That a life offers a service; ``life`` is None where its row is gone.
 
-    ``is_alive`` says whether its runner counts for the service, but for being drained.
+    ``is_alive`` says whether its runner counts for the service, but for being drained. It is a
+    tuple, as a large group has a hundred thousand of them, and a page makes them anew and anew.
     """
 
     row: OfferRow

@@ -4,7 +4,7 @@ Rules
 -----
 1. **One at a time.** However many ask for the same thing at once, one of them works it out.
 2. **A second, or longer where it is dear.** An answer is as good as new for a second, or ten times
-   as long as it took to work out, where that is longer: then it takes a tenth of a core at most.
+   as long as it took to work out, where that is longer, but for ten seconds at most.
 3. **Nobody waits for what is dear, while somebody looks.** An answer that was dear, and is older
    than that, is given once more, and a thread of its own works out the next one; but not one that
    is older than 15 seconds.
@@ -22,6 +22,7 @@ from turnwise.errors import StorageError
 
 FRESH_SECONDS = 1.0
 _TIMES_ITS_COST = 10
+_LONGEST_FRESH_SECONDS = 10.0
 _OLDEST_SECONDS = 15.0
 _DEAR_SECONDS = 0.1
 _PATIENCE_SECONDS = 15.0
@@ -38,7 +39,8 @@ class _Answer(Generic[T]):
     cost: float
 
     def is_fresh(self, now: float) -> bool:
-        return now - self.began < max(FRESH_SECONDS, self.cost * _TIMES_ITS_COST)
+        dear = min(self.cost * _TIMES_ITS_COST, _LONGEST_FRESH_SECONDS)
+        return now - self.began < max(FRESH_SECONDS, dear)
 
     def may_be_given_once_more(self, now: float) -> bool:
         return self.cost > _DEAR_SECONDS and now - self.began < _OLDEST_SECONDS
