@@ -485,7 +485,7 @@ def test_a_file_by_a_link_is_the_same_file(tmp_path: Path) -> None:
 
 def test_a_database_without_tables_of_turnwise_is_refused(tmp_path: Path) -> None:
     bench = Bench(database("sqlite", tmp_path))
-    with pytest.raises(ValueError, match="no tables of turnwise: no such table"):
+    with pytest.raises(ValueError, match="turnwise's tables cannot be read: no such table"):
         bench.hand.complete(sqlite3.connect(":memory:"))
     bench.close()
 
@@ -499,7 +499,7 @@ def test_another_kind_of_database_is_refused(tmp_path: Path) -> None:
 
 def test_a_storage_in_memory_has_no_other_connection(tmp_path: Path) -> None:
     bench = Bench(Database("sqlite", "sqlite://"))
-    with pytest.raises(ValueError, match="no tables of turnwise"):
+    with pytest.raises(ValueError, match="turnwise's tables cannot be read"):
         bench.hand.complete(sqlite3.connect(":memory:"))
     with connected(database("sqlite", tmp_path)) as hands:
         SqlStorage(f"sqlite:///{tmp_path / 'job.db'}").close()

@@ -39,8 +39,10 @@ _WHOSE = "SELECT identity, {this_database} FROM {schema}"
 _THIS_DATABASE = {
     "sqlite": "(SELECT file FROM pragma_database_list WHERE name = 'main')",
     "postgresql": "current_database()",
-    "mysql": "CONCAT(DATABASE(), ' ', VERSION())",
+    "mysql": "DATABASE()",
 }
+
+_IS_MARIADB = "SELECT LOCATE('MariaDB', VERSION())"
 
 _LOCK = f"SELECT version, body FROM {{records}} WHERE {THIS}"
 # On SQLite a write takes the lock, and begins the transaction where none is open yet.
@@ -135,7 +137,7 @@ class Joined(Database):
                 raise
             said = str(error).splitlines()[0]
             raise ValueError(
-                f"{must}, and where it is to are no tables of turnwise: {said}"
+                f"{must}, and where it is to turnwise's tables cannot be read: {said}"
             ) from error
         theirs = [_Whose(str(identity), str(name or "")) for identity, name in rows]
         if not theirs or not self.our_database().is_that_of(theirs[0]):
@@ -207,12 +209,12 @@ class _OnPostgresql(Joint):
 class _OnMysql(Joint):
     """MariaDB bounds whole seconds of a session, which is restored when the transaction ends."""
 
-    @property
-    def _is_mariadb(self) -> bool:
-        return "mariadb" in self._storage.our_database().name.lower()
+    _is_mariadb = False
 
     def _lock(self, this: dict[str, Value]) -> list[tuple[Any, ...]]:
         seconds = max(1, math.floor(self._idle / 1_000_000))
+        [(place,)] = self._execute(_IS_MARIADB)
+        self._is_mariadb = bool(place)
         if not self._is_mariadb:
             return self._execute(_LOCK + " FOR UPDATE", **this)
         self._bound(seconds)
