@@ -13,8 +13,9 @@ from typing import Any, Self
 import pytest
 
 from processes import COMMAND, PATIENCE_SECONDS, environment, eventually, turnwise
-from turnwise.cli import jobs, main
+from turnwise.cli import jobs, main, processes
 from turnwise.cli import up as up_command
+from turnwise.cli.child import Command
 from turnwise.cli.demo import executions
 from turnwise.cli.file import Common, Configuration
 from turnwise.cli.up import Asked
@@ -485,3 +486,35 @@ def test_a_url_that_cannot_be_pinged_is_refused_and_not_shown(tmp_path: Path) ->
     assert done.returncode == 2
     assert "turnwise.toml:5: services.a: ping_url: the URL for the pings of" in done.stderr
     assert "secret" not in done.stderr
+
+
+# Who a command runs as --------------------------------------------------------------------------
+
+
+def test_a_command_has_all_groups_of_its_user_and_none_of_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nobody = pwd.getpwnam("nobody")
+    monkeypatch.setattr(os, "getgrouplist", lambda name, group: [group, 7, len(name)])
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert processes._identity("nobody") == {
+        "user": nobody.pw_uid,
+        "group": nobody.pw_gid,
+        "extra_groups": [nobody.pw_gid, 7, 6],
+    }
+    monkeypatch.setattr(os, "geteuid", lambda: nobody.pw_uid)
+    assert processes._identity("nobody") == {}, "who is it already needs no right to become it"
+    with pytest.raises(OSError, match="there is no user 'no-such'"):
+        processes._identity("no-such")
+
+
+def test_a_home_is_that_of_whom_a_command_runs_as(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    root = pwd.getpwnam("root").pw_dir
+    assert Command(("a",)).working_directory() is None
+    assert Command(("a",), directory="~/x").working_directory() == "/home/me/x"
+    assert Command(("a",), user="root").working_directory() == root
+    assert Command(("a",), directory="~/x", user="root").working_directory() == f"{root}/x"
+    assert Command(("a",), directory="/srv", user="root").working_directory() == "/srv"
+    with pytest.raises(OSError, match="there is no user 'no-such'"):
+        Command(("a",), user="no-such").working_directory()

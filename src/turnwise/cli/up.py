@@ -265,6 +265,11 @@ class _File:
         self._children = Children()
         # A SimpleQueue, because its put() is safe in a signal handler that interrupts its get().
         self._asked: queue.SimpleQueue[_Wish] = queue.SimpleQueue()
+        mind_signals(
+            self._children,
+            stop=lambda: self._asked.put(_Wish.STOP),
+            reload=lambda: self._asked.put(_Wish.RELOAD),
+        )
         url = in_force.storage
         if url is None:
             with storage_as_input():
@@ -284,11 +289,6 @@ class _File:
 
     def serve(self) -> int:
         """Serve until a signal ends it; the exit status."""
-        mind_signals(
-            self._children,
-            stop=lambda: self._asked.put(_Wish.STOP),
-            reload=lambda: self._asked.put(_Wish.RELOAD),
-        )
         start(self._scheduler)
         try:
             while self._next_wish() is _Wish.RELOAD:
