@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -39,7 +40,7 @@ from celery import Celery
 app = Celery("fleet", broker=os.environ["BROKER"])
 app.conf.worker_hijack_root_logger = False
 app.conf.beat_schedule = {
-    f"entry {number}": {"task": "witness", "schedule": 3.0,
+    f"entry {number}": {"task": "witness", "schedule": 4.0,
                         "args": (number,), "kwargs": {"of": "x"},
                         "options": {"queue": "turns", "headers": {"mine": number}}}
     for number in range(int(os.environ["ENTRIES"]))
@@ -47,7 +48,7 @@ app.conf.beat_schedule = {
 app.conf.beat_scheduler = "turnwise.contrib.celery:Scheduler"
 app.conf.turnwise_storage = os.environ["STORAGE"]
 app.conf.turnwise_runner_id = os.environ.get("RUNNER")
-app.conf.turnwise_knobs = {name: {"heartbeat_timeout": "900ms"} for name in app.conf.beat_schedule}
+app.conf.turnwise_knobs = {name: {"heartbeat_timeout": "3s"} for name in app.conf.beat_schedule}
 
 @app.task(name="witness", bind=True)
 def witness(self, number, of):
@@ -145,7 +146,7 @@ def test_of_three_beats_one_is_killed_and_of_200_messages_none_is_missed_or_doub
     with a_fleet(tmp_path, entries) as fleet:
         eventually(lambda: len(fleet.rows()) >= 3 * entries, "three periods", 60)
         # In the middle between two dues, when no message is on its way: see the docs for why.
-        time.sleep((1.5 - time.time()) % 3.0)
+        time.sleep((2.5 - time.time()) % 4.0)
         fleet.processes["a"].kill()
         eventually(lambda: len(fleet.rows()) >= 11 * entries, "the others go on", 90)
         for name in ("b", "c"):
@@ -162,15 +163,37 @@ def test_of_three_beats_one_is_killed_and_of_200_messages_none_is_missed_or_doub
     for dues in of_number.values():
         assert len(dues) >= 10
         steps = Counter((b - a).total_seconds() for a, b in pairwise(sorted(dues)))
-        assert set(steps) == {3.0}, f"0 is a double, 6 is a miss: {steps}"
+        assert set(steps) == {4.0}, f"0 is a double, 8 is a miss: {steps}"
     assert len(rows) >= 200
     assert len({row[2] for row in rows}) == len(rows), "each message has its own id"
     late = [row[6] - datetime.fromisoformat(row[3]).timestamp() for row in rows]
-    assert max(late) < 3
+    assert max(late) < 4
     senders = {name for name, log in logs.items() if "Sending due task" in log}
     assert senders == set(BEATS), "they take turns"
     for name in ("b", "c"):
         assert "Traceback" not in logs[name]
+
+
+@needs_redis
+@pytest.mark.faults
+def test_of_beats_that_are_killed_at_any_moment_what_is_sent_twice_has_one_task_id(
+    tmp_path: Path,
+) -> None:
+    entries, chance = 20, random.Random(7)  # noqa: S311 (no secret)
+    with a_fleet(tmp_path, entries) as fleet:
+        eventually(lambda: len(fleet.rows()) >= entries, "a period", 60)
+        for _ in range(12):
+            time.sleep(chance.uniform(1, 5))
+            name = chance.choice(BEATS)
+            fleet.processes[name].kill()
+            fleet.processes[name].wait(PATIENCE_SECONDS)
+            fleet.start(name, "beat", "--loglevel", "INFO")
+        count = len(fleet.rows())
+        eventually(lambda: len(fleet.rows()) >= count + 2 * entries, "they go on", 90)
+        rows = fleet.rows()
+    ids = {(number, due): task_id for number, _, task_id, due, *_ in rows}
+    assert all(ids[row[0], row[3]] == row[2] for row in rows)
+    assert len(rows) - len(ids) <= 12, "a kill leaves one entry at most in doubt, or a few"
 
 
 # The scheduler by itself ------------------------------------------------------------------------
@@ -420,7 +443,7 @@ def test_the_example_runs_as_it_says(tmp_path: Path) -> None:
         began = time.monotonic()
         beat.send_signal(signal.SIGTERM)
         assert beat.wait(PATIENCE_SECONDS) == 0
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15, "no grace is waited for where nothing runs"
     finally:
         beat.kill()
         beat.wait(PATIENCE_SECONDS)
