@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
-from turnwise import cycles, heartbeat, machine
+from turnwise import cycles, heartbeat
 from turnwise import gate as gates
 from turnwise.actions import Request, Swap
 from turnwise.gate import Ask, Gate, Refusal
-from turnwise.machine import asking, owner_of
+from turnwise.machine import answering, asking, owner_of
 from turnwise.machine.state import State
 from turnwise.plan import Plan
 from turnwise.simulation.process import Process
@@ -49,7 +49,7 @@ def lost_is_failed(state: State, at: int, asked: Request) -> None:
         state.unsettled = None
 
 
-_FAILED = machine._failed
+_FAILED = answering.failed
 
 
 def nameless_beat(self: heartbeat.Heartbeat, at: int, runs: tuple[str, ...]) -> Beat:
@@ -234,7 +234,7 @@ BUGS = {
     ),
     "lost acknowledgement taken for a failure": Bug(
         "gave back a run with time left",
-        patched=lambda: patch.object(machine, "_failed", lost_is_failed),
+        patched=lambda: patch.object(answering, "failed", lost_is_failed),
     ),
     "duplicate runner": Bug(
         "another process has the id", Parts(runner_id=lambda place, _: f"twin-{place // 2}")

@@ -15,6 +15,7 @@ from turnwise import plan as plans
 from turnwise.actions import FunctionEnded, Look, Swap
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.machine import (
+    answering,
     asking,
     closing,
     history,
@@ -211,13 +212,13 @@ def ahead_is_alive() -> AbstractContextManager[object]:
 
 def no_settling() -> AbstractContextManager[object]:
     """An admission whose answer was lost is forgotten."""
-    failed = machine._failed
+    failed = answering.failed
 
     def forgetful(state: State, at: int, asked: Any) -> None:
         state.admitting = None
         failed(state, at, asked)
 
-    return patch.object(machine, "_failed", forgetful)
+    return patch.object(answering, "failed", forgetful)
 
 
 def late_heartbeats_count() -> AbstractContextManager[object]:
@@ -262,7 +263,7 @@ def no_second_look() -> AbstractContextManager[object]:
 
 def outcome_dropped() -> AbstractContextManager[object]:
     """How a turn ended is dropped where the storage does not take it at once."""
-    failed = machine._failed
+    failed = answering.failed
 
     def dropping(state: State, at: int, asked: Any) -> None:
         turn = state.turn
@@ -270,7 +271,7 @@ def outcome_dropped() -> AbstractContextManager[object]:
         if isinstance(asked, Swap) and turn is not None and turn.outcome is not None:
             turn.outcome = (Status.ABANDONED, gates.LOST)
 
-    return patch.object(machine, "_failed", dropping)
+    return patch.object(answering, "failed", dropping)
 
 
 def starts_late() -> AbstractContextManager[object]:

@@ -46,13 +46,13 @@ slot, the planning of the next cycle, a second look late in a cycle that nobody 
 heartbeat's answer that shows something new (a larger revision, a run that has ended, a dead owner)
 has it look at once.
 
-An example, with a service that is due every five minutes and the runners *a* and *b*. Two minutes
-before 12:00 *b* looks, finds no plan for the cycle of 12:00, asks who is there, and swaps one in:
-*a*, then *b*. A little later *a* looks, and reads that plan. At 12:00 *a* looks again, asks the
-gate for the run, and serves. *b* waits for its own slot at 12:02:30, looks, sees that the period
-is served, and waits for the next cycle's planning. Had *a* been killed at 12:00:10, then *b* would
-have seen *a*'s open run in each of its heartbeats, always with the same word; after *a*'s heartbeat
-timeout it would have buried the run, and served the period in its own slot.
+An example, with a service that is due every five minutes and the runners *a* and *b*. Some twenty
+seconds before 12:00 *b* looks, finds no plan for the cycle of 12:00, asks who is there, and swaps
+one in: *a*, then *b*. A little later *a* looks, and reads that plan. At 12:00 *a* looks again, asks
+the gate for the run, and serves. *b* waits for its own slot at 12:02:30, looks, sees that the
+period is served, and waits for the next cycle's planning. Had *a* been killed at 12:00:10, then *b*
+would have seen *a*'s open run in each of its heartbeats, always with the same word; after *a*'s
+heartbeat timeout it would have buried the run, and served the period in its own slot.
 
 The rooms
 ---------
@@ -67,6 +67,7 @@ Each state of the drawing is a room beside this one, and is functions on one sta
 ``watching``    the run of somebody else: watched, and buried
 ``planning``    the next cycle's plan, or one in the place of a plan of which nobody is left
 ``history``     what is appended to the history
+``answering``   what came of a request, and which of the above it goes to
 =============== ===================================================================================
 
 What is trusted, for how long, and why
@@ -93,47 +94,31 @@ from turnwise.actions import (
     Action,
     Advance,
     Answer,
-    Append,
     Begun,
-    Done,
     Elapsed,
-    Failed,
-    FindStable,
     Finished,
     FunctionEnded,
     HandedOver,
     Heard,
-    ListOffers,
     Look,
     MakeOffer,
-    NotSent,
-    Offered,
-    OffersListed,
-    Purge,
-    Request,
-    Seen,
     Serve,
     StopRequested,
-    Swap,
     TurnWanted,
     Wait,
 )
 from turnwise.events import Event
 from turnwise.gate import Gate
 from turnwise.looks import slot_is_over
-from turnwise.machine import closing, history, looking, planning, turns
+from turnwise.machine import answering, looking, turns
 from turnwise.machine.state import Names, State, TurnState, owner_of
 from turnwise.plan import Plan, Planner
 from turnwise.settings import Settings
-from turnwise.storages import Offer, StableSet, Swapped
+from turnwise.storages import Offer
 
 __all__ = ["Machine", "Names", "TurnState", "owner_of"]
 
 _NOTHING_NOW: Final = (Wait, Finished)
-_FIRST_BACKOFF: Final = 100_000
-_MOST_DOUBLINGS: Final = 20
-_TRIES_WHILE_LOCKED: Final = 10  # in a heartbeat interval, at a record that is locked
-_TRIES_APART: Final = 10  # heartbeat intervals between two tries to keep what is in no hurry
 
 
 class Machine:
@@ -292,7 +277,7 @@ class Machine:
                 state.is_wanted = answer.is_wanted or not state.on_demand
                 state.look_now(at)
             case _:
-                return _answered(state, at, answer) + turns.watch(state, at)
+                return answering.answered(state, at, answer) + turns.watch(state, at)
         return []
 
 
@@ -335,89 +320,3 @@ def _offer(state: State) -> Offer:
         state.timeout,
         state.may_run,
     )
-
-
-# What came of it ----------------------------------------------------------------------------------
-
-
-def _answered(state: State, at: int, answer: Answer) -> list[Event]:  # noqa: C901, PLR0911
-    asked, state.asked = state.asked, None
-    if asked is None:
-        raise RuntimeError(f"{state.service}: {answer!r} answers nothing that was asked")
-    if isinstance(answer, Failed):
-        _failed(state, at, asked)
-        return []
-    if isinstance(answer, NotSent):
-        state.purpose = state.target = state.doubted = None
-        state.look_now(at)
-        return []
-    state.failures, state.retry_at = 0, None
-    match asked, answer:
-        case Look(), Seen():
-            return looking.looked(state, at, answer)
-        case Swap(), Swapped():
-            return _swapped(state, at, answer)
-        case FindStable(), StableSet():
-            if planning.stable_found(state, at, answer):
-                return looking.act(state, at, state.seen)  # go on from the look
-            return []
-        case ListOffers(), OffersListed():
-            planning.offers_listed(state, answer)
-            return []
-        case MakeOffer(), Offered():
-            state.is_offered = True
-            state.look_now(at)
-            return []
-        case Append(), Done():
-            _appended(state, at, asked)
-            return []
-        case Purge(), Done():
-            closing.purged(state, at)
-            return []
-        case Advance(), Done():
-            return []
-    raise RuntimeError(f"{state.service}: {answer!r} is no answer to {asked!r}")
-
-
-def _swapped(state: State, at: int, answer: Swapped) -> list[Event]:
-    purpose, state.purpose = state.purpose, None
-    assert purpose is not None  # noqa: S101 (each swap has one)
-    if answer.busy:  # a transaction of a job's has locked the record, perhaps for long
-        state.retry_at = at + max(_FIRST_BACKOFF, state.interval // _TRIES_WHILE_LOCKED)
-    return purpose(state, at, answer)
-
-
-def _appended(state: State, at: int, asked: Append) -> None:
-    if asked == state.to_keep:
-        state.to_keep = None
-        return
-    history.appended(state, asked)
-    if state.turn is None:
-        state.look_now(at)  # it was a BLOCKED row: go on from where the look left off
-    else:
-        closing.let_go_if_over(state, at)
-
-
-def _failed(state: State, at: int, asked: Request) -> None:
-    """The answer is lost: wait a little, look, and find out."""
-    state.purpose = state.target = None
-    state.doubted = None  # what was in doubt is still
-    if state.trusted is not None:
-        state.trusted = (state.trusted[0], None)
-    delay = _FIRST_BACKOFF << min(state.failures, _MOST_DOUBLINGS)
-    state.failures += 1
-    state.retry_at = at + min(delay, state.interval)
-    state.look_now(at)
-    match asked:
-        case Append() if asked == state.to_keep:
-            state.keep_from = at + _TRIES_APART * state.interval
-        case Append():
-            state.tried_to_keep = True  # the rows stay in the gate for whoever comes by
-            closing.let_go_if_over(state, at)
-        case Purge():
-            closing.purged(state, at)
-        case Swap():
-            if state.admitting is not None:
-                state.unsettled, state.admitting = state.admitting, None
-            if state.turn is not None and state.turn.outcome is not None:
-                state.turn.version = ""  # whether it is recorded must be looked up
