@@ -7,7 +7,6 @@ import contextlib
 import json
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TypeAlias
 
 from turnwise.errors import MissingExtraError, SchemaError
@@ -49,7 +48,7 @@ class MysqlSession(Session):
         """See :class:`turnwise.storages.sql.connect.Session`."""
         answer = self.ask(statement.text, values)
         if statement.text.startswith(_IN_JSON):
-            return replace(answer, rows=[tuple(json.loads(row)) for (row,) in answer.rows])
+            return Answer([tuple(json.loads(row)) for (row,) in answer.rows])
         return answer
 
     def ask(self, text: str, values: list[str | int | None] | None = None) -> Answer:

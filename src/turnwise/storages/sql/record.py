@@ -21,14 +21,17 @@ from turnwise.storages.sql.runner import sight_of
 from turnwise.storages.sql.statements import Value
 
 _READ = """
-SELECT {row} {start}, (SELECT revision FROM {revisions} WHERE group_name = :group),
-  r.service, r.kind, r.version, r.body, r.run_id, r.runner_id, r.boot_id, r.heartbeat_timeout,
-  o.beat_count, o.runs, o.left_at {end_of_row}
-FROM (SELECT 1 AS one) one
+SELECT {row} {start}, v.revision, r.service, r.kind, r.version, r.body, r.run_id, r.runner_id,
+  r.boot_id, r.heartbeat_timeout, o.beat_count, o.runs, o.left_at {end_of_row}
+FROM {revisions} v
 LEFT JOIN {records} r ON r.group_name = :group AND r.service IN (:services) AND r.version <> ''
 LEFT JOIN {runners} o
   ON o.group_name = :group AND o.runner_id = r.runner_id AND o.boot_id = r.boot_id
+WHERE v.group_name = :group
 """
+_READ_WITHOUT_REVISION = _READ.replace(
+    "FROM {revisions} v", "FROM (SELECT :group AS group_name, 0 AS revision) v"
+)
 
 _MAKE_PLACE = """
 INSERT INTO {records} (group_name, service, kind, version, body)
@@ -60,11 +63,11 @@ WITH locked AS MATERIALIZED (
   WHERE {THIS} AND version = :expected AND clock.now <= :not_after
   RETURNING 1
 )
-SELECT (SELECT now FROM clock), EXISTS (SELECT 1 FROM swapped),
-  EXISTS (SELECT 1 FROM {{records}} WHERE {THIS}) AND NOT EXISTS (SELECT 1 FROM locked)
+SELECT (SELECT now FROM clock), EXISTS (SELECT 1 FROM swapped)
 """
 
 _NOW = "SELECT {start}"
+_NOW_AND_WHETHER_THERE = f"{_NOW}, (SELECT COUNT(*) FROM {{records}} WHERE {THIS})"
 _FOREVER = 2**62
 _TRIES = 5
 _BETWEEN_TRIES_SECONDS = 0.01
@@ -75,7 +78,8 @@ class Records(Database):
 
     def read(self, group: str, services: Sequence[str]) -> Reading:
         """See :meth:`turnwise.storages.Storage.read`."""
-        rows = self._read(_READ, group=group, services=tuple(services)).rows
+        this: dict[str, Value] = {"group": group, "services": tuple(services)}
+        rows = self._read(_READ, **this).rows or self._read(_READ_WITHOUT_REVISION, **this).rows
         now, revision = rows[0][:2]
         plans: dict[str, Record] = {}
         gates: dict[str, Record] = {}
@@ -91,7 +95,7 @@ class Records(Database):
             name: ServiceReading(plans.get(name), gates.get(name), sights.get(name))
             for name in services
         }
-        return Reading(now, revision or 0, found)
+        return Reading(now, revision, found)
 
     def swap(
         self,
@@ -139,10 +143,12 @@ class Records(Database):
             )
             now, done, busy = answer.now or answer.number, answer.changed, False
             if answer.rows:
-                [(now, done, busy)] = answer.rows
-            if not now:  # no row was there to be locked, or another version than was expected
-                [(now,)] = self._ask(line, _NOW).rows
-        return Swapped(now, bool(done), bool(busy))
+                [(now, done)] = answer.rows
+            if not now:  # another version was there than was expected, or no row that is not locked
+                this = {"group": group, "service": service, "kind": kind.value}
+                [(now, there)] = self._ask(line, _NOW_AND_WHETHER_THERE, **this).rows
+                busy = bool(there) and self._address.kind == "postgresql"
+        return Swapped(now, bool(done), busy)
 
 
 def values_of(group: str, service: str, kind: Kind, new: Record) -> dict[str, Value]:
