@@ -199,3 +199,22 @@ def test_before_its_start_a_scheduler_forgets_what_was_removed_and_has_what_was_
     assert {name: str(each.schedule) for name, each in scheduler.services.items()} == {
         "job": "every 2m"
     }
+
+
+def test_a_service_whose_successor_was_removed_at_the_last_moment_stays_until_it_is_withdrawn() -> (
+    None
+):
+    """The driver saw a successor, so that it has not taken the offer back."""
+    storage = due_later()
+    scheduler = a_scheduler(storage, Heard())
+    scheduler.add(print, "every 1m", name="job")
+    with scheduler:
+        eventually(lambda: offered(storage), "it is offered")
+        engine = scheduler._engine
+        assert engine is not None
+        service = engine.services.by_name["job"]
+        engine.services.has_left(service, is_withdrawn=False)
+        assert names(scheduler) == ["job"]
+        scheduler.remove("job")
+        eventually(lambda: not names(scheduler), "it is driven no more")
+        assert offered(storage) == []
