@@ -233,6 +233,31 @@ def test_offers_are_not_listed_anew_while_nothing_changed_and_at_once_where_a_li
     assert storage.listed == 2
 
 
+def test_a_period_that_was_open_is_seen_to_be_missed_though_no_record_changed() -> None:
+    with VirtualScheduler("a") as virtual:
+
+        def job(turn: Turn) -> None:
+            turn.check()
+
+        virtual.add(job, "every 1h", name="a", start_within="5m")
+        virtual.advance("1h59m")
+        virtual.kill("a")
+        reader = Reader(virtual.storage, "default")
+
+        def newest() -> tuple[str, bool]:
+            reader.forget()
+            (known,) = reader.known().services
+            strip = reader.strip(known)
+            return str(strip[-1].verdict), reader.strip(known) is strip
+
+        virtual.advance("3m")
+        assert newest() == ("open", True)
+        virtual.advance("4m")
+        assert newest() == ("missed", True), "and then it stays so, and is not judged again"
+        virtual.advance("50m")
+        assert newest() == ("missed", True)
+
+
 @pytest.mark.parametrize(
     ("schedule", "periods", "since"),
     [

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from zlib import crc32
 
-from turnwise.audit import Judged
+from turnwise.audit import Judged, Verdict
 from turnwise.cycles import instant, microseconds
 from turnwise.errors import TurnwiseError
 from turnwise.overview.known import GroupKnown, Known, read_group
@@ -73,9 +73,11 @@ class Reader:
         with self._lock:
             kept = self._strips.get(known.name)
         good_for = _STRIPS_ARE_GOOD_FOR + crc32(known.name.encode()) % _STRIPS_ARE_GOOD_FOR
-        recent = kept is not None and 0 <= known.now - kept.at < good_for
-        if kept is not None and recent and kept.rests_on == rests_on:
-            return kept.periods
+        if kept is not None and kept.rests_on == rests_on:
+            # A period that is open may be missed as time goes by, and no record changes.
+            is_settled = all(each.verdict is not Verdict.OPEN for each in kept.periods)
+            if is_settled or 0 <= known.now - kept.at < good_for:
+                return kept.periods
         made = audited(self.storage, known, start_of_strip(known, STRIP_PERIODS)).periods
         periods = made[-STRIP_PERIODS:]
         with self._lock:
