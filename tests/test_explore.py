@@ -291,15 +291,21 @@ SEARCHES: dict[str, tuple[dict[str, Settings], Scope, int]] = {
     "a cycle, the gate is restored": (rooms.NARROW, rooms.scope(1, faults=1, restore=1), 10),
     "a cycle, a trigger": (rooms.NARROW, rooms.scope(1, faults=1, trigger=1), 50),
     "a cycle, a stop": (rooms.NARROW, rooms.scope(1, faults=1, stop=1), 50),
+    "a cycle, a suspension": (rooms.NARROW, rooms.scope(1, faults=1, every=2, suspend=1), 50),
+    "a cycle, a clock step": (rooms.NARROW, rooms.scope(1, faults=1, every=2, step=1), 50),
+    "a cycle, a message is held": (rooms.NARROW, rooms.scope(1, faults=1, every=2, hold=1), 50),
+    "a cycle, a pause": (rooms.NARROW, rooms.scope(1, faults=2, every=2, pause=1, resume=1), 50),
 }
+COLD = "two cycles, from an empty storage"
 
 
-@pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.parametrize("name", [*SEARCHES, COLD])
 def test_in_every_state_that_can_be_reached_the_invariants_hold_and_all_comes_right(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runners, scope, live_every = SEARCHES[name]
-    found = search(rooms.world(runners), scope, live_every=live_every)
+    runners, scope, live_every = SEARCHES.get(name, (rooms.NARROW, rooms.scope(2), 10))
+    world = prepared(runners, until=rooms.START, cold=name == COLD)
+    found = search(world, scope, live_every=live_every)
     with capsys.disabled():
         sys.stdout.write(f"\n{name}: {found}\n")
     assert found.happened["TurnStarted"] > 0
@@ -308,7 +314,7 @@ def test_in_every_state_that_can_be_reached_the_invariants_hold_and_all_comes_ri
 
 @pytest.mark.parametrize("fault", ["hold", "suspend", "step", "pause", "fail"])
 def test_states_that_count_as_one_have_one_future(fault: str) -> None:
-    scope = rooms.scope(2, faults=1, **{fault: 1})
+    scope = Scope(rooms.instants(2), 1, {fault: 1}, (-3 * SECOND, 5 * SECOND), longest=2 * SECOND)
     assert compare(rooms.world(rooms.NARROW), scope, most=600, every=5) > 50
 
 
