@@ -50,8 +50,8 @@ print(json.dumps({"calm": timed(lambda: alone(calm)),
 _NOW = """
 from turnwise.schedules import Every
 from turnwise.settings import Settings
-from turnwise.{package} import Fixed, Scenario, simulate
-from turnwise.{package}.random_scenarios import random_scenario
+from turnwise.simulation import Fixed, Scenario, simulate
+from turnwise.simulation.random_scenarios import random_scenario
 settings = Settings(schedule=Every("5m"))
 """
 _EARLIER = """
@@ -65,11 +65,8 @@ settings = Settings(interval=timedelta(minutes=5))
 
 def code_for(checkout: Path) -> str:
     """What plays the simulation of a checkout."""
-    source = checkout / "src" / "turnwise"
-    for package in ("simulation", "simulation"):
-        if (source / package / "play.py").exists():
-            return _NOW.format(package=package) + _COMMON
-    return _EARLIER + _COMMON
+    is_of_now = (checkout / "src" / "turnwise" / "simulation" / "play.py").exists()
+    return (_NOW if is_of_now else _EARLIER) + _COMMON
 
 
 def played(checkout: Path, seeds: int) -> dict[str, dict[str, float]]:
