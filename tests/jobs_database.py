@@ -212,12 +212,14 @@ class Bench:
         record = Record("first", gate_to_text(gate), owner_of(gate))
         assert self.storage.swap(self.group, SERVICE, Kind.GATE, None, record).done
         self.told: list[object] = []
+        self.why_lost: str | None = None
         self.kept: frozenset[str] = frozenset()
         self.hand = ExactlyOnce(
             storage=self.storage,
             group=self.group,
             service=SERVICE,
             run=self.run,
+            why_lost=lambda: self.why_lost,
             idle=lambda: idle,
             kept=lambda: self.kept,
             tell=self.told.append,

@@ -171,7 +171,24 @@ def test_a_run_that_was_buried_can_commit_nothing_any_more(bench: Bench, what: s
             getattr(bench.hand, what)(hands.connection)
         hands.rollback()
     assert bench.effects == 0
-    assert bench.told == []
+
+
+@pytest.mark.parametrize("what", ["complete", "fence"])
+def test_a_turn_that_its_own_process_knows_to_be_lost_asks_nobody(bench: Bench, what: str) -> None:
+    bench.why_lost = "no heartbeat was confirmed"
+    with connected(bench.db) as hands:
+        hands.connection.close()  # nothing is asked
+        with pytest.raises(TurnLostError, match="no heartbeat was confirmed"):
+            getattr(bench.hand, what)(hands.connection)
+
+
+def test_from_the_call_on_the_machine_believes_no_function_whatever_is_raised(
+    bench: Bench,
+) -> None:
+    """The function may swallow it, roll back, and return as if all were well."""
+    with pytest.raises(TypeError):
+        bench.hand.complete(None)
+    assert bench.told == [HandedOver(bench.run.run_id)]
 
 
 @pytest.mark.parametrize("what", ["complete", "fence"])
@@ -413,7 +430,6 @@ def test_autocommit_is_refused_and_nothing_is_changed(bench: Bench, way: str, wh
     ):
         getattr(bench.hand, what)(hands.connection)
     assert bench.record == before
-    assert bench.told == []
 
 
 def test_a_transaction_that_was_begun_by_hand_in_autocommit_is_one(bench: Bench) -> None:

@@ -20,6 +20,7 @@ from explore.search import search
 from explore.steps import Scope
 from explore.walks import ALL_FAULTS, Walk, walk
 from explore.world import ORIGIN, SECOND, World
+from turnwise.actions import Wait
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.events import TurnEnded, TurnLost
 from turnwise.gate import NOT_COMMITTED
@@ -87,6 +88,20 @@ def test_while_the_commit_is_in_flight_its_owner_is_told_busy_and_closes_nothing
     assert _ends(world) == []
     assert world.gate is not None
     assert world.gate.open is not None
+
+
+def test_whoever_is_told_busy_asks_again_ten_times_in_a_heartbeat_interval() -> None:
+    world = _told(BEGUN + "commit 0, fail 0, all 0")
+    owner = world.processes[0]
+    assert owner is not None
+    assert owner.action(world.time) == Wait(world.time + SECOND // 10)
+
+
+def test_a_complete_that_was_refused_completes_nothing_though_the_function_returns() -> None:
+    steps = "time, all 0, all 1, suspend 0" + ", time, all 1" * 6 + ", wake 0, hand_over 0, "
+    world = _told(steps + "complete 0, all 0")
+    assert [recorded for _, _, recorded in _ends(world)][:1] == [False]
+    _play(steps + "complete 0")
 
 
 def test_a_commit_that_never_arrives_leaves_a_run_that_has_failed() -> None:

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from jobs_database import EFFECT, NAMES, Database, connected, database, sqlalche
 from live import Heard, eventually
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.controls import Controls
-from turnwise.errors import BusyError
+from turnwise.errors import BusyError, TurnLostError
 from turnwise.events import StorageLost, TurnEnded, TurnLost, TurnStarted
 from turnwise.gate import NOT_COMMITTED, Execution
 from turnwise.scheduler import Scheduler
@@ -118,6 +119,19 @@ def test_a_rollback_that_the_job_swallowed_is_a_failed_attempt(program: Program)
     assert program.db.effects(program.group) == len(program.heard.of(TurnEnded)) - 1
     [failed, *_] = program.history()
     assert (failed.due, failed.reason) == (first.due, NOT_COMMITTED)
+
+
+def test_a_refusal_that_the_job_swallowed_is_a_failed_attempt(tmp_path: Path) -> None:
+    program = Program(database("sqlite", tmp_path))
+
+    @program.serve
+    def job(turn: Turn) -> None:
+        with suppress(ValueError), connected(program.db, "driver", isolation_level=None) as hands:
+            turn.complete(hands.connection)  # in autocommit
+
+    with program.scheduler:
+        assert program.ends() == [(Status.ABANDONED, NOT_COMMITTED, True)]
+    program.storage.close()
 
 
 def test_a_job_that_fails_after_its_commit_has_completed_its_turn(program: Program) -> None:
@@ -326,3 +340,7 @@ def test_a_fake_turn_says_whether_its_job_completed_and_fenced_it() -> None:
     assert (turn.is_complete, turn.fenced) == (True, [connection])
     with pytest.raises(TypeError, match="connection must be one"):
         turn.complete(None)
+    turn.lose()
+    for what in (turn.fence, turn.complete):
+        with pytest.raises(TurnLostError):
+            what(connection)

@@ -135,10 +135,10 @@ class Turn:
         line tries. A process that was taken for dead cannot commit any more, whenever it wakes.
 
         From here on the database alone says whether the turn was completed, not what the function
-        does. One that returns normally after a rollback has failed, with the reason
-        ``not_committed``. While the transaction is open nobody else can change the service's gate,
-        so commit at once. The server ends the transaction when it idles for longer than
-        :meth:`lost_in` is now; SQLite does not, and MariaDB only by PyMySQL.
+        does, also where this raises. One that returns normally after a rollback has failed, with
+        the reason ``not_committed``. While the transaction is open nobody else can change the
+        service's gate, so commit at once. The server ends the transaction when it idles for longer
+        than :meth:`lost_in` is now; SQLite does not, and MariaDB only by PyMySQL.
 
         Args:
             connection: an SQLAlchemy ``Connection`` or ``Session``, Django's ``connection``, or a
@@ -152,7 +152,6 @@ class Turn:
             ValueError: it is in autocommit, in a savepoint, or to another database than the
                 storage's; or the storage is none in an SQL database.
         """
-        self.check()
         self._view.complete(connection)
 
     def fence(self, connection: object) -> None:
@@ -172,5 +171,4 @@ class Turn:
             TypeError: ``connection`` is of no kind that is known.
             ValueError: as for :meth:`complete`.
         """
-        self.check()
         self._view.fence(connection)

@@ -65,11 +65,9 @@ def steps_of_transactions(world: "World", *, may_begin: bool) -> Iterator[tuple[
 
 
 def _may_hand_over(world: "World", process: Process) -> bool:
-    """Whether ``complete`` raises nothing: neither before it asks, nor by the gate."""
-    turn, gate = process.machine.turn, world.gate
-    if turn is None or turn.is_lost(world.time) or turn.run.run_id in world.ledger.handed:
-        return False
-    return gate is not None and isinstance(gates.fence(gate, turn.run.run_id), Gate)
+    """Whether ``complete`` was not called yet."""
+    turn = process.machine.turn
+    return turn is not None and turn.run.run_id not in world.ledger.handed
 
 
 def take_transaction(world: "World", what: str, index: int) -> None:
@@ -95,15 +93,16 @@ def end_transactions(world: "World", *, apply: bool) -> None:
 
 
 def _hand_over(world: "World", process: Process) -> None:
-    turn, gate = process.machine.turn, world.gate
+    """Call ``complete``, which raises where the turn is lost or its run is closed."""
+    turn, gate, record = process.machine.turn, world.gate, world.gate_record
     assert turn is not None
-    assert gate is not None
-    record = world.gate_record
-    assert record is not None
-    completed = gates.complete(gate, turn.run.run_id, now=world.now)
-    assert isinstance(completed, Gate)
     world.own_ledger().handed |= {turn.run.run_id}
     world.tell(process, HandedOver(turn.run.run_id))
+    if turn.is_lost(world.time) or gate is None or record is None:
+        return
+    completed = gates.complete(gate, turn.run.run_id, now=world.now)
+    if not isinstance(completed, Gate):
+        return
     new = Record(f"<transaction.0.{world.time}>", gate_to_text(completed), owner_of(completed))
     world.pending = Pending(
         process.runner_id, str(process.boot), turn.run.run_id, record.version, new

@@ -1,8 +1,8 @@
 """A run that is completed, or fenced, in a transaction of its job's own.
 
 The rules are the gate's, and the storage knows how to take part in somebody's transaction. What is
-left is to bring the two together, and to tell the machine, *before* the gate is changed, that only
-the database knows from here on.
+left is to bring the two together, and to tell the machine, before anything else, that only the
+database knows from here on. A function may swallow whatever is raised here, roll back, and return.
 """
 
 from collections.abc import Callable
@@ -27,6 +27,7 @@ class ExactlyOnce:
         group: the group's name.
         service: the service's name.
         run: the run that is open.
+        why_lost: says why the turn is not surely its runner's any more; None while it is.
         idle: how long the transaction may idle from now on, in microseconds.
         kept: the ids of the gate's rows that the history is known to have.
         tell: tells the run's machine.
@@ -36,19 +37,19 @@ class ExactlyOnce:
     group: str
     service: str
     run: Run
+    why_lost: Callable[[], str | None]
     idle: Callable[[], int]
     kept: Callable[[], frozenset[str]]
     tell: Callable[[HandedOver], None]
 
     def complete(self, connection: object) -> None:
         """Close the run as COMPLETED, by what the transaction commits."""
+        self.tell(HandedOver(self.run.run_id))
         transaction = self._join(connection)
         locked = transaction.lock(self.group, self.service)
         completed = self._require_open(
             gates.complete(_gate_of(locked), self.run.run_id, now=locked.now)
         )
-        # From the next statement on a lost answer says nothing of what was done.
-        self.tell(HandedOver(self.run.run_id))
         kept = gates.without(completed, self.kept())
         new = Record(random_name(), gate_to_text(kept), owner_of(kept))
         transaction.replace(locked, new)
@@ -61,6 +62,9 @@ class ExactlyOnce:
         transaction.write(locked)
 
     def _join(self, connection: object) -> Transaction:
+        why = self.why_lost()
+        if why is not None:
+            raise TurnLostError(f"{self.service}, run {self.run.run_id}: {why}")
         join = getattr(self.storage, "join", None)
         if join is None:
             raise ValueError(

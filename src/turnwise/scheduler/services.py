@@ -29,7 +29,7 @@ from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.cycles import SECOND
 from turnwise.events import Event, Observer, TurnLost, TurnOverdue
 from turnwise.machine import TurnState
-from turnwise.scheduler.at_work import Service, Wish, lost_at, marked, view_of
+from turnwise.scheduler.at_work import Service, Wish, lost_at, marked, view_of, why_lost
 from turnwise.scheduler.calls import BlockCall, Call, Loops, Work, end_if_it_cannot, start_call
 from turnwise.scheduler.exactly_once import ExactlyOnce
 from turnwise.scheduler.functions import outcome_of
@@ -228,6 +228,7 @@ class Services:
             group=self._group,
             service=service.name,
             run=state.run,
+            why_lost=lambda: why_lost(state, self._monotonic()),
             idle=lambda: lost_at(state) - self._monotonic(),
             kept=lambda: service.machine.kept,
             tell=partial(self.answer, service),

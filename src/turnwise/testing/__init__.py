@@ -69,14 +69,22 @@ class FakeTurn(Turn):
             why_lost=lambda: self._why_lost,
             stop_requested=lambda: self._stops,
             complete=self._completed,
-            fence=self.fenced.append,
+            fence=self._fenced,
         )
         super().__init__(run, group=group, service=service, last_served=last_served, view=view)
 
     def _completed(self, connection: object) -> None:
+        self._require(connection)
+        self.is_complete = True
+
+    def _fenced(self, connection: object) -> None:
+        self._require(connection)
+        self.fenced.append(connection)
+
+    def _require(self, connection: object) -> None:
+        self.check()
         if connection is None:
             raise TypeError("connection must be one that the function has written on, got None")
-        self.is_complete = True
 
     def lose(self, why: str = "the test has taken it away") -> None:
         """From now on the turn is lost: :meth:`~turnwise.turn.Turn.check` raises."""
