@@ -27,7 +27,9 @@ def url(tmp_path: Path) -> str:
     made = f"sqlite:///{tmp_path / 'turns.db'}"
     with closing(open_storage(made)) as storage:
         storage.heartbeat("default", Beat("alice", "boot", 1, 60_000_000))
-        storage.offer("default", Offer("alice", "boot", "nightly", Settings().to_json(), 60_000_000))
+        storage.offer(
+            "default", Offer("alice", "boot", "nightly", Settings().to_json(), 60_000_000)
+        )
     return made
 
 
