@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import queue
 import signal
 import subprocess
 import threading
@@ -18,7 +19,10 @@ from turnwise.cli import up as up_command
 from turnwise.cli.child import Command
 from turnwise.cli.demo import executions
 from turnwise.cli.file import Common, Configuration
+from turnwise.cli.serving import next_wish
 from turnwise.cli.up import Asked
+from turnwise.errors import TurnwiseError
+from turnwise.scheduler import Scheduler
 from turnwise.storages.sql import SqlStorage
 
 SHORT = 'every = "1s"\nheartbeat_timeout = "500ms"\n'
@@ -518,3 +522,37 @@ def test_a_home_is_that_of_whom_a_command_runs_as(monkeypatch: pytest.MonkeyPatc
     assert Command(("a",), directory="/srv", user="root").working_directory() == "/srv"
     with pytest.raises(OSError, match="there is no user 'no-such'"):
         Command(("a",), user="no-such").working_directory()
+
+
+# Ends that nobody asked for ---------------------------------------------------------------------
+
+
+def test_a_scheduler_that_has_ended_by_itself_ends_the_program_that_waits() -> None:
+    scheduler = Scheduler("memory:")
+    scheduler.add(print, "every 1d", name="a")
+    wishes: queue.SimpleQueue[None] = queue.SimpleQueue()
+    with scheduler:
+        wishes.put(None)
+        assert next_wish(wishes, scheduler) is None
+        assert scheduler._engine is not None
+        scheduler._engine.request_stop()
+        with pytest.raises(TurnwiseError, match="the scheduler has ended; its log says why"):
+            next_wish(wishes, scheduler)
+
+
+def test_a_signals_handler_that_runs_as_the_wait_has_begun_is_heard() -> None:
+    """It waits in steps: Python runs a handler when a wait is over, if nothing interrupts it."""
+    waits: list[float | None] = []
+
+    class Deaf(queue.SimpleQueue[str]):
+        def get(self, block: bool = True, timeout: float | None = None) -> str:  # noqa: FBT002
+            waits.append(timeout)
+            if len(waits) == 1:
+                raise queue.Empty
+            return super().get(block, timeout)
+
+    wishes = Deaf()
+    wishes.put("stop")
+    with Scheduler("memory:") as scheduler:
+        assert next_wish(wishes, scheduler) == "stop"
+    assert waits == [0.5, 0.5]

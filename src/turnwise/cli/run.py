@@ -24,7 +24,7 @@ from turnwise.cli.options import (
     takes_settings,
 )
 from turnwise.cli.programs import why_no_program
-from turnwise.cli.serving import knobs_of, mind_signals, start, try_storage
+from turnwise.cli.serving import knobs_of, mind_signals, next_wish, start, try_storage
 from turnwise.cli.storage import url_in_force
 from turnwise.errors import TurnFailedError
 from turnwise.gate import STOPPED
@@ -186,7 +186,7 @@ class _Turns:
         """Serve until a signal comes, or one turn was served; the exit status."""
         start(self._scheduler)
         try:
-            self._stops.get()
+            next_wish(self._stops, self._scheduler)
         finally:
             self._scheduler.stop()  # the child has its own grace
         return self._child.last_status if self._is_once else 0

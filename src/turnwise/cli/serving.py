@@ -1,23 +1,27 @@
 """What the commands that serve share: a storage that is looked at first, and signals."""
 
 import logging
+import queue
 import signal
 from collections.abc import Callable
 from dataclasses import fields
 from types import FrameType
-from typing import cast
+from typing import TypeVar, cast
 
 from turnwise.cli.child import Children
 from turnwise.cli.errors import BadInput, storage_as_input
 from turnwise.cli.storage import is_private
-from turnwise.errors import MissingExtraError, SchemaError, StorageError
+from turnwise.errors import MissingExtraError, SchemaError, StorageError, TurnwiseError
 from turnwise.scheduler import Scheduler
 from turnwise.scheduler.knobs import Knobs
 from turnwise.settings import Settings
 from turnwise.storages.opening import open_storage
 from turnwise.storages.urls import without_password
 
+_T = TypeVar("_T")
+
 _log = logging.getLogger("turnwise.cli")
+_LONGEST_WAIT_SECONDS = 0.5
 
 
 def try_storage(url: str) -> None:
@@ -43,6 +47,23 @@ def start(scheduler: Scheduler) -> None:
         scheduler.start()
     except (ValueError, MissingExtraError, SchemaError) as error:
         raise BadInput(str(error)) from error  # and no storage that is away for a while
+
+
+def next_wish(wishes: "queue.SimpleQueue[_T]", scheduler: Scheduler) -> _T:
+    """Wait until a signal's handler, or a turn, has asked for something.
+
+    In steps: a signal that comes just before a wait begins, or to another thread, interrupts
+    nothing, and its handler runs only when the wait is over.
+
+    Raises:
+        TurnwiseError: the scheduler has ended by itself.
+    """
+    while True:
+        try:
+            return wishes.get(timeout=_LONGEST_WAIT_SECONDS)
+        except queue.Empty:
+            if not scheduler.health().is_running:
+                raise TurnwiseError("the scheduler has ended; its log says why") from None
 
 
 def knobs_of(settings: Settings) -> Knobs:

@@ -33,8 +33,7 @@ from turnwise.cli.options import (
     option,
 )
 from turnwise.cli.pings import Pings
-from turnwise.cli.serving import knobs_of, mind_signals, start, try_storage
-from turnwise.errors import TurnwiseError
+from turnwise.cli.serving import knobs_of, mind_signals, next_wish, start, try_storage
 from turnwise.names import printable
 from turnwise.scheduler import Scheduler
 from turnwise.storages.opening import (
@@ -47,7 +46,6 @@ from turnwise.storages.urls import check_spelling, without_password
 
 _log = logging.getLogger("turnwise.up")
 _DEFAULT_FILE: Final = "turnwise.toml"
-_LOOK_SECONDS = 0.5
 # For a child that was killed at the end of its grace to be recorded as such.
 _AFTER_GRACE = timedelta(seconds=2)
 
@@ -291,25 +289,12 @@ class _File:
         """Serve until a signal ends it; the exit status."""
         start(self._scheduler)
         try:
-            while self._next_wish() is _Wish.RELOAD:
+            while next_wish(self._asked, self._scheduler) is _Wish.RELOAD:
                 self._reload()
         finally:
             self._scheduler.stop(self._grace + _AFTER_GRACE)  # a child has its own grace
             self._pings.close()
         return 0
-
-    def _next_wish(self) -> _Wish:
-        """Wait until somebody asks for something.
-
-        Raises:
-            TurnwiseError: the scheduler has ended by itself.
-        """
-        while True:
-            try:
-                return self._asked.get(timeout=_LOOK_SECONDS)
-            except queue.Empty:
-                if not self._scheduler.health().is_running:
-                    raise TurnwiseError("the scheduler has ended; its log says why") from None
 
     def _reload(self) -> None:
         """Take over what the file says now, or say what is wrong with it and leave all as it is."""
