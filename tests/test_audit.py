@@ -343,7 +343,7 @@ def test_the_history_knows_when_a_deploy_changed_the_settings_after_its_runners_
     None
 ):
     hourly = Settings(schedule="every 1h")  # type: ignore[arg-type]
-    rows = [settings_row(NOON - DAY), settings_row(NOON + HOUR, hourly), run(NOON)]
+    rows: list[Row] = [settings_row(NOON - DAY), settings_row(NOON + HOUR, hourly), run(NOON)]
     found = judge(*rows, offered(NOON + 12 * MINUTE, hourly), until=NOON + HOUR)
     assert [(each.due - NOON, each.verdict) for each in found.periods] == [
         (0, Verdict.SERVED),
@@ -355,7 +355,7 @@ def test_the_history_knows_when_a_deploy_changed_the_settings_after_its_runners_
 def test_an_offer_that_a_run_by_the_old_settings_followed_changed_nothing() -> None:
     """Such as of a runner that strayed for a while, or of a deploy that was taken back."""
     hourly = Settings(schedule="every 1h")  # type: ignore[arg-type]
-    rows = [settings_row(NOON - DAY), settings_row(NOON + HOUR, hourly), run(NOON)]
+    rows: list[Row] = [settings_row(NOON - DAY), settings_row(NOON + HOUR, hourly), run(NOON)]
     rows += [run(NOON + n * PERIOD) for n in range(1, 10) if n != 5]
     stray, deploy = offered(NOON + 2 * MINUTE, hourly), offered(NOON + 46 * MINUTE, hourly)
     found = judge(*rows, stray, deploy, until=NOON + HOUR)
@@ -365,7 +365,7 @@ def test_an_offer_that_a_run_by_the_old_settings_followed_changed_nothing() -> N
 
 def test_an_offer_of_yet_other_settings_changed_nothing() -> None:
     hourly, daily = Settings(schedule="every 1h"), DAILY  # type: ignore[arg-type]
-    rows = [settings_row(NOON - DAY), settings_row(NOON + HOUR, hourly), run(NOON)]
+    rows: list[Row] = [settings_row(NOON - DAY), settings_row(NOON + HOUR, hourly), run(NOON)]
     found = judge(*rows, offered(NOON + 12 * MINUTE, daily), until=NOON + HOUR)
     assert {each.verdict for each in found.periods[1:]} == {Verdict.UNKNOWN}
 
