@@ -44,14 +44,15 @@ nitpicky = True
 nitpick_ignore_regex = [
     (
         "py:.*",
-        r"(collections\.abc|contextlib|dataclasses|datetime|hypothesis|pathlib|random|time)\..*",
+        r"(collections\.abc|contextlib|dataclasses|datetime|hypothesis|opentelemetry|pathlib"
+        r"|random|time)\..*",
     ),
     ("py:exc", "ImproperlyConfigured"),  # of Django and of Celery
     ("py:class", r".*\._?[A-Z]"),  # a type variable
     ("py:class", r"(sa\.)?(Async)?Engine"),  # SQLAlchemy's
     ("py:class", r"turnwise\.storages\.memory_group\.GroupState"),  # to be compared, not to be read
     ("py:attr", r"Gate\.unsaid"),  # a field, which its class explains
-    ("py:mod", r"turnwise\.(scheduler\.engine|storages\.sql\..*)|scenario|play|judge"),
+    ("py:mod", r"contextvars|turnwise\.(scheduler\.engine|storages\.sql\..*)|scenario|play|judge"),
 ]
 
 TABLES = {

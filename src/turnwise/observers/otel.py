@@ -72,7 +72,7 @@ STORAGE_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 
 
 MOST_REASONS: Final = 64
 OTHER_REASON: Final = "other"
-"""What stands for a reason once there were :data:`MOST_REASONS` different ones."""
+"""What stands for a reason once there were ``MOST_REASONS`` different ones."""
 
 _NAME: Final = "turnwise"
 _Attributes = Mapping[str, str]

@@ -13,9 +13,9 @@ somebody else takes its place. ::
     scheduler = Scheduler(observers=[Ping({"nightly": "https://hc-ping.com/..."})])
 
 Nothing here is in the way of a turn. Pings are sent by a thread of their own, one after the other.
-Each is tried :data:`TRIES` times, for :attr:`Ping.timeout` seconds each. Where more than
-:data:`MOST_WAITING` wait, the oldest are given up. As the program ends they have
-:attr:`Ping.last_words` seconds in all. A ping that is given up is logged. Where each process of a
+Each is tried ``TRIES`` times, for ``timeout`` seconds each. Where more than
+``MOST_WAITING`` wait, the oldest are given up. As the program ends they have
+``last_words`` seconds in all. A ping that is given up is logged. Where each process of a
 group sends its own pings, the switch hears of each turn once, because each turn is in one process.
 
 Not guaranteed: that every ping arrives. A process that is killed takes those with it that wait; the
