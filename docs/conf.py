@@ -44,8 +44,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     (
         "py:.*",
-        r"(collections\.abc|contextlib|dataclasses|datetime|hypothesis|opentelemetry|pathlib"
-        r"|random|time)\..*",
+        r"(collections\.abc|contextlib|dataclasses|datetime|hypothesis|opentelemetry|pathlib|random|time)\..*",
     ),
     ("py:exc", "ImproperlyConfigured"),  # of Django and of Celery
     ("py:class", r".*\._?[A-Z]"),  # a type variable
