@@ -308,3 +308,23 @@ def test_the_command_prints_the_schema() -> None:
     done = turnwise("up", "--json-schema")
     assert json.loads(done.stdout) == json.loads(json.dumps(json_schema()))
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ping_url = ['https://host/hidden']",
+        "environment = ['TOKEN=hidden']",
+        "environment = 'TOKEN=hidden'",
+        "[turnwise]\nstorage = ['postgresql://app:hidden@db']",
+    ],
+)
+def test_a_secret_of_the_wrong_type_is_not_shown(line: str) -> None:
+    with pytest.raises(BadFile, match="must be ") as caught:
+        read_text(f"{SERVICE_A}{line}\n", "turnwise.toml")
+    assert "hidden" not in str(caught.value)
+
+
+def test_a_number_that_is_too_long_is_a_mistake_like_any_other() -> None:
+    with pytest.raises(BadFile, match="no TOML: Exceeds the limit"):
+        read_text(f"{SERVICE_A}attempts = {'9' * 5000}\n", "turnwise.toml")

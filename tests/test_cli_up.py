@@ -18,7 +18,8 @@ from turnwise.cli import jobs, main, processes
 from turnwise.cli import up as up_command
 from turnwise.cli.child import Command
 from turnwise.cli.demo import executions
-from turnwise.cli.file import Common, Configuration
+from turnwise.cli.file import Common, Configuration, Job, read_text
+from turnwise.cli.pings import Pings
 from turnwise.cli.serving import next_wish
 from turnwise.cli.up import Asked
 from turnwise.errors import TurnwiseError
@@ -227,6 +228,35 @@ def test_a_bad_file_leaves_the_old_one_in_force_and_says_why(tmp_path: Path) -> 
         assert up.stop() == 0
 
 
+def test_a_file_whose_program_ends_as_it_is_imported_ends_nothing_that_is_served(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, shell("a", "true"))
+    with Up(tmp_path) as up:
+        up.completes("a")
+        (tmp_path / "script.py").write_text("raise SystemExit('done')\n")
+        with (tmp_path / "turnwise.toml").open("a") as file:
+            file.write(f'[services.b]\n{NEVER}function = "script:main"\n')
+        up.reload()
+        up.logs("'script' cannot be imported: SystemExit: done")
+        up.completes("a", len(up.completed("a")) + 1)
+        assert up.stop() == 0
+
+
+def test_a_bug_as_a_file_is_loaded_anew_ends_nothing_that_is_served(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(name: str) -> Configuration:
+        raise ZeroDivisionError(name)
+
+    monkeypatch.setattr(up_command, "read_jobs", fails)
+    file = object.__new__(up_command._File)
+    file._configuration = before = Configuration("x.toml", Common(), ())
+    file._reload()
+    assert file._configuration is before
+    assert "x.toml is not loaded, by a bug" in caplog.text
+
+
 def test_what_holds_for_all_counts_from_the_next_start(tmp_path: Path) -> None:
     write(tmp_path, shell("a", "true"))
     with Up(tmp_path) as up:
@@ -365,12 +395,22 @@ def test_a_password_is_not_shown_and_a_storage_that_is_not_named_is_said(tmp_pat
         ('every = "5m"\nfunction = "os:nosuch"', "'os' has no 'nosuch'"),
         ('every = "5m"\nfunction = "os:sep"', "function must be callable"),
         ('every = "5m"\nfunction = "broken:f"', "'broken' cannot be imported: ZeroDivisionError"),
+        ('every = "5m"\nfunction = "exits:f"', "'exits' cannot be imported: SystemExit: 3"),
+        (
+            'every = "5m"\ncommand = "a"\ndirectory = "~no-such/x"',
+            "the command cannot be looked for: Could not determine home directory",
+        ),
+        (
+            f'every = "5m"\ncommand = "a"\ndirectory = "{"x" * 300}"',
+            "the command cannot be looked for: File name too long",
+        ),
     ],
 )
 def test_what_cannot_run_here_is_said_with_its_line_and_nothing_is_started(
     table: str, said: str, check: bool, tmp_path: Path
 ) -> None:
     (tmp_path / "broken.py").write_text("1 / 0\n")
+    (tmp_path / "exits.py").write_text("import sys\nsys.exit(3)\n")
     (tmp_path / "turnwise.toml").write_text(f"# a comment\n[services.a]\n{table}\n")
     done = turnwise("up", *(["--check"] if check else []), cwd=tmp_path)
     assert done.returncode == 2
@@ -388,6 +428,10 @@ def test_a_user_other_than_oneself_needs_root(
     assert jobs._why_not_as("nobody") is None
     assert jobs._why_not_as("root") == (
         "user ('root') needs turnwise to run as root, and it runs as 'nobody'"
+    )
+    monkeypatch.setattr(os, "geteuid", lambda: 54_321)  # a container's user, who has no name
+    assert jobs._why_not_as("root") == (
+        "user ('root') needs turnwise to run as root, and it runs as '54321'"
     )
 
 
@@ -482,6 +526,34 @@ def test_the_switches_of_a_file_are_told_and_change_with_it(tmp_path: Path) -> N
         server.shutdown()
         server.server_close()
     assert {path.split("/")[1] for path in heard} == {"one", "two"}
+
+
+def test_a_file_that_is_loaded_anew_with_the_same_switches_loses_no_ping_that_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[dict[str, str]] = []
+    closed: list[object] = []
+
+    class Switch:
+        def __init__(self, urls: dict[str, str]) -> None:
+            made.append(urls)
+
+        def close(self) -> None:
+            closed.append(self)
+
+    monkeypatch.setattr("turnwise.observers.ping.Ping", Switch)
+
+    def jobs_with(url: str, every: str) -> tuple[Job, ...]:
+        text = f'[services.a]\nevery = "{every}"\ncommand = "true"\nping_url = "{url}"\n'
+        return read_text(text, "x.toml").jobs
+
+    pings = Pings(jobs_with("http://host/1", "1m"))
+    pings.change(jobs_with("http://host/1", "2m"))
+    assert (len(made), len(closed)) == (1, 0)
+    pings.change(jobs_with("http://host/2", "2m"))
+    assert (len(made), len(closed)) == (2, 1)
+    pings.close()
+    assert len(closed) == 2
 
 
 def test_a_url_that_cannot_be_pinged_is_refused_and_not_shown(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def read_text(text: str, name: str) -> Configuration:
     """
     try:
         document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # or a number that is too long
         raise BadFile(name, [_syntax(str(error), text)]) from error
     reader = _Reader(lines_of(text))
     read = reader.read(document, name)
@@ -239,7 +239,8 @@ class _Reader:
                 values[name] = key.kind.read(value)
             except ValueError as error:
                 why = f": {error}" if str(error) else ""
-                said = f"{name} must be {key.kind.said}, got {_shown(value)}{why}"
+                got = "" if key.is_secret else f", got {_shown(value)}"
+                said = f"{name} must be {key.kind.said}{got}{why}"
                 self._wrong((*path, name), said)
         return values
 

@@ -41,10 +41,11 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key: what it takes, and what it is for."""
+    """One key: what it takes, what it is for, and whether its value may be a secret."""
 
     kind: Kind
     meaning: str
+    is_secret: bool = False
 
 
 class _UnfitError(ValueError):
@@ -164,7 +165,9 @@ def _matching(pattern: str, value: object) -> object:
 # Keys ---------------------------------------------------------------------------------------------
 
 COMMON: Final[Mapping[str, Key]] = {
-    "storage": Key(_TEXT, "The storage that all runners share, such as sqlite:///turns.db."),
+    "storage": Key(
+        _TEXT, "The storage that all runners share, such as sqlite:///turns.db.", is_secret=True
+    ),
     "storage_file": Key(
         _TEXT, "A file with the storage's URL in it, such as a mounted secret, instead of storage."
     ),
@@ -217,13 +220,17 @@ WHEN: Final[Mapping[str, Key]] = {
 WHAT: Final[Mapping[str, Key]] = {
     "command": Key(_COMMAND, "What to run: a list of words, or a line for the shell."),
     "function": Key(_FUNCTION, "A Python function to call instead, such as app.jobs:nightly."),
-    "environment": Key(_ENVIRONMENT, "Variables of the command, beside turnwise's own."),
+    "environment": Key(
+        _ENVIRONMENT, "Variables of the command, beside turnwise's own.", is_secret=True
+    ),
     "directory": Key(
         _TEXT, "The command's working directory. Default: turnwise's own, or the user's home."
     ),
     "user": Key(_TEXT, "The user whom the command runs as. Only root may say it."),
     "ping_url": Key(
-        _TEXT, "A dead man's switch that is told of each start, success and failure. A secret."
+        _TEXT,
+        "A dead man's switch that is told of each start, success and failure. A secret.",
+        is_secret=True,
     ),
 }
 """The keys that say what is run."""

@@ -66,7 +66,7 @@ def imported(path: str) -> object:
         sys.path.insert(0, here)
     try:
         found: object = importlib.import_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # Whatever the program raises as it is imported, it cannot be served.
         raise ValueError(f"{module!r} cannot be imported: {_first_line(error)}") from error
     for name in attribute.split("."):
@@ -79,14 +79,18 @@ def imported(path: str) -> object:
 def _why_it_cannot_run(job: Job) -> str | None:
     if job.command is None:
         return _why_no_function(job.function or "")
-    user, directory = job.command.user, None
+    user = job.command.user
     if user is not None and (why := _why_not_as(user)) is not None:
         return why
-    directory = job.command.working_directory()
-    if directory is not None and not Path(directory).is_dir():
-        return f"the directory {directory!r} does not exist"
     path = dict(job.command.environment).get("PATH")
-    return why_no_program(job.command.arguments[0], directory=directory, path=path)
+    try:
+        directory = job.command.working_directory()
+        if directory is not None and not Path(directory).is_dir():
+            return f"the directory {directory!r} does not exist"
+        return why_no_program(job.command.arguments[0], directory=directory, path=path)
+    except (OSError, RuntimeError) as error:  # such as of ~somebody, or of a name that is too long
+        why = getattr(error, "strerror", None) or str(error)
+        return f"the command cannot be looked for: {why}"
 
 
 def _why_no_function(path: str) -> str | None:
@@ -103,10 +107,16 @@ def _why_not_as(user: str) -> str | None:
     except KeyError:
         return f"there is no user {user!r}"
     if os.geteuid() not in (0, account.pw_uid):
-        me = pwd.getpwuid(os.geteuid()).pw_name
-        return f"user ({user!r}) needs turnwise to run as root, and it runs as {me!r}"
+        return f"user ({user!r}) needs turnwise to run as root, and it runs as {_me()!r}"
     return None
 
 
-def _first_line(error: Exception) -> str:
+def _me() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # a container's user without a name
+        return str(os.geteuid())
+
+
+def _first_line(error: BaseException) -> str:
     return (f"{type(error).__name__}: {error}").partition("\n")[0].rstrip(": ")

@@ -21,7 +21,8 @@ class Pings:
     """
 
     def __init__(self, jobs: Iterable[Job]) -> None:
-        self._ping = _ping_of(jobs)
+        self._urls = _urls_of(jobs)
+        self._ping = _ping_to(self._urls)
 
     def __call__(self, event: Event) -> None:
         """Hear an event."""
@@ -35,7 +36,11 @@ class Pings:
         Raises:
             ValueError: a URL is none that can be pinged; those before stay in force.
         """
-        before, self._ping = self._ping, _ping_of(jobs)
+        urls = _urls_of(jobs)
+        if urls == self._urls:
+            return  # what waits for a switch that is away goes on to wait
+        before, self._ping = self._ping, _ping_to(urls)
+        self._urls = urls
         if before is not None:
             before.close()
 
@@ -44,8 +49,11 @@ class Pings:
         self.change(())
 
 
-def _ping_of(jobs: Iterable[Job]) -> "Ping | None":
-    urls = {job.name: job.ping_url for job in jobs if job.ping_url is not None}
+def _urls_of(jobs: Iterable[Job]) -> dict[str, str]:
+    return {job.name: job.ping_url for job in jobs if job.ping_url is not None}
+
+
+def _ping_to(urls: dict[str, str]) -> "Ping | None":
     if not urls:
         return None
     from turnwise.observers.ping import Ping  # noqa: PLC0415 (it loads what speaks HTTP)
@@ -56,7 +64,7 @@ def _ping_of(jobs: Iterable[Job]) -> "Ping | None":
 def why_no_ping(job: Job) -> str | None:
     """Why a service's URL cannot be pinged; None where it can, or there is none."""
     try:
-        made = _ping_of([job])
+        made = _ping_to(_urls_of([job]))
     except ValueError as error:
         return f"ping_url: {error}"
     if made is not None:

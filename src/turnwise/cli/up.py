@@ -306,6 +306,9 @@ class _File:
                 _log.error("%s", line)
             _log.error("%s is not loaded: what it said before stays in force", before.name)
             return
+        except Exception:  # noqa: BLE001 (whatever it is, what is served goes on)
+            _log.exception("%s is not loaded, by a bug: what it said before holds", before.name)
+            return
         if now.common != before.common:
             _log.warning("%s: [turnwise] has changed, which counts from the next start", now.name)
         self._take_over({job.name: job for job in before.jobs}, {job.name: job for job in now.jobs})
