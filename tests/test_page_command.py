@@ -114,6 +114,8 @@ def test_a_port_that_is_taken_and_one_that_is_none_are_said_in_a_line(
     assert "--port must be 0 to 65,535, got 65536" in capsys.readouterr().err
     assert main(["web", "--storage", url, "--host", "no.such.host.invalid"]) == 2
     assert "nothing can listen at no.such.host.invalid" in capsys.readouterr().err
+    assert main(["web", "--storage", url, "--host", "no..host"]) == 2
+    assert "nothing can listen at no..host" in capsys.readouterr().err
 
 
 def test_without_the_extra_it_says_what_to_install(

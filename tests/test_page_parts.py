@@ -171,6 +171,26 @@ def test_a_renewal_that_fails_is_told_to_who_asks_next() -> None:
     _until(is_told)
 
 
+def no_thread(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def test_a_renewal_without_a_thread_is_made_up_for_by_who_asks_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("turnwise.web.kept._PATIENCE_SECONDS", 0.05)
+    clock, made = Clock(), iter(range(9))
+    kept: Kept[int] = Kept(clock=clock)
+    work_out = dear(clock, made.__next__)
+    kept.get("a", work_out)
+    clock.now = 6.0
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        assert kept.get("a", work_out) == 0
+    clock.now = 30.0
+    assert kept.get("a", work_out) == 1
+
+
 def test_who_waits_for_another_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("turnwise.web.kept._PATIENCE_SECONDS", 0.05)
     kept: Kept[int] = Kept()
@@ -209,6 +229,25 @@ class Counted(MemoryStorage):
     def offers(self, group: str):  # type: ignore[no-untyped-def]  # noqa: ANN201 (as its base has it)
         self.listed += 1
         return super().offers(group)
+
+
+def test_offers_that_could_not_be_listed_for_want_of_a_thread_are_listed_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("turnwise.web.reading._DEAR_SECONDS", 0.0)
+    monkeypatch.setattr("turnwise.web.reading._OFFERS_ARE_GOOD_FOR", 0.0)
+    monkeypatch.setattr("turnwise.web.reading._TIMES_THEIR_COST", 0)
+    storage = Counted()
+    reader = Reader(storage, "default")
+    reader.known()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        reader.forget()
+        reader.known()
+    assert storage.listed == 1
+    reader.forget()
+    reader.known()
+    _until(lambda: storage.listed == 2)
 
 
 def test_offers_are_not_listed_anew_while_nothing_changed_and_at_once_where_a_life_is_new() -> None:

@@ -105,8 +105,8 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        why = error.strerror or str(error)
+    except (OSError, UnicodeError) as error:  # the latter where it can be no name of a host
+        why = getattr(error, "strerror", None) or str(error)
         raise BadInput(f"nothing can listen at {printable(host)}, port {port}: {why}") from error
 
 

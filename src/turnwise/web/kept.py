@@ -140,4 +140,7 @@ class Kept(Generic[T]):
                 place.lock.release()
 
         if place.lock.acquire(blocking=False):
-            threading.Thread(target=renew, name="turnwise-page", daemon=True).start()
+            try:
+                threading.Thread(target=renew, name="turnwise-page", daemon=True).start()
+            except RuntimeError:  # no thread is left: who asks later has more luck
+                place.lock.release()

@@ -109,7 +109,10 @@ class Reader:
             return self._list_offers(rests_on)
         if now - at >= max(least, _OFFERS_ARE_GOOD_FOR) and self._lists.acquire(blocking=False):
             # Most likely nothing has changed: nobody has to wait for what is dear.
-            threading.Thread(target=self._list_again, args=(rests_on,), daemon=True).start()
+            try:
+                threading.Thread(target=self._list_again, args=(rests_on,), daemon=True).start()
+            except RuntimeError:  # no thread is left: the next reading may have more luck
+                self._lists.release()
         return offers
 
     def _list_again(self, rests_on: _Print) -> None:
