@@ -421,6 +421,9 @@ def test_credentials_in_a_url_are_sent_and_follow_to_no_other_host(switch: Switc
         f"http://[::/{SECRET}",
         f"file:///{SECRET}",
         f"http://host/{SECRET}\nHeader: x",
+        f"http://host/{SECRET} two",
+        f"http://host/{SECRET}-\xe9",
+        f"http://host/?{SECRET}-\xe9",
         "",
     ],
 )

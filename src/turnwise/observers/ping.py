@@ -75,6 +75,11 @@ class _Target:
             raise ValueError(
                 f"the URL for the pings of {service!r} must be http://HOST/... or https://HOST/..."
             )
+        if " " in url or not (parts.path + parts.query).isascii():
+            raise ValueError(
+                f"the URL for the pings of {service!r} must be as a browser sends it: write a "
+                "space as %20, and what is not ASCII as %XX, too"
+            )
         shown = f"[{host}]" if ":" in host else host
         netloc = shown if port is None else f"{shown}:{port}"
         authorization = None
