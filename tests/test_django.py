@@ -21,8 +21,9 @@ from django.apps import apps  # noqa: E402
 from django.contrib.admin.utils import quote  # noqa: E402
 from django.contrib.auth.models import Permission, User  # noqa: E402
 from django.core.exceptions import ImproperlyConfigured  # noqa: E402
-from django.core.management import call_command  # noqa: E402
+from django.core.management import CommandError, call_command  # noqa: E402
 from django.db import connection, connections  # noqa: E402
+from django.db.backends.sqlite3.base import DatabaseWrapper  # noqa: E402
 from django.db.migrations.loader import MigrationLoader  # noqa: E402
 from django.test import Client, override_settings  # noqa: E402
 from django.urls import reverse  # noqa: E402
@@ -39,6 +40,7 @@ from turnwise.controls import Controls  # noqa: E402
 from turnwise.errors import SchemaError, StorageError  # noqa: E402
 from turnwise.scheduler.functions import served  # noqa: E402
 from turnwise.storages.sql import SqlStorage, schema_statements  # noqa: E402
+from turnwise.storages.sql.callers import caller_of  # noqa: E402
 from turnwise.storages.sql.tables import NAMES, VERSION  # noqa: E402
 from turnwise.testing import fake_turn  # noqa: E402
 
@@ -171,7 +173,7 @@ def test_a_process_serves_from_its_start_to_its_stop_however_often_it_is_asked_t
 # Settings ----------------------------------------------------------------------------------------
 
 WRONG: list[tuple[object, str, str]] = [
-    (["x"], "E001", "TURNWISE must be a dict, got ['x']"),
+    (["x"], "E001", "TURNWISE must be a dict, got one of type list"),
     ({"databse": "default"}, "E002", "TURNWISE has the unknown key 'databse'"),
     ({"database": "default", "storage": "x:"}, "E003", "one names the storage"),
     ({"storage": 7}, "E003", "TURNWISE['storage'] must be a URL, got 7"),
@@ -197,6 +199,37 @@ def test_what_is_wrong_with_the_settings_is_a_system_check(
         assert said in found.msg
         with pytest.raises(ImproperlyConfigured):
             configuration()
+
+
+def test_a_password_in_settings_that_are_a_url_is_not_shown() -> None:
+    with override_settings(TURNWISE="postgresql://app:secret@db/app"):
+        assert "secret" not in str(check_settings())
+
+
+def test_a_storage_that_is_none_is_told_by_the_command_in_a_line() -> None:
+    serving.scheduler.cache_clear()
+    try:
+        with (
+            override_settings(TURNWISE={"storage": "nosuch://app:secret@db"}),
+            pytest.raises(CommandError, match="no storage has the scheme 'nosuch'") as caught,
+        ):
+            call_command("turnwise", skip_checks=True)
+        assert "secret" not in str(caught.value)
+    finally:
+        registry.jobs.scheduler = None
+        serving.scheduler.cache_clear()
+
+
+def test_a_backend_of_another_package_and_a_block_without_a_savepoint_can_complete_a_turn() -> None:
+    class OfAnotherPackage(DatabaseWrapper):
+        pass
+
+    made = OfAnotherPackage({**connection.settings_dict}, "default")
+    made.savepoint_ids = [None]  # type: ignore[list-item] # as atomic(savepoint=False) leaves it
+    assert caller_of(made).kind == "sqlite"
+    made.savepoint_ids = [None, "s1"]  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="connection must be in no savepoint"):
+        caller_of(made)
 
 
 def test_a_key_that_is_almost_right_has_a_hint() -> None:

@@ -78,7 +78,8 @@ def problems() -> Iterator[Problem]:
     """All that is wrong with ``TURNWISE``, without asking a database."""
     given = _given()
     if not isinstance(given, Mapping):
-        yield Problem(1, f"TURNWISE must be a dict, got {given!r}")
+        # It may be a URL with a password, and so is not shown.
+        yield Problem(1, f"TURNWISE must be a dict, got one of type {type(given).__name__}")
         return
     for key in given:
         if key not in KEYS:

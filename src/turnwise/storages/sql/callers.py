@@ -110,11 +110,15 @@ def _of_sqlalchemy(given: "sa.Connection | orm.Session | orm.scoped_session[Any]
 
 
 def _is_django(connection: object) -> bool:
-    return type(connection).__module__.startswith("django.") and hasattr(connection, "vendor")
+    # A backend of another package is a subclass of one of Django's.
+    kinds = type(connection).__mro__
+    return any(each.__module__.startswith("django.") for each in kinds) and hasattr(
+        connection, "vendor"
+    )
 
 
 def _of_django(connection: Any) -> Caller:
-    if connection.savepoint_ids:
+    if any(connection.savepoint_ids):  # None stands for a block that made none
         raise ValueError(_OF_SAVEPOINTS)
     run = _with_placeholder("%s", connection.cursor)
     return Caller(

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from turnwise.contrib.django.serving import scheduler
-from turnwise.errors import StorageError
+from turnwise.errors import MissingExtraError, StorageError
 
 
 class Command(BaseCommand):
@@ -16,11 +16,11 @@ class Command(BaseCommand):
 
     def handle(self, *_: Any, **__: Any) -> None:
         """Serve until SIGTERM or SIGINT; a second one ends the grace of what still runs."""
-        serving = scheduler()
-        jobs = ", ".join(serving.services) or "no jobs: no app has a jobs.py"
-        self.stdout.write(f"Serving in group {serving.group}: {jobs}")
-        self.stdout.flush()
         try:
+            serving = scheduler()
+            jobs = ", ".join(serving.services) or "no jobs: no app has a jobs.py"
+            self.stdout.write(f"Serving in group {serving.group}: {jobs}")
+            self.stdout.flush()
             serving.run()
-        except StorageError as error:
+        except (MissingExtraError, StorageError, ValueError) as error:  # ValueError: no such URL
             raise CommandError(str(error)) from error
