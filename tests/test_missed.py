@@ -104,6 +104,24 @@ def test_of_a_schedule_that_did_not_hold_nothing_is_told() -> None:
     assert missed(world) == missed(other) == []
 
 
+def test_the_settings_that_a_plan_was_made_by_are_kept_before_the_turn_that_follows_it() -> None:
+    """Whoever planned may die in that turn, and the audit would never know what was due."""
+    world = World()
+    world.run_to(second=65)
+    world.virtual.kill("a")
+    world.run_to(second=310)
+    other = World((), takes=timedelta(seconds=40), knobs={"attempts": 2})
+    other.virtual.kill("a")  # one that every world begins with
+    other.virtual.storage = world.virtual.storage
+    other.virtual._epoch, other.virtual._time = world.virtual._epoch, world.virtual._time
+    other.start("c")
+    world.virtual._processes["c"] = other.virtual._processes["c"]
+    world.run_to(second=315)
+    assert [each.ended for each in other.served] == [None], "it is at work"
+    rows = world.virtual.storage.history("default", SERVICE, kinds=["command"])
+    assert len(rows) == 2
+
+
 def test_how_many_are_counted_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "MOST_UNPLANNED", 2)
     world = World()

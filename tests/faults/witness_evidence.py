@@ -122,7 +122,8 @@ class Evidence:
 
         By the clock alone: a schedule here is due at the multiples of its period.
         """
-        start = self.began + (job.period + 4) * self.unit
+        shown = min((self.shown(life) for life in self.offering(job)), default=FOR_EVER)
+        start = max(self.began + 4 * self.unit, shown) + job.period * self.unit
         spans = [(start, self.stopping, job.period)]
         if job.later is not None and self.deploy is not None:
             first, last = self.deploy

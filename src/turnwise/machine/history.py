@@ -3,9 +3,10 @@
 1. A row that a gate carries goes into the history before the turn that knows of it is let go, if
    the storage takes it. If not, it stays in the gate for whoever comes by.
 2. A BLOCKED row is kept once for each slot and reason.
-3. A change of settings is in no hurry: it is tried again, now and then, until it is kept. A runner
-   that comes with other settings than the last plan was made by says so, once in its life: the
-   first plan by them may be made a week later, and nobody would know when the schedule changed.
+3. A change of settings is said as soon as it is planned, because nobody else would say it. Where
+   that fails it is in no hurry: it is tried again, now and then, until it is kept. A runner that
+   comes with other settings than the last plan was made by says so, once in its life: the first
+   plan by them may be made a week later, and nobody would know when the schedule changed.
 """
 
 from uuid import NAMESPACE_OID, uuid5

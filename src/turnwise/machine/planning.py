@@ -174,6 +174,8 @@ def _planned(state: State, at: int, answer: Swapped, *, made: Plan) -> list[Even
     state.records = replace(state.seen, plan=made, plan_version=planning.version)
     _look_if_in_slot(state, at, made, answer.now)
     has_planned(state, planning)
+    if state.to_keep is not None and state.then is None:
+        state.then = state.to_keep  # before our slot: if we died in it, nobody would ever say it
     target = planning.target
     planned = next(cycle for cycle in made.cycles if cycle.start == target.cycle.start)
     told = CyclePlanned(
