@@ -264,7 +264,7 @@ class Comparison:
         # alive for a part of its heartbeat timeout alone.
         if not any(
             self._seen.shown(life) < last
-            and min(life.dead, life.killed_at) > due + timeout / 3
+            and min(life.dead, life.killed_at, life.stop_at) > due + timeout / 3
             and not any(since < due + timeout / 3 and end > due for since, end in life.suspended)
             for life in there
         ):
