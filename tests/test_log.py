@@ -130,8 +130,10 @@ LINES: list[tuple[Event, int, str]] = [
             **SERVICE, due=DUE, until=DUE + 60_000_000, why="nobody_planned", count=3
         ),
         ERROR,
-        "job: 3 periods from the one due 2026-01-01T00:00:00Z to 2026-01-01T00:01:00Z were "
-        "missed: nobody_planned",
+        (
+            "job: 3 periods from the one due 2026-01-01T00:00:00Z to 2026-01-01T00:01:00Z were "
+            "missed: nobody_planned"
+        ),
     ),
     (
         events.SettingsDiffer(**SERVICE, due=DUE),
