@@ -1,6 +1,7 @@
 """A scheduler with its real threads: what it registers, serves, survives, and says of itself."""
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import subprocess
@@ -343,6 +344,59 @@ def test_a_service_can_be_added_while_the_scheduler_runs(heard: Heard) -> None:
         eventually(lambda: scheduler.health().storage_answers, "the storage answers")
         scheduler.add(lambda: None, "every 1m", name="added", heartbeat_timeout=TIMEOUT)
         assert heard.wait_for(TurnEnded)[0].service == "added"
+
+
+def test_a_service_that_another_thread_adds_as_the_scheduler_starts_is_served(
+    heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = a_scheduler(due(), heard)
+    scheduler.add(lambda: None, "every 1d", name="first", heartbeat_timeout=TIMEOUT)
+    as_it_is = scheduler._service
+
+    def meanwhile(*given: Any) -> Any:
+        monkeypatch.undo()
+        adding = threading.Thread(
+            target=lambda: scheduler.add(
+                lambda: None, "every 1m", name="added", heartbeat_timeout=TIMEOUT
+            )
+        )
+        adding.start()
+        adding.join()
+        return as_it_is(*given)
+
+    monkeypatch.setattr(scheduler, "_service", meanwhile)
+    with scheduler:
+        heard.wait_for(RunnerJoined)
+        eventually(lambda: "added" in {e.service for e in heard.of(TurnEnded)}, "it is served")
+
+
+def test_of_two_threads_that_start_a_scheduler_at_once_one_does(
+    heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = a_scheduler(due(), heard)
+    both, as_it_is, refused = threading.Barrier(2), scheduler._new_engine, []
+
+    def at_once(loop: Any) -> Any:
+        made = as_it_is(loop)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.3)
+        return made
+
+    def start() -> None:
+        try:
+            scheduler.start()
+        except RuntimeError as error:
+            refused.append(str(error))
+
+    monkeypatch.setattr(scheduler, "_new_engine", at_once)
+    threads = [threading.Thread(target=start) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert scheduler.stop(5)
+    assert len(refused) == 1
+    assert "runs already" in refused[0]
 
 
 def test_a_process_that_may_not_run_watches_and_takes_no_turn(heard: Heard) -> None:

@@ -24,6 +24,7 @@ import contextlib
 import os
 import queue
 import secrets
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -109,6 +110,7 @@ class Scheduler(Registration):
         self._grace = duration_of("grace", grace).total_seconds()
         self._engine: Engine | None = None
         self._opened: Storage | None = None
+        self._starting = threading.Lock()
         self._loops = Loops()
         self._process = OwnProcess(repr(self))
         self._boot_id = ""
@@ -349,25 +351,13 @@ class Scheduler(Registration):
 
     def _start(self, loop: "asyncio.AbstractEventLoop | None") -> None:
         self._check_process()
-        if self._engine is not None:
-            raise RuntimeError(f"{self!r} runs already")
-        if self._given_id is None:
-            self.runner_id = default_runner_id()  # of this process, which may be a fork
-        self._boot_id = secrets.token_hex(8)
-        self._process = OwnProcess(repr(self))
-        self._loops = Loops(loop)
-        engine = Engine(
-            self._open,
-            group=self.group,
-            runner_id=self.runner_id,
-            boot_id=self._boot_id,
-            observers=self._observers,
-            loops=self._loops,
-        )
-        for name, (function, settings) in self._registered.items():
-            engine.add(self._service(name, function, settings))
-        self._engine = engine
+        with self._starting:  # of two threads that start it, one does
+            engine = self._engine = self._new_engine(loop)
         try:
+            # Others can see the engine by now: what they add meanwhile is in it, or on this list.
+            for name, (function, settings) in list(self._registered.items()):
+                if name not in engine.services.by_name:
+                    engine.add(self._service(name, function, settings))
             engine.start()
             self._check_opening(engine)
             engine.has_started = True
@@ -376,6 +366,23 @@ class Scheduler(Registration):
             engine.join(_LONGEST_STOP_SECONDS)
             self._let_go()
             raise
+
+    def _new_engine(self, loop: "asyncio.AbstractEventLoop | None") -> Engine:
+        if self._engine is not None:
+            raise RuntimeError(f"{self!r} runs already")
+        if self._given_id is None:
+            self.runner_id = default_runner_id()  # of this process, which may be a fork
+        self._boot_id = secrets.token_hex(8)
+        self._process = OwnProcess(repr(self))
+        self._loops = Loops(loop)
+        return Engine(
+            self._open,
+            group=self.group,
+            runner_id=self.runner_id,
+            boot_id=self._boot_id,
+            observers=self._observers,
+            loops=self._loops,
+        )
 
     def _check_opening(self, engine: Engine) -> None:
         """Raise what will not get better by waiting, or what the caller will not wait for."""
