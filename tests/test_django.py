@@ -29,7 +29,7 @@ from django.test import Client, override_settings  # noqa: E402
 from django.urls import reverse  # noqa: E402
 
 from turnwise import Scheduler, Turn  # noqa: E402
-from turnwise.contrib.django import registry, serving  # noqa: E402
+from turnwise.contrib.django import databases, registry, serving  # noqa: E402
 from turnwise.contrib.django.checks import check_settings  # noqa: E402
 from turnwise.contrib.django.configuration import configuration  # noqa: E402
 from turnwise.contrib.django.connections import with_its_own_connections  # noqa: E402
@@ -361,6 +361,41 @@ def test_the_storage_connects_as_django_does_whatever_the_password_has(database:
         storage.advance("default")
         Controls(storage).pause("job")
         assert storage.services("default") == ("job",)
+
+
+@pytest.mark.parametrize(
+    ("options", "ssl"),
+    [
+        ({}, None),
+        ({"ssl_mode": "PREFERRED"}, None),
+        ({"ssl_mode": "REQUIRED"}, {"check_hostname": False}),
+        (
+            {"ssl_mode": "VERIFY_IDENTITY", "ssl": {"ca": "ca.pem"}},
+            {"check_hostname": True, "ca": "ca.pem"},
+        ),
+    ],
+)
+def test_where_django_wants_tls_to_mysql_so_has_the_storage(
+    options: dict[str, Any], ssl: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: dict[str, Any] = {}
+    monkeypatch.setitem(connections["default"].settings_dict, "OPTIONS", options)
+    monkeypatch.setattr("pymysql.connect", lambda **given: said.update(given))
+    databases._pymysql("default")
+    assert said.get("ssl") == ssl
+
+
+def test_a_role_with_a_space_in_its_name_is_one_word_to_postgresql(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: dict[str, Any] = {}
+    monkeypatch.setitem(
+        connections["default"].settings_dict, "OPTIONS", {"assume_role": "the owner"}
+    )
+    monkeypatch.setattr(connections["default"], "get_connection_params", dict)
+    monkeypatch.setattr("psycopg.connect", lambda **given: said.update(given))
+    databases._psycopg("default")
+    assert said["options"] == "-c role=the\\ owner"
 
 
 def test_a_database_in_memory_is_refused_in_plain_words(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ _EXTRAS = {"postgresql": "postgres", "mysql": "mysql"}
 _SECONDS = 10
 # Of Django's own: psycopg is given what is left.
 _NOT_FOR_PSYCOPG = ("context", "cursor_factory", "prepare_threshold")
+_WITHOUT_TLS = ("DISABLED", "PREFERRED")
 _FOR_PYMYSQL = (
     "init_command",
     "read_default_file",
@@ -107,7 +108,8 @@ def _psycopg(alias: str) -> Any:
     }
     options: Mapping[str, Any] = connection.settings_dict["OPTIONS"]
     if role := options.get("assume_role"):  # whose the tables are
-        parameters["options"] = f"{parameters.get('options', '')} -c role={role}".strip()
+        word = str(role).replace("\\", "\\\\").replace(" ", "\\ ")
+        parameters["options"] = f"{parameters.get('options', '')} -c role={word}".strip()
     ours = {
         "connect_timeout": _SECONDS // 2,
         "tcp_user_timeout": _SECONDS * 1000,
@@ -124,6 +126,10 @@ def _pymysql(alias: str) -> Any:
 
     given = connections[alias].settings_dict
     options = {name: given["OPTIONS"][name] for name in _FOR_PYMYSQL if name in given["OPTIONS"]}
+    mode = str(given["OPTIONS"].get("ssl_mode") or "PREFERRED").upper()
+    if mode not in _WITHOUT_TLS and isinstance(ssl := options.get("ssl", {}), Mapping):
+        # PyMySQL knows no such mode, and would connect without.
+        options["ssl"] = {"check_hostname": mode == "VERIFY_IDENTITY", **ssl}
     where = (
         {"unix_socket": given["HOST"]}
         if str(given["HOST"]).startswith("/")
