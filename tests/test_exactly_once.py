@@ -30,12 +30,13 @@ from jobs_database import (
     database,
     sqlalchemy_url,
 )
+from live import eventually
 from turnwise import gate as gates
 from turnwise.actions import HandedOver
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.errors import TurnLostError
 from turnwise.gate import Gate
-from turnwise.storages import Beat, Kind, Record
+from turnwise.storages import Beat, Entry, Kind, Record
 from turnwise.storages.memory import MemoryStorage
 from turnwise.storages.sql import SqlStorage
 
@@ -531,6 +532,25 @@ def test_a_savepoint_is_refused(bench: Bench) -> None:
         pytest.raises(ValueError, match="connection must be in no savepoint"),
     ):
         bench.hand.complete(hands.connection)
+
+
+def test_a_job_does_not_wait_for_who_waits_for_its_own_lock(tmp_path: Path) -> None:
+    bench = Bench(database("sqlite", tmp_path))
+    row = Entry("row", KEY, "execution", "{}")
+    waiting = threading.Thread(target=bench.storage.append, args=(bench.group, SERVICE, [row]))
+    with connected(bench.db) as hands:
+        hands.write(bench.effect)
+        waiting.start()  # it has the storage's connection, and waits until the job has committed
+        work = bench.storage._work._lock
+        eventually(work.locked, "it waits")
+        began = time.monotonic()
+        bench.hand.complete(hands.connection)
+        assert time.monotonic() - began < 2
+        assert work.locked()
+        hands.commit()
+    waiting.join()
+    assert bench.effects == 1
+    bench.close()
 
 
 def test_what_is_no_connection_is_refused_with_what_is_one(tmp_path: Path) -> None:

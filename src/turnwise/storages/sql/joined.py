@@ -120,6 +120,12 @@ class Joined(Database):
         host = self._clock.host
         return values if host is None else {**values, "now": host()}
 
+    def _find_tables(self, *, may_create: bool) -> None:
+        super()._find_tables(may_create=may_create)
+        if self._address.kind == "sqlite":
+            # Not as a job asks: whoever has our connection then may wait for the job's own lock.
+            self.our_database()
+
     def our_database(self) -> _Whose:
         """Which database the storage is in; asked for once."""
         if self._whose is None:
