@@ -1,5 +1,6 @@
 """``turnwise import-crontab``: what comes over, what is said of the rest, and that it runs."""
 
+import io
 import os
 import shutil
 import tomllib
@@ -9,9 +10,10 @@ import pytest
 
 from processes import turnwise
 from test_cli_up import Up
+from turnwise.cli import main
 from turnwise.cli.crontab import CronJob, Crontab, read_crontab
 from turnwise.cli.file import read_text
-from turnwise.cli.import_crontab import _name, _text, machines_zone
+from turnwise.cli.import_crontab import _name, _text, _written, machines_zone
 
 
 def read(text: str, *, is_system: bool = False, timezone: str | None = None) -> Crontab:
@@ -139,6 +141,33 @@ def test_a_service_is_named_after_the_first_program_that_says_what_it_does(
 )
 def test_a_text_is_written_so_that_it_is_read_back(text: str) -> None:
     assert tomllib.loads(f"a = {_text(text)}") == {"a": text}
+
+
+@pytest.mark.parametrize(
+    "crontab",
+    [
+        "# a\x01b\x7f\n* * * * * a\n",
+        f"* * * * * /opt/{'a' * 300}\n* * * * * /opt/{'a' * 300}\n",
+        "HOME=\nSHELL=''\n* * * * * a\n",
+    ],
+)
+def test_what_is_written_can_be_read_whatever_stands_in_the_crontab(crontab: str) -> None:
+    written = "\n".join(_written(read(crontab), None))
+    assert len(read_text(written, "x.toml").jobs) == crontab.count("* * * * *")
+
+
+def test_what_no_command_can_have_is_left_out() -> None:
+    why = "left out: there is a NUL in it, or in a variable above it"
+    assert said("* * * * * a\0b") == [f"1: {why}"]
+    assert said("A=b\0c\n* * * * * a") == [f"2: {why}"]
+
+
+def test_what_comes_in_on_stdin_and_is_no_text_is_said_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff"), encoding="utf-8"))
+    assert main(["import-crontab", "-"]) == 2
+    assert capsys.readouterr().err == "turnwise: '-' is no text in UTF-8\n"
 
 
 def test_the_machines_zone_is_the_one_that_cron_goes_by(monkeypatch: pytest.MonkeyPatch) -> None:

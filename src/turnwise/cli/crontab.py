@@ -137,6 +137,8 @@ class _Reader:
         command, has_input = _command(rest)
         if not command:
             raise _LeftOutError("there is no command in it")
+        if "\0" in line or any("\0" in value for value in self._variables.values()):
+            raise _LeftOutError("there is a NUL in it, or in a variable above it")
         if has_input:
             raise _LeftOutError("what % sends to the command's stdin has no counterpart")
         timezone = self._zone()
@@ -150,8 +152,8 @@ class _Reader:
             expression=expression,
             timezone=timezone,
             command=command,
-            shell=self._variables.get("SHELL", "/bin/sh"),
-            home=self._variables.get("HOME", "~"),
+            shell=self._variables.get("SHELL") or "/bin/sh",
+            home=self._variables.get("HOME") or "~",
             user=user,
             environment=tuple(kept.items()),
             comment=comment,

@@ -24,6 +24,7 @@ turnwise import-crontab --system /etc/crontab > turnwise.toml
 turnwise up turnwise.toml --check
 """
 }
+_LONGEST_NAME: Final = 200  # and a number may follow
 # Words that a line may begin with, and that do not say what it does.
 _NO_NAMES: Final = frozenset(
     {".", "[", "bash", "chronic", "command", "env", "exec", "export", "if", "ionice", "java"}
@@ -94,9 +95,9 @@ def _say(message: str) -> None:
 
 
 def _read(file: str) -> tuple[str, str]:
-    if file == "-":
-        return sys.stdin.read(), "stdin"
     try:
+        if file == "-":
+            return sys.stdin.read(), "stdin"
         return Path(file).read_text("utf-8"), file
     except UnicodeDecodeError as error:
         raise BadInput(f"{file!r} is no text in UTF-8") from error
@@ -147,7 +148,7 @@ def _written(crontab: Crontab, storage: str | None) -> Iterator[str]:
     for job, name in zip(crontab.jobs, names, strict=True):
         yield ""
         for line in job.comment:
-            yield f"# {line}".rstrip()
+            yield f"# {printable(line)}".rstrip()
         yield from _table(job, name)
     yield ""
 
@@ -191,7 +192,7 @@ def _name(command: str) -> str:
             clear = re.sub(r"[^\w-]+", "-", stem).strip("-_")
             names_it = clear not in _NO_NAMES | _WITH_WORD | {""} and not clear.isdecimal()
             if is_program and names_it and not skip:
-                return clear
+                return clear[:_LONGEST_NAME]
             skip = clear in _WITH_WORD or (skip and not is_program)
     return "job"
 
