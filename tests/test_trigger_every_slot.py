@@ -1,4 +1,4 @@
-"""Where each runner runs in its own slot, a triggered run finds its place behind a turn."""
+"""A triggered run finds its place behind a turn, in the same slot."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -89,3 +89,27 @@ def test_one_that_had_no_chance_is_tried_again_in_another_slot_and_not_in_the_sa
     world.run_to(second=299)
     assert [run.reason for run in triggered(world)] == ["no_margin", ""]
     assert_one_at_a_time(world)
+
+
+@pytest.mark.parametrize("second", [62, 75, 119.5])
+def test_a_runner_that_is_alone_runs_what_is_triggered_and_serves_each_period_all_the_same(
+    second: float,
+) -> None:
+    """Its one slot lasts as long as the period, and its turn has used it."""
+    calm, world = World(("a",)), World(("a",))
+    calm.run_to(second=299)
+    trigger(world, second=second)
+    world.run_to(second=299)
+    [run] = triggered(world)
+    assert run.status is Status.COMPLETED
+    assert ordinary(world) == ordinary(calm)
+    assert_one_at_a_time(world)
+
+
+def test_the_primary_that_has_served_the_period_runs_what_is_triggered_in_its_slot() -> None:
+    world = World(("a", "b", "c"))
+    trigger(world, second=62)
+    world.run_to(second=119)
+    served, run = (each for each in world.runs() if each.started_at >= world.runs()[-2].started_at)
+    assert (run.trigger is None, served.trigger is None) == (False, True)
+    assert (run.runner_id, run.slot_start) == (served.runner_id, served.slot_start)

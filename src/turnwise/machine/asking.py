@@ -1,9 +1,9 @@
 """Asking the gate in our slot, and finding out what became of it.
 
-1. The gate is asked where the plan says that it is our slot, and at most one turn starts in it.
-   Where each runner runs in its own slot, no slot is left for a run that was triggered: it starts
-   in a slot behind the turn of its runner. Where it has found no place in a whole cycle, as turns
-   take long, it takes the place of one.
+1. The gate is asked where the plan says that it is our slot, and at most one turn that serves a
+   period starts in it. A run that was triggered may start behind that turn, in the same slot. Where
+   each runner runs in its own slot, and a triggered run has found no place in a whole cycle, as
+   turns take long, it takes the place of one.
 2. An admission whose answer was lost is settled: the record is read, and its version says whether
    the run is there, or the request is dead, or a new version must make it dead.
 3. A turn that is admitted with too little of its slot left is given back. So is one that nobody
@@ -74,8 +74,8 @@ def _may_ask(state: State, now: int, cycle: CyclePlan, slot: Slot, gate: Gate) -
     if not _is_for_trigger(now, cycle, slot, gate):
         return not is_used and not slot_is_over(gate, cycle, cycle.key(slot), now=now)
     assert gate.trigger is not None  # noqa: S101 (as was seen)
-    is_behind = cycle.rules.every_slot and state.tried != (slot.start, gate.trigger.id)
-    return is_behind or not is_used
+    # A runner that is alone may have one slot for the whole period: behind its turn is all it gets.
+    return not is_used or state.tried != (slot.start, gate.trigger.id)
 
 
 def _run(

@@ -147,7 +147,7 @@ def let_go_if_over(state: State, at: int) -> None:
     now, records = state.storage_now(at), state.records
     if now is None or records is None or records.gate is None:
         state.look_now(at)
-    elif records.gate.trigger is not None and state.planner.rules.every_slot:
-        state.look_now(at)  # it starts behind the turn of a slot
+    elif records.gate.trigger is not None:
+        state.look_now(at)  # it may start behind the turn, in the same slot
     else:
         state.wait_for_chance(now)
