@@ -415,7 +415,7 @@ def test_a_broken_rule_is_found_by_the_machine(monkeypatch: pytest.MonkeyPatch, 
     for rule_name, other in BROKEN[name].items():
         monkeypatch.setattr(gates, rule_name, other)
     once = settings(
-        max_examples=200,
+        max_examples=5000,
         stateful_step_count=50,
         phases=[Phase.generate],  # found is enough
         report_multiple_bugs=False,

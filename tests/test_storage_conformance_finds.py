@@ -513,7 +513,7 @@ class Disagreement(Agreement):
 # That it is found is the point; the shortest way to it would take most of the time.
 TestDisagreement = Disagreement.TestCase
 TestDisagreement.settings = settings(
-    max_examples=50, deadline=None, phases=[Phase.generate], report_multiple_bugs=False
+    max_examples=2000, deadline=None, phases=[Phase.generate], report_multiple_bugs=False
 )
 """
 

@@ -122,7 +122,7 @@ def test_all_keys_of_a_group_share_one_hash_tag_whatever_its_name(
 ) -> None:
     """One slot for each group, and a key of one group is none of another."""
     for group in ODD_NAMES:
-        for service in ODD_NAMES:
+        for service in filter(None, ODD_NAMES):  # without a name it is the group itself
             use_everything(storage, group, service)
             storage.forget_service(group, service)
             use_everything(storage, group, service)
