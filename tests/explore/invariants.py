@@ -45,7 +45,7 @@ class Ledger:
     completed: frozenset[int] = frozenset()
     attempts: tuple[int, ...] = ()
     slots: frozenset[tuple[str, int, int, int]] = frozenset()
-    used: frozenset[tuple[str, str, int]] = frozenset()
+    used: frozenset[tuple[str, str, int, str | None]] = frozenset()
     ended_well: frozenset[str] = frozenset()
     handed: frozenset[str] = frozenset()
     landed: frozenset[str] = frozenset()
@@ -133,7 +133,8 @@ class Ledger:
                 raise Violation(f"{run.run_id} is admitted for a period that is served")
             if self.attempts.count(run.key) >= allowed:
                 raise Violation(f"{run.run_id} is one attempt too many")
-        mine = (*by, run.slot_start)
+        # One turn that serves a period, and behind it one for each trigger.
+        mine = (*by, run.slot_start, run.trigger)
         # Where the storage's clock has stepped back, its slots are there once more.
         if mine in self.used and not world.skew:
             raise Violation(f"{by[0]} starts twice in a slot")

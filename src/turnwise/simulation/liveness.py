@@ -73,7 +73,7 @@ class Liveness:
                 del self._planned_at[old]
 
     def opened(self, run: Run) -> None:
-        """A run is open. A runner starts once in a slot, whatever the clock does then."""
+        """A run is open. A runner serves once in a slot, whatever the clock does then."""
         self._used.add((run.runner_id, run.slot_start))
         self._open_spans.add(self._stage.now, NEVER)
 
