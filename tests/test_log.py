@@ -29,6 +29,7 @@ LINES: list[tuple[Event, int, str]] = [
         "runner a has joined again: its row was gone",
     ),
     (events.RunnerLeft(**RUNNER), INFO, "runner a has left"),
+    (events.ServiceLeft(**SERVICE), INFO, "job: runner a serves it no more"),
     (
         events.DuplicateRunner(**RUNNER, boot_id="b"),
         ERROR,

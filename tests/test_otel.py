@@ -193,6 +193,15 @@ def test_the_age_of_the_last_success_is_known_from_a_look_where_another_process_
     assert [age for _, age in setup.points("turnwise.last_success.age")] == [65.0]
 
 
+def test_a_service_that_was_removed_has_no_age_any_more(setup: Setup) -> None:
+    other = {**SERVICE, "service": "other"}
+    setup.observer(events.Looked(**SERVICE, now=DUE, success=DUE))
+    setup.observer(events.Looked(**other, now=DUE, success=DUE))
+    setup.observer(events.ServiceLeft(**SERVICE))
+    left = [point["turnwise.service"] for point, _ in setup.points("turnwise.last_success.age")]
+    assert left == ["other"]
+
+
 @pytest.mark.parametrize(
     "end", [ended(Status.ABANDONED, "timeout"), ended(recorded=False)], ids=["failed", "buried"]
 )

@@ -8,7 +8,7 @@ import pytest
 from live import Clock, Heard, Shaky, due, due_later, ends_of, eventually
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.errors import StorageError
-from turnwise.events import TurnEnded, TurnStarted
+from turnwise.events import ServiceLeft, TurnEnded, TurnStarted
 from turnwise.scheduler import Scheduler
 from turnwise.settings import Settings
 from turnwise.storages import Storage
@@ -155,6 +155,21 @@ def test_whoever_stands_by_takes_the_slot_of_a_service_that_was_removed() -> Non
         clock.move(30_000_000)
         second.wait_for(TurnStarted)
     assert seen == ["b"]
+
+
+def test_a_service_that_has_left_is_told_once_and_one_that_was_changed_is_not() -> None:
+    storage, heard = due_later(), Heard()
+    scheduler = a_scheduler(storage, heard)
+    for name in ("goes", "changes"):
+        scheduler.add(print, "every 1m", name=name)
+    with scheduler:
+        eventually(lambda: len(offered(storage)) == 2, "both are offered")
+        before = scheduler.health().services
+        scheduler.change(print, "every 2m", name="changes")
+        scheduler.remove("goes")
+        heard.wait_for(ServiceLeft)
+        eventually(lambda: len(scheduler.health().services) == len(before) - 1, "one has left")
+    assert [event.service for event in heard.of(ServiceLeft)] == ["goes"]
 
 
 def test_a_new_machine_after_a_bug_goes_on_to_leave() -> None:

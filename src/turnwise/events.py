@@ -102,6 +102,11 @@ class Looked(ServiceEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceLeft(ServiceEvent):
+    """The runner serves the service no more, because the program removed it; others may."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CyclePlanned(ServiceEvent):
     """This runner has planned a cycle ``[start, end)`` of the period that is due at ``due``.
 

@@ -25,6 +25,7 @@ from turnwise.events import (
     RunnerJoined,
     RunnerLeft,
     ServiceEvent,
+    ServiceLeft,
     SettingsDiffer,
     StorageAsked,
     StorageBack,
@@ -79,6 +80,10 @@ def _joined(event: RunnerJoined) -> tuple[int, str]:
 
 def _left(event: RunnerLeft) -> tuple[int, str]:
     return logging.INFO, f"runner {printable(event.runner_id)} has left"
+
+
+def _left_service(event: ServiceLeft) -> tuple[int, str]:
+    return logging.INFO, f"runner {printable(event.runner_id)} serves it no more"
 
 
 def _duplicate(event: DuplicateRunner) -> tuple[int, str]:
@@ -168,6 +173,7 @@ def _unreadable(event: RecordUnreadable) -> tuple[int, str]:
 _LINES: dict[type[Event], Callable[..., tuple[int, str]]] = {
     RunnerJoined: _joined,
     RunnerLeft: _left,
+    ServiceLeft: _left_service,
     DuplicateRunner: _duplicate,
     StorageLost: _storage_lost,
     StorageBack: _storage_back,

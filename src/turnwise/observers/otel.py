@@ -53,6 +53,7 @@ from turnwise.events import (
     Looked,
     PeriodMissed,
     ServiceEvent,
+    ServiceLeft,
     StorageAsked,
     TurnEnded,
     TurnLost,
@@ -104,6 +105,7 @@ class OpenTelemetry:
         self._hear: dict[type[Event], Callable[..., None]] = {
             Looked: self._looked,
             PeriodMissed: self._missed,
+            ServiceLeft: self._left,
             StorageAsked: self._asked,
             TurnEnded: self._ended,
             TurnLost: self._note_in_span,
@@ -198,6 +200,11 @@ class OpenTelemetry:
     def _succeeded(self, event: ServiceEvent, at: float) -> None:
         with self._lock:
             self._successes[event.group, event.service] = at
+
+    def _left(self, event: ServiceLeft) -> None:
+        """Nobody here would learn of its successes any more, and its age would only grow."""
+        with self._lock:
+            self._successes.pop((event.group, event.service), None)
 
     def _missed(self, event: PeriodMissed) -> None:
         self._instruments.missed.add(

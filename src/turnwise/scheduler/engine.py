@@ -32,7 +32,7 @@ from turnwise.actions import (
 from turnwise.cycles import SECOND
 from turnwise.drive import OPERATIONS, carry_out, seen
 from turnwise.errors import SchemaError, StorageError
-from turnwise.events import Observer, RunnerLeft, StorageAsked
+from turnwise.events import Observer, RunnerLeft, ServiceLeft, StorageAsked
 from turnwise.heartbeat import Heartbeat
 from turnwise.scheduler.at_work import Service
 from turnwise.scheduler.calls import Loops
@@ -392,6 +392,11 @@ class Engine:
             service.rests_until = at + _WITHDRAWN_AGAIN
         else:
             self.services.has_left(service, is_withdrawn=is_withdrawn)
+            if service.name not in self.services.by_name:
+                left = ServiceLeft(
+                    group=self._group, runner_id=self._runner_id, service=service.name
+                )
+                self.services.tell(None, [left])
 
     # Stopping ---------------------------------------------------------------------------------
 
