@@ -378,6 +378,10 @@ def test_a_password_is_not_shown_and_a_storage_that_is_not_named_is_said(tmp_pat
     done = turnwise("up", "--check", cwd=tmp_path)
     assert done.returncode == 0
     assert "storage: not named here, so TURNWISE_STORAGE must name it" in done.stdout
+    none = turnwise("up", "--check", "--storage", "postgras://a:secret@b/c", cwd=tmp_path)
+    assert (none.returncode, none.stdout) == (2, "")
+    assert "no storage has the scheme 'postgras'" in none.stderr
+    assert "secret" not in none.stderr
     refused = turnwise("up", cwd=tmp_path)
     assert refused.returncode == 2
     assert refused.stderr.startswith("turnwise: no storage is named")

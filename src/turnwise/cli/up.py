@@ -39,10 +39,11 @@ from turnwise.scheduler import Scheduler
 from turnwise.storages.opening import (
     FILE_VARIABLE,
     URL_VARIABLE,
+    check_url,
     url_in_file,
     url_of_the_environment,
 )
-from turnwise.storages.urls import check_spelling, without_password
+from turnwise.storages.urls import without_password
 
 _log = logging.getLogger("turnwise.up")
 _DEFAULT_FILE: Final = "turnwise.toml"
@@ -233,7 +234,7 @@ def _check(configuration: Configuration, in_force: Asked) -> int:
         shown = f"not named here, so {URL_VARIABLE} must name it where this runs"
     else:
         with storage_as_input():
-            check_spelling(url)
+            check_url(url)
         shown = without_password(url)
     count = len(configuration.jobs)
     services = f"{count} service{'' if count == 1 else 's'}"

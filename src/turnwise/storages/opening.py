@@ -29,6 +29,7 @@ __all__ = [
     "ENTRY_POINTS",
     "FILE_VARIABLE",
     "URL_VARIABLE",
+    "check_url",
     "open_storage",
     "url_in_file",
     "url_of_the_environment",
@@ -105,6 +106,19 @@ def open_storage(
     return _open_other(url, scheme)
 
 
+def check_url(url: str) -> None:
+    """Refuse a URL that no storage can have, without opening one.
+
+    Raises:
+        ValueError: the URL is malformed, or no storage has its scheme.
+    """
+    check_spelling(url)
+    scheme, _, rest = url.partition(":")
+    is_ours = scheme.partition("+")[0] in _SQL_SCHEMES or scheme in _REDIS_SCHEMES
+    if not is_ours and (scheme != "memory" or rest.strip("/")):
+        _entry_point(url, scheme)
+
+
 def _open_sql(
     url: str | None, engine: "Engine | AsyncEngine | None", *, create_tables: bool
 ) -> Storage:
@@ -154,13 +168,18 @@ def url_in_file(path: str, *, named_by: str) -> str:
 
 
 def _open_other(url: str, scheme: str) -> Storage:
-    """Open a storage of another package; the whole scheme counts, or its part before a plus."""
+    """Open a storage of another package."""
+    return _factory(_entry_point(url, scheme))(url)
+
+
+def _entry_point(url: str, scheme: str) -> "EntryPoint":
+    """What opens storages of a scheme; the whole one counts, or its part before a plus."""
     from importlib.metadata import entry_points  # noqa: PLC0415 (slow, and seldom needed)
 
     others = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
     point = others.get(scheme) or others.get(scheme.partition("+")[0])
     if point is not None:
-        return _factory(point)(url)
+        return point
     what = f"has the scheme {scheme!r}" if ":" in url else "is named without a scheme"
     if scheme == "memory":
         what = "in memory has a name"
