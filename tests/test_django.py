@@ -1,7 +1,9 @@
 """turnwise within Django: jobs, settings, migrations, databases and the admin, in this process."""
 
 import asyncio
+import contextlib
 import functools
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -153,7 +155,7 @@ def test_a_job_is_handed_its_turn_only_where_it_asks_for_it() -> None:
 
 def test_a_process_serves_from_its_start_to_its_stop_however_often_it_is_asked_to() -> None:
     given = {"storage": "memory:", "group": "shop", "runner_id": "a", "grace": "1s"}
-    serving.scheduler.cache_clear()
+    serving._scheduler.cache_clear()
     try:
         with override_settings(TURNWISE=given):
             serving.start()
@@ -167,7 +169,32 @@ def test_a_process_serves_from_its_start_to_its_stop_however_often_it_is_asked_t
             assert not scheduler.health().is_running
     finally:
         registry.jobs.scheduler = None
-        serving.scheduler.cache_clear()
+        serving._scheduler.cache_clear()
+
+
+def test_threads_that_ask_first_at_once_have_the_same_scheduler(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    both = threading.Barrier(2)
+
+    def slowly() -> Any:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.3)
+        return configuration()
+
+    monkeypatch.setattr(serving, "configuration", slowly)
+    serving._scheduler.cache_clear()
+    found: list[Scheduler] = []
+    threads = [threading.Thread(target=lambda: found.append(serving.scheduler())) for _ in range(2)]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found[0] is found[1]
+    finally:
+        registry.jobs.scheduler = None
+        serving._scheduler.cache_clear()
 
 
 # Settings ----------------------------------------------------------------------------------------
@@ -207,7 +234,7 @@ def test_a_password_in_settings_that_are_a_url_is_not_shown() -> None:
 
 
 def test_a_storage_that_is_none_is_told_by_the_command_in_a_line() -> None:
-    serving.scheduler.cache_clear()
+    serving._scheduler.cache_clear()
     try:
         with (
             override_settings(TURNWISE={"storage": "nosuch://app:secret@db"}),
@@ -217,7 +244,7 @@ def test_a_storage_that_is_none_is_told_by_the_command_in_a_line() -> None:
         assert "secret" not in str(caught.value)
     finally:
         registry.jobs.scheduler = None
-        serving.scheduler.cache_clear()
+        serving._scheduler.cache_clear()
 
 
 def test_a_backend_of_another_package_and_a_block_without_a_savepoint_can_complete_a_turn() -> None:

@@ -2,6 +2,7 @@
 
 import atexit
 import functools
+import threading
 from functools import partial
 
 from turnwise.contrib.django.configuration import configuration
@@ -9,14 +10,21 @@ from turnwise.contrib.django.databases import open_database
 from turnwise.contrib.django.registry import jobs
 from turnwise.scheduler import Scheduler
 
+_making = threading.RLock()
 
-@functools.cache
+
 def scheduler() -> Scheduler:
     """The scheduler of this process, with all jobs; it is made when it is first asked for.
 
     Raises:
         ImproperlyConfigured: ``settings.TURNWISE`` says what it cannot.
     """
+    with _making:  # of two threads that ask first, one makes it
+        return _scheduler()
+
+
+@functools.cache
+def _scheduler() -> Scheduler:
     said = configuration()
     made = Scheduler(
         said.storage if said.database is None else partial(open_database, said.database),
