@@ -414,6 +414,30 @@ def test_two_connections_of_one_job_do_not_wait_for_each_other_for_ever(
     bench.close()
 
 
+@pytest.mark.parametrize("name", ON_SERVERS)
+def test_two_who_fence_at_one_moment_wait_and_do_not_deadlock(name: str, tmp_path: Path) -> None:
+    """A lock for reading that both have, and that both want to write by, would be a deadlock."""
+    bench = Bench(database(name, tmp_path))
+    together = threading.Barrier(2, timeout=10)
+    ended: list[int] = []
+
+    def fence_again_and_again() -> None:
+        with connected(bench.db) as hands:
+            for number in range(20):
+                together.wait()
+                bench.hand.fence(hands.connection)
+                hands.commit()
+                ended.append(number)
+
+    threads = [threading.Thread(target=fence_again_and_again) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(ended) == sorted([*range(20), *range(20)])
+    bench.close()
+
+
 # What is refused ----------------------------------------------------------------------------------
 
 
