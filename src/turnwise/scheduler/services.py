@@ -1,9 +1,9 @@
 """The services of a process: their machines, and the functions that are at work for them.
 
-:class:`Services` is what the threads of an engine share. One lock guards the machines. Nobody holds
-it while a function runs. Observers hear of some ends while it is held, which is why an observer must
-not wait for another thread. A bug in the machine of one service stops no other service: it is
-logged, and a new machine begins after a pause.
+:class:`Services` is what the threads of an engine share. One lock guards the machines. Nobody
+holds it while a function runs. Observers hear of some ends while it is held, which is why an
+observer must not wait for another thread. A bug in the machine of one service stops no other
+service: it is logged, and a new machine begins after a pause.
 """
 
 import contextlib
