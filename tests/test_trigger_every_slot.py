@@ -9,6 +9,7 @@ import pytest
 from machines import SERVICE, World, assert_one_at_a_time, closed_worlds
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.controls import Controls
+from turnwise.events import NoTurn
 from turnwise.gate import Execution
 from turnwise.turn import Turn
 
@@ -113,3 +114,14 @@ def test_the_primary_that_has_served_the_period_runs_what_is_triggered_in_its_sl
     served, run = (each for each in world.runs() if each.started_at >= world.runs()[-2].started_at)
     assert (run.trigger is None, served.trigger is None) == (False, True)
     assert (run.runner_id, run.slot_start) == (served.runner_id, served.slot_start)
+
+
+@pytest.mark.parametrize("runs", ["once", "every_slot"])
+def test_a_runner_that_has_had_its_turn_is_not_called_late_for_what_is_triggered_after(
+    runs: str,
+) -> None:
+    world = World(("a",), knobs={"runs": runs})
+    trigger(world, second=110)
+    world.run_to(second=299)
+    assert len(triggered(world)) == 1
+    assert world.told(NoTurn) == []

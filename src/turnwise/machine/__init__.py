@@ -4,8 +4,8 @@ Rules
 -----
 1. **A turn starts only after the gate has admitted it.** Where the storage does not answer, none
    starts.
-2. **A runner starts at most one turn in a slot that serves a period**, and behind it at most one for
-   each trigger.
+2. **A runner starts at most one turn that serves a period in a slot**, and behind it at most one
+   for each trigger.
 3. **Silence is counted from the look that led to the admission**, on the owner's own monotonic
    clock. A turn that was silent for its heartbeat timeout at any time since then is lost for good,
    whatever arrives later.

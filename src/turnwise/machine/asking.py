@@ -46,7 +46,8 @@ def ask_in_slot(state: State, now: int, cycle: CyclePlan, gate: Gate) -> list[Ev
         stabilization=cycle.rules.stabilization,
     )
     if claim.atomic_service_run is None:
-        if claim.skip_reason is None or state.asked_in == slot.start:
+        # A runner that has had its turn in the slot did not come too late for it.
+        if claim.skip_reason is None or slot.start in (state.asked_in, state.used_slot):
             return None
         return note(state, cycle, position, claim.reason.value, claim.skip_message, now)
     last = slot.end - 1
