@@ -226,7 +226,8 @@ def test_a_programs_pool_its_jobs_and_the_page_of_them_are_in_one_database(tmp_p
         eventually(lambda: runs_of(web.storage, "tidy_up"), "the job runs", 60)
         assert "tidy_up" in web.text("/jobs/")
         eventually(
-            lambda: [run.status.value for run in runs_of(web.storage, "tidy_up")] == ["completed"],
+            # Where a due instant has just passed, there is one more run.
+            lambda: {run.status.value for run in runs_of(web.storage, "tidy_up")} == {"completed"},
             "it ends well",
         )
         web.process.send_signal(signal.SIGTERM)
