@@ -108,7 +108,7 @@ def test_a_pause_tells_of_the_run_that_goes_on(
         offered(history)
         desk("trigger", SERVICE)
         run = history.await_running()
-        assert "the run of alice, token 1, since " in desk("pause", SERVICE)
+        assert f"the run of alice, token {run.token}, since " in desk("pause", SERVICE)
         (tmp_path / "enough").touch()
         assert str(history.await_ended(run.id).status) == "completed"
 
@@ -147,8 +147,8 @@ def test_a_trigger_says_what_it_waits_for(tmp_path: Path, desk: Desk, history: H
         desk("pause", SERVICE)
         assert "it is paused, and runs once it is resumed" in desk("trigger", SERVICE)
         desk("resume", SERVICE)
-        history.await_running()
-        assert "the run of alice, token 1, since" in desk("trigger", SERVICE)
+        run = history.await_running()
+        assert f"the run of alice, token {run.token}, since" in desk("trigger", SERVICE)
         (tmp_path / "enough").touch()
     assert "no runner of it is alive" in desk("trigger", SERVICE)
 

@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -526,22 +526,31 @@ def test_a_file_by_a_link_is_the_same_file(tmp_path: Path) -> None:
 
 def test_a_database_without_tables_of_turnwise_is_refused(tmp_path: Path) -> None:
     bench = Bench(database("sqlite", tmp_path))
-    with pytest.raises(ValueError, match="turnwise's tables cannot be read: no such table"):
-        bench.hand.complete(sqlite3.connect(":memory:"))
+    with (
+        closing(sqlite3.connect(":memory:")) as one,
+        pytest.raises(ValueError, match="turnwise's tables cannot be read: no such table"),
+    ):
+        bench.hand.complete(one)
     bench.close()
 
 
 def test_another_kind_of_database_is_refused(tmp_path: Path) -> None:
     bench = Bench(database("postgresql", tmp_path))
-    with pytest.raises(ValueError, match="got one to sqlite"):
-        bench.hand.complete(sqlite3.connect(":memory:"))
+    with (
+        closing(sqlite3.connect(":memory:")) as one,
+        pytest.raises(ValueError, match="got one to sqlite"),
+    ):
+        bench.hand.complete(one)
     bench.close()
 
 
 def test_a_storage_in_memory_has_no_other_connection(tmp_path: Path) -> None:
     bench = Bench(Database("sqlite", "sqlite://"))
-    with pytest.raises(ValueError, match="turnwise's tables cannot be read"):
-        bench.hand.complete(sqlite3.connect(":memory:"))
+    with (
+        closing(sqlite3.connect(":memory:")) as one,
+        pytest.raises(ValueError, match="turnwise's tables cannot be read"),
+    ):
+        bench.hand.complete(one)
     with connected(database("sqlite", tmp_path)) as hands:
         SqlStorage(f"sqlite:///{tmp_path / 'job.db'}").close()
         with pytest.raises(ValueError, match="got one to another"):
@@ -599,8 +608,9 @@ def test_a_storage_that_is_no_database_is_refused() -> None:
     of_memory = partial(type(bench.hand).complete)
     hand = bench.another_hand("run")
     object.__setattr__(hand, "storage", MemoryStorage())
-    with pytest.raises(ValueError, match="take SQLite, PostgreSQL or MariaDB"):
-        of_memory(hand, sqlite3.connect(":memory:"))
+    takes = "take SQLite, PostgreSQL or MariaDB"
+    with closing(sqlite3.connect(":memory:")) as one, pytest.raises(ValueError, match=takes):
+        of_memory(hand, one)
     bench.close()
 
 
