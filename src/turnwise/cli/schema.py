@@ -6,7 +6,7 @@ from typing import Annotated
 from turnwise.cli.errors import BadInput, storage_as_input
 from turnwise.cli.options import StorageUrl, option
 from turnwise.cli.storage import url_in_force
-from turnwise.errors import SchemaError
+from turnwise.errors import SchemaError, StorageError
 from turnwise.storages.opening import open_storage
 from turnwise.storages.urls import without_password
 
@@ -68,17 +68,11 @@ def _upgrade(url: str) -> int:
 
 def _upgraded(url: str, why: SchemaError) -> tuple[int, int]:
     """Upgrade tables that cannot be used as they are, for the reason that is given."""
-    import sqlalchemy as sa  # noqa: PLC0415 (needs an extra)
+    from turnwise.storages.sql import upgrade  # noqa: PLC0415 (needs an extra)
 
-    from turnwise.storages.sql.address import Address  # noqa: PLC0415 (needs an extra)
-    from turnwise.storages.sql.schema import upgrade  # noqa: PLC0415 (needs an extra)
-
-    address = Address.read(url)
-    engine = sa.create_engine(address.url, hide_parameters=True)
     try:
-        with engine.begin() as connection:
-            return upgrade(connection, address)
-    except sa.exc.SQLAlchemyError:
+        return upgrade(url)
+    except SchemaError:
+        raise
+    except StorageError:
         raise why from None  # it says better what is missing
-    finally:
-        engine.dispose()
