@@ -329,6 +329,71 @@ def test_an_observer_that_wants_to_end_the_program_ends_no_thread_and_is_logged(
     assert any(each.startswith("an observer failed on ") for each in caplog.messages)
 
 
+@pytest.mark.parametrize("is_given_up", [False, True])
+def test_an_observer_may_wait_for_another_thread_that_asks_for_the_health(
+    is_given_up: bool, heard: Heard
+) -> None:
+    """It hears what came of the end of a function while nobody holds the machines' lock."""
+    answered: list[bool] = []
+    go_on = threading.Event()
+
+    def observe(event: Event) -> None:
+        if isinstance(event, TurnLost):
+            asking = threading.Thread(target=scheduler.health, daemon=True)
+            asking.start()
+            asking.join(5)
+            answered.append(not asking.is_alive())
+
+    scheduler = a_scheduler(due(), heard, observers=(observe, heard))
+
+    @scheduler.every("1m", name="job")
+    def job() -> None:
+        if is_given_up:
+            scheduler.stop(0)
+        engine = scheduler._engine
+        assert engine is not None
+        turn = engine.services.by_name["job"].machine.turn
+        assert turn is not None
+        turn.confirmed_at -= 3_600_000_000  # nobody has noticed the silence before the end
+        if is_given_up:
+            go_on.wait(30)
+
+    with scheduler:
+        heard.wait_for(TurnLost)
+    go_on.set()
+    assert answered == [True]
+
+
+def test_what_was_lost_cancels_no_turn_that_has_begun_since(heard: Heard) -> None:
+    """Its observers hear of a loss later than it was seen."""
+    scheduler = a_scheduler(due(), heard)
+    go_on = threading.Event()
+
+    @scheduler.every("1m", name="job")
+    async def job() -> None:
+        await asyncio.to_thread(go_on.wait, 30)
+
+    with scheduler:
+        started = heard.wait_for(TurnStarted)[0]
+        engine = scheduler._engine
+        assert engine is not None
+        service = engine.services.by_name["job"]
+        eventually(lambda: service.call, "the function is at work")
+        lost = TurnLost(
+            group="default",
+            service="job",
+            runner_id="a",
+            run_id="an earlier one",
+            token=0,
+            due=started.due,
+            why="it was silent",
+        )
+        engine.services.tell(service, [lost])
+        go_on.set()
+        heard.wait_for(TurnEnded)
+    assert [each.status.value for each in heard.of(TurnEnded)] == ["completed"]
+
+
 def test_an_interrupt_of_the_main_thread_is_not_taken_for_an_observers_bug(heard: Heard) -> None:
     def observer(event: Event) -> None:
         if isinstance(event, RunnerLeft):

@@ -220,5 +220,4 @@ class RecordUnreadable(ServiceEvent):
 
 
 Observer = Callable[[Event], object]
-"""What hears events. It must not block, nor wait for another thread, which may wait for what it
-holds up. What it raises is logged, and stops nothing."""
+"""What hears events. It must not block; what it raises is logged, and stops nothing."""

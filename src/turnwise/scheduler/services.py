@@ -1,9 +1,8 @@
 """The services of a process: their machines, and the functions that are at work for them.
 
 :class:`Services` is what the threads of an engine share. One lock guards the machines. Nobody
-holds it while a function runs. Observers hear of some ends while it is held, which is why an
-observer must not wait for another thread. A bug in the machine of one service stops no other
-service: it is logged, and a new machine begins after a pause.
+holds it while a function runs or an observer listens. A bug in the machine of one service stops no
+other service: it is logged, and a new machine begins after a pause.
 """
 
 import contextlib
@@ -157,10 +156,13 @@ class Services:
 
     def answer(self, service: Service, answer: Answer) -> None:
         """Tell a machine something, and the observers what came of it."""
-        events: list[Event] = []
+        self.tell(service, self._receive(service, answer))
+
+    def _receive(self, service: Service, answer: Answer) -> list[Event]:
+        """Tell a machine something; the observers are to hear what came of it, without the lock."""
         with self._watched(service), self.lock:
-            events = service.machine.receive(self._monotonic(), answer)
-        self.tell(service, events)
+            return service.machine.receive(self._monotonic(), answer)
+        return []
 
     def heard(self, heard: Heard | None) -> None:
         """Tell all machines of a heartbeat's answer; None where there was none."""
@@ -292,19 +294,22 @@ class Services:
         with self.lock:
             if service.turn is not state:
                 return  # it was given up
-            self._end(service, status, reason)
-        self._changed()
-
-    def _end(self, service: Service, status: Status, reason: str) -> None:
+            events = self._end(service, status, reason)
         try:
-            self.answer(service, FunctionEnded(status, reason))
+            self.tell(service, events)
         finally:  # an observer may be interrupted
-            service.let_go()
+            self._changed()
+
+    def _end(self, service: Service, status: Status, reason: str) -> list[Event]:
+        events = self._receive(service, FunctionEnded(status, reason))
+        service.let_go()
+        return events
 
     def _cancel(self, service: Service) -> None:
+        """Cancel what works for a turn that is lost; the next turn may have begun already."""
         with self.lock:
             call, state = service.call, service.turn
-        if call is not None and state is not None:
+        if call is not None and state is not None and state.lost:
             call.cancel(gates.TIMEOUT if state.overdue else gates.LOST)
 
     # Turn by turn -----------------------------------------------------------------------------
@@ -406,6 +411,8 @@ class Services:
     def _give_up(self, service: Service) -> None:
         """A function goes on beyond its grace: its turn ends as stopped."""
         with self.lock:
-            if service.turn is not None:
-                _log.warning("%s: the function goes on beyond its grace", service.name)
-                self._end(service, Status.ABANDONED, gates.STOPPED)
+            if service.turn is None:
+                return
+            events = self._end(service, Status.ABANDONED, gates.STOPPED)
+        _log.warning("%s: the function goes on beyond its grace", service.name)
+        self.tell(service, events)
