@@ -8,7 +8,7 @@ import pytest
 
 from turnwise import gate as gates
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
-from turnwise.controls import Controls
+from turnwise.controls import Controls, operator
 from turnwise.cycles import SECOND, instant
 from turnwise.errors import BusyError, StillAliveError
 from turnwise.gate import Ask, Command, Gate, Refusal, Run
@@ -231,6 +231,18 @@ def test_a_gate_that_others_never_leave_alone_is_busy(controls: Controls, storag
         controls.pause(SERVICE)
 
 
+def test_a_gate_that_a_jobs_transaction_has_locked_is_busy_and_stays_as_it_is(
+    controls: Controls, storage: Busy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controls.pause(SERVICE)
+    before = gate_of(storage)
+    locked = Swapped(NOON, done=False, busy=True)
+    monkeypatch.setattr(storage, "swap", lambda *_: locked)
+    with pytest.raises(BusyError, match="'nightly': a job's transaction has its gate locked"):
+        controls.resume(SERVICE)
+    assert gate_of(storage) == before
+
+
 @pytest.mark.parametrize(("reason", "status"), [("", "completed"), ("exit:3", "abandoned")])
 def test_a_trigger_is_waited_for_until_its_run_has_ended(
     controls: Controls, storage: Busy, reason: str, status: str
@@ -381,6 +393,18 @@ def test_names_that_cannot_be_are_refused(controls: Controls, name: str) -> None
     for command in (controls.pause, controls.resume, controls.trigger, controls.drain):
         with pytest.raises(ValueError, match="must"):
             command(name)
+
+
+@pytest.mark.parametrize("error", [KeyError, OSError])  # before Python 3.13, and from it on
+def test_an_operator_whose_user_has_no_name_is_somebody_at_the_host(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def getuser() -> str:
+        raise error
+
+    monkeypatch.setattr("getpass.getuser", getuser)
+    monkeypatch.setattr("socket.gethostname", lambda: "desk")
+    assert operator() == "somebody@desk"
 
 
 def test_the_operator_is_the_user_and_the_host_where_nothing_is_said(storage: Busy) -> None:

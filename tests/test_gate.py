@@ -221,6 +221,17 @@ def test_another_run_is_not_closed_by_who_names_the_one_before() -> None:
         assert answer.closed_as.id == "run"
 
 
+def test_a_fence_leaves_the_gate_as_it_is_while_the_run_is_open() -> None:
+    gate = opened(NEW, NOON, now=NOON)
+    assert gates.fence(gate, "run") is gate
+
+
+def test_a_fence_of_a_run_that_is_not_open_says_how_it_was_closed() -> None:
+    gate = opened(failed(NEW, NOON), NOON + FIVE, "next", now=NOON + FIVE)
+    assert gates.fence(gate, "run") == NotOpen("run", gates.said_of(gate, "run"))
+    assert gates.fence(NEW, "run") == NotOpen("run", None)
+
+
 def test_only_what_the_history_has_is_left_out_of_what_is_unsaid() -> None:
     gate = failed(NEW, NOON)
     gate = gates.pause(gate, id="p", now=NOON, by="ops", reason="")

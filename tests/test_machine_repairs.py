@@ -5,15 +5,17 @@ from datetime import timedelta
 import pytest
 
 from machines import HEARTBEAT, PERIOD, SECOND, SERVICE, TIMEOUT, World, closed_worlds
-from turnwise.actions import FunctionEnded, Heard
+from turnwise import gate as gates
+from turnwise.actions import FunctionEnded, HandedOver, Heard
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.cycles import microseconds
 from turnwise.events import RecordUnreadable, TurnEnded, TurnLost, TurnOverdue
-from turnwise.gate import Command, CommandName
+from turnwise.gate import Command, CommandName, Gate
 from turnwise.machine import Machine
 from turnwise.settings import Settings
 from turnwise.storages import Beat, Kind, Pulse, Record
-from turnwise.texts import row_from_text
+from turnwise.texts import gate_from_text, gate_to_text, row_from_text
+from turnwise.turn import Turn
 
 worlds = pytest.fixture(autouse=True)(closed_worlds)
 
@@ -183,3 +185,64 @@ def test_a_turn_that_ends_later_than_its_timeout_before_anybody_looked_has_ended
     assert machine.turn is not None
     assert not machine.turn.still_runs
     assert machine.turn.outcome == (Status.COMPLETED, "")
+
+
+def test_a_turn_that_was_lost_in_silence_is_not_told_lost_again_when_its_run_is_closed() -> None:
+    world = World(("a", "b"), takes=10 * TIMEOUT)
+    world.run_to(second=61)
+    owner = world.served[0].runner_id
+    process = world.virtual._processes[owner].services.by_name[SERVICE]
+    process.call = None  # a plain function, which cannot be cancelled
+    world.virtual.cut_off(owner)
+    world.run_for(2 * TIMEOUT)
+    world.virtual.reconnect(owner)
+    world.run_for(2 * HEARTBEAT)
+    assert world.ends()[0] == (owner, "abandoned", "owner_dead")
+    assert process.machine.turn is not None, "it still works, for all that we know"
+    lost = [each for each in world.told(TurnLost) if isinstance(each, TurnLost) and each.token == 1]
+    assert [each.why.partition(" for")[0] for each in lost] == ["no heartbeat was confirmed"]
+
+
+def hand_over(world: World, *, commits: bool) -> None:
+    """As the function ends: it has its run completed in a transaction, which lands or does not."""
+
+    def work(turn: Turn) -> None:
+        world.machine().receive(world.virtual._time.at, HandedOver(turn.run_id))
+        reading = world.virtual.storage.read("default", (SERVICE,))
+        kept = reading.services[SERVICE].gate
+        assert kept is not None
+        gate = gates.complete(gate_from_text(kept.body), turn.run_id, now=reading.now)
+        assert isinstance(gate, Gate)
+        new = Record("committed", gate_to_text(gate))
+        if commits:
+            world.virtual.storage.swap("default", SERVICE, Kind.GATE, kept.version, new)
+
+    world.work = work
+
+
+@pytest.mark.parametrize(
+    ("commits", "end"),
+    [(True, ("a", "completed", "")), (False, ("a", "abandoned", "not_committed"))],
+)
+def test_a_turn_that_was_handed_over_ended_as_its_transaction_did(
+    commits: bool, end: tuple[str, str, str]
+) -> None:
+    world = World()
+    hand_over(world, commits=commits)
+    world.run_to(second=80)
+    assert world.ends() == [end]
+    [ended] = world.told(TurnEnded)
+    assert isinstance(ended, TurnEnded)
+    assert (ended.status, ended.reason, ended.recorded) == (*end[1:], True)
+
+
+def test_a_row_is_known_to_be_kept_once_the_history_has_taken_it() -> None:
+    world = World()
+    world.run_to(second=60.5)
+    world.storages["a"].fail("append", times=100)
+    world.run_to(second=110)
+    [ended] = world.runs()
+    assert ended.id not in world.machine().kept
+    world.storages["a"].fail("append", times=0)
+    world.run_to(second=120.5)
+    assert ended.id in world.machine().kept

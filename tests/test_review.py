@@ -174,6 +174,20 @@ def test_the_longest_run_and_skew_that_can_be_said_are_beyond_every_slot(
     assert found.overlap_excluded_by_time is False
 
 
+def test_the_periods_of_the_last_schedules_are_kept_and_many_schedules_do_not_pile_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept: dict[str, object] = {}
+    monkeypatch.setattr("turnwise.review._looked_at", kept)
+    monkeypatch.setattr("turnwise.review._MOST_KEPT", 2)
+    for _ in range(2):
+        for hour in range(3):
+            nightly = replace(NIGHTLY, schedule=parse_schedule(f"cron 0 {hour} * * * UTC"))
+            assert review(nightly, runners=1).gap_without_fault == timedelta(days=1)
+            assert str(nightly.schedule) in kept
+            assert len(kept) <= 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -92,6 +92,27 @@ def test_a_turn_knows_that_the_program_was_asked_to_stop(from_the_start: bool) -
     assert turn.stop_requested
 
 
+def test_a_turn_is_completed_and_fenced_by_what_stands_behind_it_on_the_connection_given() -> None:
+    turn = fake_turn()
+    first, second = object(), object()
+    turn.fence(first)
+    assert (turn.fenced, turn.is_complete) == ([first], False)
+    turn.complete(second)
+    assert (turn.fenced, turn.is_complete) == ([first], True)
+
+
+def test_a_turn_is_completed_and_fenced_on_a_connection_only_while_it_is_not_lost() -> None:
+    turn = fake_turn()
+    for ask in (turn.complete, turn.fence):
+        with pytest.raises(TypeError, match="connection must be one"):
+            ask(None)
+    turn.lose()
+    for ask in (turn.complete, turn.fence):
+        with pytest.raises(TurnLostError, match="the test has taken it away"):
+            ask(object())
+    assert (turn.fenced, turn.is_complete) == ([], False)
+
+
 def test_a_triggered_turn_says_so() -> None:
     assert fake_turn(triggered=True).triggered
 
