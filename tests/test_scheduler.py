@@ -45,8 +45,9 @@ from turnwise.events import (
 )
 from turnwise.gate import pause
 from turnwise.machine import Machine
-from turnwise.scheduler import Scheduler, services
+from turnwise.scheduler import Scheduler, machines
 from turnwise.scheduler import engine as engines
+from turnwise.scheduler.asking import Asking
 from turnwise.scheduler.engine import Engine, monotonic_us
 from turnwise.storages import Kind, Record, Storage
 from turnwise.storages.memory import MemoryStorage
@@ -799,7 +800,7 @@ def test_a_bug_in_one_machine_is_logged_and_stops_no_other_service(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(services, "_REST_AFTER_A_BUG", 50_000)
+    monkeypatch.setattr(machines, "_REST_AFTER_A_BUG", 50_000)
     real = getattr(Machine, method)
     bugs = [1]
 
@@ -858,7 +859,7 @@ def test_a_bug_in_a_thread_of_the_engine_is_logged_and_shown_by_its_health(
     scheduler.add(None, "every 1m", name="on demand")
     with monkeypatch.context() as patch:
         patch.setattr(Engine, "_pause", bug)
-        patch.setattr(Engine, "_send", bug)
+        patch.setattr(Asking, "beat", bug)
         with scheduler:
             eventually(lambda: any("the heartbeats of" in r.message for r in caplog.records), "")
             monkeypatch.setattr(Engine, "_wait_for_heartbeat", bug)

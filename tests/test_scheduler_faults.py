@@ -15,6 +15,7 @@ from turnwise.errors import TurnFailedError
 from turnwise.events import Event, RunnerLeft, TurnEnded, TurnLost, TurnStarted
 from turnwise.heartbeat import Heartbeat
 from turnwise.scheduler import Scheduler, calls, functions, services
+from turnwise.scheduler.asking import Asking
 from turnwise.scheduler.at_work import Service, Wish
 from turnwise.scheduler.engine import Engine
 from turnwise.scheduler.signals import SignalsEnd
@@ -420,7 +421,7 @@ def test_a_thread_of_the_engine_that_ends_by_a_system_exit_says_so(
         assert is_sent.wait(30)
         raise SystemExit(3)
 
-    monkeypatch.setattr(Engine, "_send", send)
+    monkeypatch.setattr(Asking, "beat", send)
     monkeypatch.setattr(Engine, "_wait_for_heartbeat", leave)
     scheduler = a_scheduler(due(), heard)
     scheduler.add(lambda: None, "every 1m", name="job")
@@ -551,8 +552,8 @@ def test_whether_wishes_are_taken_is_decided_and_noted_at_one_time(
                 engine.services.lock.release()
             entered.append(got)
 
-        monkeypatch.setattr(engine, "link", Failing())
-        engine._note("reads", Failed("no connection"))
+        monkeypatch.setattr(engine.asking, "link", Failing())
+        engine.asking.note("reads", Failed("no connection"))
         assert entered
         assert not any(entered)
 
@@ -582,17 +583,14 @@ def test_a_turn_starts_before_the_storage_is_asked_for_other_services(
 ) -> None:
     """A storage that hangs then would let its slot pass."""
     steps: list[str] = []
-    for name in ("_serve", "_ask"):
-        real = getattr(Engine, name)
-        monkeypatch.setattr(Engine, name, noting(steps, name, real))
-    real = services.Services.next
-    monkeypatch.setattr(services.Services, "next", noting(steps, "next", real))
+    for owner, name in ((Engine, "_serve"), (Asking, "all_of"), (services.Services, "next")):
+        monkeypatch.setattr(owner, name, noting(steps, name, getattr(owner, name)))
     scheduler = a_scheduler(due(), heard)
     scheduler.add(lambda: None, "every 1m", name="job")
     with scheduler:
         heard.wait_for(TurnEnded)
     at = steps.index("_serve")
-    assert steps[at - 1 : at + 2] == ["next", "_serve", "_ask"]
+    assert steps[at - 1 : at + 2] == ["next", "_serve", "all_of"]
 
 
 def test_heartbeats_are_hurried_under_the_lock_that_guards_them(

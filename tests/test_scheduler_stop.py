@@ -16,8 +16,7 @@ import pytest
 from live import Heard, Shaky, due, due_later, ends_of, eventually, runs_of
 from turnwise import scheduler as schedulers
 from turnwise.events import Event, Looked, RunnerJoined, RunnerLeft, TurnEnded, TurnStarted
-from turnwise.scheduler import Scheduler, services
-from turnwise.scheduler import engine as engines
+from turnwise.scheduler import Scheduler, leaving, services
 from turnwise.scheduler.signals import SignalsEnd
 from turnwise.storages import Storage
 from turnwise.texts import gate_from_text
@@ -300,7 +299,7 @@ def test_a_scheduler_within_a_function_of_another_one_is_stopped_by_it_as_any_ot
 def test_an_end_that_cannot_be_recorded_is_given_up_after_some_time(
     heard: Heard, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(engines, "_LAST_WORDS_SECONDS", 0.2)
+    monkeypatch.setattr(leaving, "LAST_WORDS", 200_000)
     shaky = Shaky(due())
     scheduler = a_scheduler(shaky, heard)
     scheduler.add(lambda: _call(shaky.away), "every 1m", name="job")

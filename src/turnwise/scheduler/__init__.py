@@ -32,16 +32,15 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
-from turnwise.cycles import SECOND
 from turnwise.errors import SchemaError, StorageError
 from turnwise.events import Observer
 from turnwise.machine import Machine
 from turnwise.names import checked_name, default_runner_id, random_name
 from turnwise.observers.log import log_event
 from turnwise.own_process import OwnProcess
-from turnwise.scheduler.at_work import Service, Wish, is_within
+from turnwise.scheduler.at_work import Service, is_within
 from turnwise.scheduler.calls import Loops
-from turnwise.scheduler.engine import Engine, monotonic_us
+from turnwise.scheduler.engine import Engine
 from turnwise.scheduler.functions import served
 from turnwise.scheduler.health import Health, health_of
 from turnwise.scheduler.knobs import Duration, Knobs, duration_of
@@ -261,19 +260,8 @@ class Scheduler(Registration):
         service = engine.services.by_name.get(name)
         if service is None or service.served is not None:
             raise ValueError(f"name must be that of a service without a function, got {name!r}")
-        services, wish, is_handed_over = engine.services, Wish(), False
-        try:
-            turn = services.want(service, wish)
-            is_handed_over = True
+        with engine.services.taken(service) as turn:
             yield turn
-            services.block_ended(service, wish, None)
-        except BaseException as error:
-            # A signal's handler may raise anywhere in here: no turn may stay behind.
-            if is_handed_over:
-                services.block_ended(service, wish, error)
-            else:
-                services.withdraw(service, wish)
-            raise
 
     def remove(self, name: str) -> None:
         """Serve a service no more. A turn that runs goes on to its end.
@@ -325,22 +313,7 @@ class Scheduler(Registration):
             ForkError: the scheduler was started before a fork.
         """
         self._check_process()
-        engine = self._engine
-        if engine is None:
-            return Health(
-                is_running=False, storage_answers=False, seconds=0.0, error=None, services=()
-            )
-        at = monotonic_us()
-        with engine.services.lock:
-            link = engine.link
-            return Health(
-                is_running=not (engine.is_stopping or engine.has_ended or engine.failure),
-                storage_answers=link.answers,
-                seconds=(at - link.since) / SECOND,
-                error=link.error,
-                services=tuple(health_of(each, at) for each in engine.services),
-                failure=None if engine.failure is None else str(engine.failure),
-            )
+        return health_of(self._engine)
 
     # Inside -----------------------------------------------------------------------------------
 

@@ -92,6 +92,12 @@ class Service:
         if self._is_broken:
             self._renew()
 
+    def decline_what_is_over(self) -> None:
+        """Nothing comes of a wish that the machine has ended."""
+        if self.wish is not None and not self.machine.is_wanted:
+            self.wish.decline()
+            self.wish = None
+
     def broke(self, until: int) -> None:
         """The machine has raised: a new one takes its place, once no function is at work.
 

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from turnwise.cycles import instant
+from turnwise.cycles import SECOND, instant
 from turnwise.gate import is_paused
 from turnwise.scheduler.at_work import Service
+from turnwise.scheduler.engine import Engine, monotonic_us
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,24 @@ class Health:
         )
 
 
-def health_of(service: Service, at: int) -> ServiceHealth:
-    """How a service is at ``at`` on the monotonic clock; ask with the machines' lock held."""
+def health_of(engine: Engine | None) -> Health:
+    """How the scheduler of an engine is; of none where it does not run."""
+    if engine is None:
+        return Health(is_running=False, storage_answers=False, seconds=0.0, error=None, services=())
+    at = monotonic_us()
+    with engine.services.lock:
+        link = engine.asking.link
+        return Health(
+            is_running=not (engine.is_stopping or engine.has_ended or engine.failure),
+            storage_answers=link.answers,
+            seconds=(at - link.since) / SECOND,
+            error=link.error,
+            services=tuple(_of_service(each, at) for each in engine.services),
+            failure=None if engine.failure is None else str(engine.failure),
+        )
+
+
+def _of_service(service: Service, at: int) -> ServiceHealth:
     machine, turn = service.machine, service.turn
     gate, now = machine.gate, machine.storage_now(at)
     state: Literal["waiting", "running", "overdue", "lost", "recording", "paused"] = "waiting"

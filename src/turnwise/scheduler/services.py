@@ -1,47 +1,34 @@
-"""The services of a process: their machines, and the functions that are at work for them.
+"""The functions that are at work for the services of a process, and the turns that programs want.
 
-:class:`Services` is what the threads of an engine share. One lock guards the machines. Nobody
-holds it while a function runs or an observer listens. A bug in the machine of one service stops no
-other service: it is logged, and a new machine begins after a pause.
+:class:`Services` has the machines (:mod:`turnwise.scheduler.machines`), starts a function or hands
+over a turn where one of them says so, and tells it of the end.
 """
 
 import contextlib
 import contextvars
 import logging
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from turnwise import gate as gates
-from turnwise.actions import (
-    Action,
-    Answer,
-    Begun,
-    Elapsed,
-    FunctionEnded,
-    Heard,
-    Serve,
-    StopRequested,
-    TurnWanted,
-    Wait,
-)
+from turnwise.actions import Begun, Elapsed, FunctionEnded, Serve, StopRequested, TurnWanted
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.cycles import SECOND
-from turnwise.events import Event, Observer, TurnLost, TurnOverdue
+from turnwise.events import Event, Observer, TurnLost
 from turnwise.machine import TurnState
 from turnwise.scheduler.at_work import Service, Wish, lost_at, marked, view_of, why_lost
 from turnwise.scheduler.calls import BlockCall, Call, Loops, Work, end_if_it_cannot, start_call
 from turnwise.scheduler.exactly_once import ExactlyOnce
 from turnwise.scheduler.functions import outcome_of
+from turnwise.scheduler.machines import Machines
 from turnwise.storages import Storage
 from turnwise.turn import Turn
 
 _log = logging.getLogger("turnwise.scheduler.services")
-_REST_AFTER_A_BUG = SECOND
 _CANCELLING = 5 * SECOND
 
 
-class Services:
+class Services(Machines):
     """The services of a process. Times are microseconds on the monotonic clock.
 
     Args:
@@ -63,139 +50,12 @@ class Services:
         changed: Callable[[], None],
         start: Callable[[Work], Call] = start_call,
     ) -> None:
-        self.lock = threading.RLock()
-        self.by_name: dict[str, Service] = {}
-        self.is_stopping = False
+        super().__init__(observers=observers, monotonic=monotonic)
         self.storage: Storage | None = None  # for turns; whoever opens it says so
-        self._group, self._observers, self._loops = group, observers, loops
-        self._monotonic, self._changed = monotonic, changed
-        self._start_call = start
+        self._group, self._loops = group, loops
+        self._changed, self._start_call = changed, start
         self._takes_wishes = True
         self._context = marked(contextvars.copy_context(), self)
-
-    def __iter__(self) -> Iterator[Service]:
-        return iter(self.by_name.values())
-
-    def add(self, service: Service) -> None:
-        """One more service, or the successor of one that is leaving."""
-        with self.lock:
-            leaving = self.by_name.get(service.name)
-            if leaving is not None:
-                leaving.successor = service
-                return
-            # A new dict, because the threads may be going through the old one.
-            self.by_name = {**self.by_name, service.name: service}
-
-    def let_leave(self, name: str) -> None:
-        """A service takes no turn any more; what runs goes on, and then it leaves."""
-        with self.lock:
-            service = self.by_name[name]
-            service.is_leaving, service.successor = True, None
-        self.answer(service, StopRequested())
-
-    def replace(self, service: Service) -> bool:
-        """Another service of a name that is known: it follows once nothing is left to do.
-
-        Where the function alone is another one, the next turn has it.
-
-        Returns:
-            Whether the service follows; else its function was taken.
-        """
-        with self.lock:
-            before = self.by_name[service.name]
-            on_demand = service.served is None or before.served is None
-            if (
-                before.is_leaving
-                or on_demand
-                or before.machine.settings != service.machine.settings
-            ):
-                self.let_leave(service.name)
-                self.add(service)
-                return True
-            before.served = service.served
-            return False
-
-    def has_left(self, service: Service, *, is_withdrawn: bool) -> None:
-        """Nothing is left to do for a service that is leaving: its successor has its place.
-
-        Where it has none, and its offer was not withdrawn, it was removed just now: it stays.
-        """
-        with self.lock:
-            if service.successor is None and not is_withdrawn:
-                return
-            others = {name: each for name, each in self.by_name.items() if each is not service}
-            if service.successor is not None:
-                others[service.name] = service.successor
-            self.by_name = others
-
-    @property
-    def runs(self) -> tuple[str, ...]:
-        """The ids of all runs that are worked on: what a heartbeat has to name."""
-        with self.lock:
-            return tuple(run for each in self for run in each.machine.runs)
-
-    # Machines ---------------------------------------------------------------------------------
-
-    def next(self, service: Service, at: int) -> Action:
-        """The next action of a machine; what has elapsed by then is told to it first."""
-        if service.rests_until is not None:
-            if at < service.rests_until and not self.is_stopping:
-                return Wait(service.rests_until)
-            service.rests_until = None
-        events: list[Event] = []
-        with self._watched(service), self.lock:
-            action = service.machine.next(at)
-            if isinstance(action, Wait) and action.until is not None and action.until <= at:
-                events = service.machine.receive(at, Elapsed())
-                action = service.machine.next(at)
-            self._decline_what_is_over(service)
-        if service.rests_until is not None:
-            return Wait(service.rests_until)
-        self.tell(service, events)
-        return action
-
-    def answer(self, service: Service, answer: Answer) -> None:
-        """Tell a machine something, and the observers what came of it."""
-        self.tell(service, self._receive(service, answer))
-
-    def _receive(self, service: Service, answer: Answer) -> list[Event]:
-        """Tell a machine something; the observers are to hear what came of it, without the lock."""
-        with self._watched(service), self.lock:
-            return service.machine.receive(self._monotonic(), answer)
-        return []
-
-    def heard(self, heard: Heard | None) -> None:
-        """Tell all machines of a heartbeat's answer; None where there was none."""
-        for each in self:
-            self.answer(each, Elapsed() if heard is None else heard)
-
-    @contextlib.contextmanager
-    def _watched(self, service: Service) -> Iterator[None]:
-        """A bug in one machine must not stop the others."""
-        try:
-            yield
-        except Exception:  # noqa: BLE001 (see above)
-            _log.exception("%s: the machine failed: a bug; it begins anew", service.name)
-            with self.lock:
-                service.broke(self._monotonic() + _REST_AFTER_A_BUG)
-
-    def tell(self, service: Service | None, events: Iterable[Event]) -> None:
-        """Tell the observers, and cancel what is lost.
-
-        Whatever an observer raises is logged, and stops neither turns nor heartbeats. In the main
-        thread, what is no :class:`Exception` goes on: it may be a signal's.
-        """
-        for event in events:
-            if service is not None and isinstance(event, TurnLost | TurnOverdue):
-                self._cancel(service)
-            for observer in self._observers:
-                try:
-                    observer(event)
-                except BaseException as error:
-                    _log.exception("an observer failed on %r", event)
-                    is_main = threading.current_thread() is threading.main_thread()
-                    if is_main and not isinstance(error, Exception):
-                        raise
 
     # Functions --------------------------------------------------------------------------------
 
@@ -270,7 +130,7 @@ class Services:
             if service.turn is state:
                 service.call = call
         if state.lost:  # before there was a call to cancel
-            self._cancel(service)
+            self.cancel_if_lost(service)
 
     def _watch(self, service: Service, state: TurnState) -> float | None:
         """Look whether a turn is lost: the driver may be waiting for a storage that hangs."""
@@ -301,24 +161,33 @@ class Services:
             self._changed()
 
     def _end(self, service: Service, status: Status, reason: str) -> list[Event]:
-        events = self._receive(service, FunctionEnded(status, reason))
+        events = self.receive(service, FunctionEnded(status, reason))
         service.let_go()
         return events
 
-    def _cancel(self, service: Service) -> None:
-        """Cancel what works for a turn that is lost; the next turn may have begun already."""
-        with self.lock:
-            call, state = service.call, service.turn
-        if call is not None and state is not None and state.lost:
-            call.cancel(gates.TIMEOUT if state.overdue else gates.LOST)
-
     # Turn by turn -----------------------------------------------------------------------------
 
-    def want(self, service: Service, wish: Wish) -> Turn | None:
-        """Ask for a turn of a service without a function, now; None where there is none.
+    @contextlib.contextmanager
+    def taken(self, service: Service) -> Iterator[Turn | None]:
+        """A turn of a service without a function, until the block ends; None where there is none.
 
-        Whoever is interrupted in here calls :meth:`withdraw`.
+        An exception ends it ABANDONED, and goes on from there.
         """
+        wish, is_handed_over = Wish(), False
+        try:
+            turn = self._want(service, wish)
+            is_handed_over = True
+            yield turn
+            self._block_ended(service, wish, None)
+        except BaseException as error:
+            # A signal's handler may raise anywhere in here: no turn may stay behind.
+            if is_handed_over:
+                self._block_ended(service, wish, error)
+            else:
+                self._withdraw(service, wish)
+            raise
+
+    def _want(self, service: Service, wish: Wish) -> Turn | None:
         with self.lock:
             busy = service.wish is not None or service.machine.turn is not None
             if busy or self.is_stopping or not self._takes_wishes:
@@ -329,7 +198,7 @@ class Services:
         turn = wish.wait()
         return turn if service.turn is wish.state else None
 
-    def withdraw(self, service: Service, wish: Wish) -> None:
+    def _withdraw(self, service: Service, wish: Wish) -> None:
         """The program was interrupted before it had its turn: nobody takes it any more."""
         with self.lock:
             wish.is_withdrawn = True
@@ -339,8 +208,7 @@ class Services:
         if wish.state is not None:
             self.ended(service, wish.state, Status.ABANDONED, gates.NOT_STARTED, None)
 
-    def block_ended(self, service: Service, wish: Wish, error: BaseException | None) -> None:
-        """The program's own block has ended, well or by an exception, which goes on from there."""
+    def _block_ended(self, service: Service, wish: Wish, error: BaseException | None) -> None:
         if wish.state is not None:
             self.ended(service, wish.state, *outcome_of(error), None)
 
@@ -351,13 +219,7 @@ class Services:
             wishing = () if whether else [each for each in self if each.wish is not None]
             for each in wishing:
                 self.answer(each, TurnWanted(is_wanted=False))
-                self._decline_what_is_over(each)
-
-    def _decline_what_is_over(self, service: Service) -> None:
-        wish = service.wish
-        if wish is not None and not service.machine.is_wanted:
-            service.wish = None
-            wish.decline()
+                each.decline_what_is_over()
 
     # Stopping ---------------------------------------------------------------------------------
 
@@ -367,12 +229,19 @@ class Services:
         with self.lock:
             return [each for each in self if each.turn is not None]
 
-    def request_stop(self) -> None:
-        """Tell all machines to start no turn any more."""
+    def stop(self, at: int, grace_ends: int | None) -> int | None:
+        """Start no turn any more, and end what runs when its grace is over.
+
+        Returns:
+            When to call this again; None for once something has ended.
+        """
         self.take_wishes(whether=False)
         for each in self:
             self.answer(each, StopRequested())
             end_if_it_cannot(each.call)
+        if grace_ends is None or at < grace_ends:
+            return grace_ends
+        return self._end_grace(at)
 
     def lose(self) -> None:
         """The driver ends before the functions have: nobody keeps their turns from here on."""
@@ -393,7 +262,7 @@ class Services:
             )
             self.tell(each, [lost])
 
-    def end_grace(self, at: int) -> int | None:
+    def _end_grace(self, at: int) -> int | None:
         """Cancel what still runs, and give up what cannot be cancelled, or goes on all the same.
 
         Returns:

@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import Self
 
 from turnwise.cycles import duration, instant, microseconds
-from turnwise.events import Event, Observer
+from turnwise.events import Event, Observer, StorageAsked
 from turnwise.gate import Execution, Run, open_row
 from turnwise.scheduler.knobs import Duration, duration_of
 from turnwise.scheduler.registration import Function, Registration
@@ -194,7 +194,7 @@ class VirtualScheduler(Registration):
 
     Attributes:
         storage: the storage that all of them share; its clock is the virtual one.
-        events: all that has happened, in order.
+        events: all that has happened, in order, but for :class:`~turnwise.events.StorageAsked`.
 
     Raises:
         ValueError: ``start`` has no time zone.
@@ -213,7 +213,7 @@ class VirtualScheduler(Registration):
         self._time = VirtualTime()
         self._epoch = _us("start", start)
         self.storage: Storage = MemoryStorage(clock=lambda: self._epoch + self._time.at)
-        self._observers = (self.events.append, *observers)
+        self._observers = (self._keep, *observers)
         self._processes: dict[str, VirtualProcess] = {}
         self._lives = 0
         for runner_id in runner_ids or ("a",):
@@ -342,6 +342,10 @@ class VirtualScheduler(Registration):
         return tuple(sorted(runs.values(), key=lambda run: run.token or 0))
 
     # Inside -----------------------------------------------------------------------------------
+
+    def _keep(self, event: Event) -> None:
+        if not isinstance(event, StorageAsked):
+            self.events.append(event)
 
     def _process(self, runner_id: str) -> VirtualProcess:
         process = self._processes.get(runner_id)
