@@ -32,7 +32,6 @@ def draw_all(folder: Path, suffix: str = "svg") -> None:
         ("cycle", cycle()),
         ("every-slot", every_slot()),
         ("takeover", takeover()),
-        ("join", join()),
         ("overrun", overrun()),
     ):
         save(picture, folder / f"{name}.{suffix}")
@@ -53,13 +52,6 @@ def takeover() -> Picture:
     scenario = replace(CALM, job=Fixed(80 * SECOND))
     struck = incident(scenario, FaultKind.CRASH, after=40 * SECOND, lasts=10 * MINUTE)
     return played(struck, "a primary is killed in its turn")
-
-
-def join() -> Picture:
-    """A third runner joins two in the middle of a cycle."""
-    scenario = replace(CALM, settings=Settings(runs="every_slot"), runners=2)
-    struck = incident(scenario, FaultKind.JOIN, after=20 * SECOND, lasts=40 * MINUTE)
-    return played(struck, "a third runner joins in the first cycle")
 
 
 def overrun() -> Picture:
