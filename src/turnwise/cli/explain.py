@@ -26,7 +26,8 @@ from turnwise.cycles import Cycle, Slot, decide, instant, microseconds, slot_at
 from turnwise.gate import Ask, Gate, Run
 from turnwise.names import printable
 from turnwise.overview import words
-from turnwise.overview.known import GroupKnown, Known, Life, Offered, read_group
+from turnwise.overview.known import GroupKnown, Known, read_group
+from turnwise.overview.lives import Life, Offered
 from turnwise.plan import CyclePlan, upcoming
 
 _MOST_SHOWN = 10

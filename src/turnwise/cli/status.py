@@ -17,7 +17,8 @@ from turnwise.cycles import instant
 from turnwise.gate import Execution, open_row
 from turnwise.names import printable
 from turnwise.overview import words
-from turnwise.overview.known import GroupKnown, Known, Life, is_gone, read_group, rows_of, works
+from turnwise.overview.known import GroupKnown, Known, is_gone, read_group, rows_of, works
+from turnwise.overview.lives import Life
 from turnwise.storages import Storage
 
 _REFRESH_SECONDS = 1.0

@@ -19,10 +19,9 @@ def rows_to_draw(storage: Storage, known: Known, start: int | None, end: int) ->
 
 def lanes_of(known: Known, first: int) -> list[str]:
     """The runners that were there in the picture's time, with a run or without."""
-    return [
-        offered.row.offer.runner_id
-        for offered in known.offers
-        if offered.life is not None
-        and offered.row.offer.may_run
-        and offered.life.row.heard_at >= first
-    ]
+    found = []
+    for row in known.rows:
+        life = known.lives.of(row.offer)
+        if life is not None and row.offer.may_run and life.row.heard_at >= first:
+            found.append(row.offer.runner_id)
+    return found

@@ -8,14 +8,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 from turnwise import gate as gates
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.cycles import MINUTE, Slot, instant, microseconds
-from turnwise.errors import MissingExtraError
 from turnwise.gate import Command, CommandName, Execution, Gate, Row, Run, open_row
 from turnwise.looks import period_is_over
+from turnwise.overview.lives import Life, Lives, Offered, settings_from
 from turnwise.plan import CyclePlan, Plan, Planner, covering, settings_digest
 from turnwise.settings import Settings
 from turnwise.storages import (
@@ -35,50 +34,6 @@ _GONE_AFTER = 10 * MINUTE
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
-    """One life of a runner: its row, and how it is at the group's ``now``."""
-
-    row: RunnerRow
-    now: int
-
-    @property
-    def silent(self) -> int:
-        """How long it has not been heard of, in microseconds; never negative."""
-        return max(0, self.now - self.row.heard_at)
-
-    @property
-    def has_left(self) -> bool:
-        """Whether it said that it goes."""
-        return self.row.left_at is not None
-
-    def counts_for(self, heartbeat_timeout: int) -> bool:
-        """Whether it is alive by a heartbeat timeout in microseconds."""
-        return not self.has_left and self.silent <= heartbeat_timeout
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether it is alive by its own heartbeat timeout."""
-        return self.counts_for(self.row.heartbeat_timeout)
-
-
-class Offered(NamedTuple):
-    """That a life offers a service; ``life`` is None where its row is gone.
-
-    ``is_alive`` says whether its runner counts for the service, but for being drained. It is a
-    tuple, as a large group has a hundred thousand of them, and a page makes them anew and anew.
-    """
-
-    row: OfferRow
-    life: Life | None
-    is_alive: bool
-
-    @property
-    def settings(self) -> Settings | None:
-        """The settings that it offers; None where this version cannot read them."""
-        return settings_from(self.row.offer.settings)
-
-
-@dataclass(frozen=True, slots=True)
 class NextSlot:
     """Whose turn comes next: a slot of a plan, and the period that it is for."""
 
@@ -91,6 +46,7 @@ class NextSlot:
 class Known:
     """What is known of one service. Instants are microseconds on the storage's clock.
 
+    ``rows`` are the offers of the service, and ``lives`` the lives of the whole group.
     ``unreadable`` says what could not be read, where another version of turnwise wrote it.
     ``settings`` are those that hold: by which the last plan was made.
     """
@@ -101,7 +57,8 @@ class Known:
     plan: Plan | None
     gate: Gate | None
     sight: Sight | None
-    offers: tuple[Offered, ...]
+    rows: tuple[OfferRow, ...]
+    lives: Lives
     settings: Settings | None
     unreadable: str | None = None
 
@@ -111,25 +68,25 @@ class Known:
         return None if self.settings is None else Planner.of(self.name, self.settings)
 
     @cached_property
-    def living(self) -> tuple[Offered, ...]:
+    def offers(self) -> tuple[Offered, ...]:
+        """The offers of the service, each with its life."""
+        return tuple(Offered(row, self.lives.of(row.offer)) for row in self.rows)
+
+    @cached_property
+    def living(self) -> tuple[OfferRow, ...]:
         """The offers of lives that count for the service."""
-        return tuple(o for o in self.offers if o.is_alive)
+        return self.lives.living(self.rows)
 
     @cached_property
     def alive(self) -> list[str]:
         """The ids of the runners that offer the service and are alive, sorted."""
-        return sorted({o.row.offer.runner_id for o in self.living})
+        return sorted({row.offer.runner_id for row in self.living})
 
     @cached_property
     def may_serve(self) -> list[str]:
         """Those of them that may have a slot: not drained, and not there to watch alone."""
-        return sorted(
-            {
-                o.row.offer.runner_id
-                for o in self.living
-                if o.row.offer.may_run and o.life and not o.life.row.drained
-            }
-        )
+        may_run = {row.offer.runner_id for row in self.living if row.offer.may_run}
+        return sorted(may_run - self.lives.drained)
 
     @property
     def open(self) -> Run | None:
@@ -186,10 +143,10 @@ class Known:
         run = self.open
         if run is None:
             return None
-        mine = (run.runner_id, run.boot_id)
-        return next(
-            (o for o in self.offers if (o.row.offer.runner_id, o.row.offer.boot_id) == mine), None
-        )
+        for row in self.rows:
+            if row.offer.runner_id == run.runner_id and row.offer.boot_id == run.boot_id:
+                return Offered(row, self.lives.of(row.offer))
+        return None
 
     def next_slot(self) -> NextSlot | None:
         """The next slot of the plan in which somebody may start; None where none is planned."""
@@ -214,10 +171,10 @@ class Known:
         if self.settings is None:
             return []
         found, mine = {}, self.settings.to_json()
-        for each in self.living:
-            if each.row.offer.settings != mine:
-                theirs = each.settings
-                found[each.row.offer.runner_id] = (
+        for row in self.living:
+            if row.offer.settings != mine:
+                theirs = settings_from(row.offer.settings)
+                found[row.offer.runner_id] = (
                     ("written by another version",)
                     if theirs is None
                     else theirs.differences(self.settings)
@@ -254,25 +211,16 @@ def read_group(
     names = storage.services(group) if services is None else services
     reading = storage.read(group, names)
     runners = storage.runners(group)
-    lives = {(row.runner_id, row.boot_id): Life(row, reading.now) for row in runners}
-    offers: dict[str, list[Offered]] = {name: [] for name in names}
-    # Of a life with a hundred services the same is asked a hundred times.
-    counts: dict[tuple[str, str, int], bool] = {}
+    lives = Lives(runners, reading.now)
+    rows: dict[str, list[OfferRow]] = {name: [] for name in names}
     for row in storage.offers(group) if offers_of is None else offers_of(reading, runners):
-        offer = row.offer
-        life = lives.get((offer.runner_id, offer.boot_id))
-        asked = (offer.runner_id, offer.boot_id, offer.heartbeat_timeout)
-        is_alive = counts.get(asked)
-        if is_alive is None:
-            is_alive = life is not None and life.counts_for(offer.heartbeat_timeout)
-            counts[asked] = is_alive
-        if offer.service in offers:
-            offers[offer.service].append(Offered(row, life, is_alive))
+        if row.offer.service in rows:
+            rows[row.offer.service].append(row)
     known = [
-        _known(storage, group, name, reading.now, reading.services.get(name), offers[name])
+        _known(storage, group, name, reading.now, reading.services.get(name), rows[name], lives)
         for name in names
     ]
-    return GroupKnown(group, reading.now, tuple(lives.values()), tuple(known))
+    return GroupKnown(group, reading.now, lives.all, tuple(known))
 
 
 def _known(
@@ -281,7 +229,8 @@ def _known(
     name: str,
     now: int,
     kept: ServiceReading | None,
-    offers: list[Offered],
+    rows: list[OfferRow],
+    lives: Lives,
 ) -> Known:
     kept = kept or ServiceReading()
     plan, gate, unreadable = None, None, None
@@ -290,31 +239,37 @@ def _known(
         gate = None if kept.gate is None else gate_from_text(kept.gate.body)
     except ValueError as error:
         unreadable = str(error)
-    settings = _settings_that_hold(storage, group, name, plan, offers)
-    return Known(group, name, now, plan, gate, kept.sight, tuple(offers), settings, unreadable)
+    settings = _settings_that_hold(storage, group, name, plan, rows, lives)
+    sight, of_it = kept.sight, tuple(rows)
+    return Known(group, name, now, plan, gate, sight, of_it, lives, settings, unreadable)
 
 
 def _settings_that_hold(
-    storage: Storage, group: str, name: str, plan: Plan | None, offers: list[Offered]
+    storage: Storage,
+    group: str,
+    name: str,
+    plan: Plan | None,
+    rows: list[OfferRow],
+    lives: Lives,
 ) -> Settings | None:
     """The settings that the last plan was made by, or else those that most live runners offer."""
-    texts = list(dict.fromkeys(o.row.offer.settings for o in offers))
+    texts = list(dict.fromkeys(row.offer.settings for row in rows))
     if plan is None:
-        candidates = _of_the_living(offers) or texts
+        candidates = _most_offered(lives.living(rows)) or texts
     else:
         digest = plan.cycles[-1].settings
         candidates = [text for text in texts if settings_digest(text) == digest]
         if not candidates:
             told = settings_told(storage, group, name)
             candidates = [text for text in told if settings_digest(text) == digest]
-            candidates += _of_the_living(offers) or texts
+            candidates += _most_offered(lives.living(rows)) or texts
     return next((read for text in candidates if (read := settings_from(text))), None)
 
 
-def _of_the_living(offers: list[Offered]) -> list[str]:
+def _most_offered(living: Sequence[OfferRow]) -> list[str]:
     """What live runners offer: first what most of them do."""
-    living = Counter(o.row.offer.settings for o in offers if o.is_alive)
-    return [text for text, _ in sorted(living.items(), key=lambda pair: (-pair[1], pair[0]))]
+    counts = Counter(row.offer.settings for row in living)
+    return [text for text, _ in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))]
 
 
 def settings_told(storage: Storage, group: str, name: str) -> list[str]:
@@ -328,14 +283,6 @@ def settings_told(storage: Storage, group: str, name: str) -> list[str]:
         for row in reversed(rows)
         if isinstance(row, Command) and row.name is CommandName.SETTINGS and row.settings
     ]
-
-
-def settings_from(text: str) -> Settings | None:
-    """Settings as they are kept; None where this installation cannot read them."""
-    try:
-        return Settings.from_json(text)
-    except (ValueError, MissingExtraError):
-        return None
 
 
 def row_of(entry: Entry) -> Row | None:

@@ -1,6 +1,9 @@
 """A verdict for each period of a service that was due, from what a storage has kept."""
 
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from functools import cached_property
+from typing import overload
 
 from turnwise.audit import IN_WORDS, Audit, Cause, Judged, Presence
 from turnwise.audit import audit as judge
@@ -32,21 +35,48 @@ def audited(storage: Storage, known: Known, since: int) -> Audit:
         until=known.now + 1,
         now=known.now,
         gate=known.gate,
-        presence=_presence(known),
+        presence=_Presences(known),
         present_from=known.now - _KEPT_AT_LEAST,
     )
 
 
-def _presence(known: Known) -> list[Presence]:
-    """When each life that offers the service, and may serve it, was there."""
-    found = []
-    for offered in known.offers:
-        life = offered.life
-        if life is not None and offered.row.offer.may_run:
-            # The row's joined_at is inherited; the offer is as old as the life, or younger.
-            end = life.row.heard_at if life.row.left_at is None else life.row.left_at
-            found.append(Presence(offered.row.at, end + 1, offered.row.offer.settings))
-    return found
+class _Presences(Sequence[Presence]):
+    """When each life that offers the service, and may serve it, was there.
+
+    They are listed when somebody looks at one: a thousand runners have a thousand of them, and
+    where every period was served, nobody asks who was there.
+    """
+
+    def __init__(self, known: Known) -> None:
+        self._known = known
+
+    @cached_property
+    def _listed(self) -> list[Presence]:
+        found = []
+        for row in self._known.rows:
+            life = self._known.lives.of(row.offer)
+            if life is not None and row.offer.may_run:
+                # The row's joined_at is inherited; the offer is as old as the life, or younger.
+                end = life.row.heard_at if life.row.left_at is None else life.row.left_at
+                found.append(Presence(row.at, end + 1, row.offer.settings))
+        return found
+
+    @overload
+    def __getitem__(self, at: int) -> Presence: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Presence]: ...
+    def __getitem__(self, at: int | slice) -> Presence | list[Presence]:
+        return self._listed[at]
+
+    def __iter__(self) -> Iterator[Presence]:
+        return iter(self._listed)
+
+    def __len__(self) -> int:
+        return len(self._listed)
+
+    def __bool__(self) -> bool:
+        # To ask whether there are any must not list them; an empty one is gone through as well.
+        return True
 
 
 def of_period(judged: Judged) -> str:

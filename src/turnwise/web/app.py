@@ -1,6 +1,7 @@
 """The program that answers for the page: its addresses, and what each of them does."""
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Hashable, Mapping
+from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
@@ -16,6 +17,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 
 from turnwise.errors import BusyError, StorageError, TurnwiseError
+from turnwise.overview import words
 from turnwise.overview.findings import Level
 from turnwise.storages import Storage
 from turnwise.web.commands import (
@@ -36,6 +38,11 @@ from turnwise.web.reading import Reader
 from turnwise.web.rendering import STATIC, Urls, rendered, static, version_of
 from turnwise.web.service_page import KINDS, SPANS, Asked, service_page
 
+_PROMPT_SECONDS = 0.1
+"""So long a page is waited for before an older one is shown, or that the group is being read."""
+_OLDEST_SHOWN_SECONDS = 3600.0
+"""What is older says more of another day than of this one."""
+_GLANCE_SECONDS = 0.005
 _PATIENCE_SECONDS = 20.0
 _PROBE_PATIENCE_SECONDS = 5.0
 _MOST_THREADS = 8
@@ -52,10 +59,21 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """The part of a page that is shown anew while somebody looks: its title, and its HTML."""
+    """The part of a page that is shown anew while somebody looks: its HTML.
 
-    title: str
+    ``as_of`` is the storage's now, at which all of it was so.
+    """
+
     html: str
+    as_of: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Old:
+    """What was so a while ago, and is being read anew: how long ago that was, in words."""
+
+    part: _Part
+    ago: str
 
 
 class Page:
@@ -118,12 +136,12 @@ class Page:
     # What is shown --------------------------------------------------------------------------------
 
     async def _services(self, request: Request) -> Response:
-        return await self._shown(request, "", (), self._services_part)
+        return await self._shown(request, "", "Services", (), self._services_part)
 
     def _services_part(self, urls: Urls | None = None) -> _Part:
         page = services_page(self._reader)
         values = {"page": page, "url": urls or Urls("")}
-        return _Part("Services", rendered("services.html", values))
+        return _Part(rendered("services.html", values), page.now)
 
     async def _runners(self, request: Request) -> Response:
         every = request.query_params.get("all") == "yes"
@@ -131,9 +149,9 @@ class Page:
         def part(urls: Urls) -> _Part:
             page = runners_page(self._reader, every=every)
             values = {"page": page, "url": urls, "control": self._control}
-            return _Part("Runners", rendered("runners.html", values))
+            return _Part(rendered("runners.html", values), page.now)
 
-        return await self._shown(request, "runners", (every,), part)
+        return await self._shown(request, "runners", "Runners", (every,), part)
 
     async def _service(self, request: Request) -> Response:
         query = request.query_params
@@ -147,44 +165,69 @@ class Page:
             if page is None:
                 raise RefusedError(404, f"There is no service {name!r}.")
             values = {"page": page, "url": urls, "kinds": KINDS, "control": self._control}
-            return _Part(name, rendered("service.html", values))
+            return _Part(rendered("service.html", values), page.now)
 
-        return await self._shown(request, "service", (asked,), part)
+        return await self._shown(request, "service", name, (asked,), part)
 
     async def _shown(
         self,
         request: Request,
         here: str,
+        title: str,
         asked: tuple[object, ...],
         make: Callable[[Urls], _Part],
     ) -> Response:
-        """A page, or its live part alone where a page that is open asks for what is new."""
-        urls = _urls(request)
-        told = TOLD.get(request.query_params.get("told", ""))
-        if told is not None:
+        """A page, or its live part alone where a page that is open asks for what is new.
+
+        The live part is waited for, and so is a page whose address says ``wait``. Any other page is
+        answered at once: where the group cannot be read so fast, with what was known, which is said
+        to be old, or with a page that says that the group is being read, and leads to the one that
+        is waited for.
+        """
+        urls, is_part = _urls(request), request.headers.get("hx-request") == "true"
+        told, waits = TOLD.get(request.query_params.get("told", "")), _waits(request)
+        if told is not None and not waits:
             self._forget()  # another process may have carried it out
         key = (here, urls.prefix, asked)
-        part = self._parts.at_hand(key)
-        if part is None:
+        part: _Part | _Old | None = self._parts.at_hand(key)
+        if part is None and (is_part or waits):
             part = await self._in_thread(lambda: self._parts.get(key, lambda: make(urls)))
-        if request.headers.get("hx-request") == "true":
+        elif part is None:
+            part = await self._at_once(key, lambda: make(urls))
+        if is_part:
+            assert isinstance(part, _Part)  # noqa: S101 (as it was waited for)
             # The header says that it is a part: what a login page, say, has not.
             headers = {"Vary": "HX-Request", "Turnwise-Part": "yes"}
             return HTMLResponse(part.html, headers=headers)
         live = request.query_params.get("live") != "off"
+        old, part = (part, part.part) if isinstance(part, _Old) else (None, part)
         values: dict[str, object] = {
-            "title": part.title,
-            "part": Markup(part.html),  # noqa: S704 (rendered by our own template)
+            "title": title,
+            "part": None if part is None else Markup(part.html),  # noqa: S704 (our own template's)
+            "old": old,
             "url": urls,
             "group": self._group,
             "here": here,
-            "address": _address(request, urls, here, live=True),
-            "still": _address(request, urls, here, live=False),
+            "address": _address(request, urls, here),
+            "still": _address(request, urls, here, live="off"),
+            "waiting": _address(request, urls, here, keeps=("live", "told"), wait="yes"),
             "live": live,
             "refresh": self._refresh,
             "told": told,
         }
         return HTMLResponse(rendered("page.html", values), headers={"Vary": "HX-Request"})
+
+    async def _at_once(self, key: Hashable, make: Callable[[], _Part]) -> _Part | _Old | None:
+        """A part, or else what was known a while ago, or else nothing; soon in any case."""
+        work = self._parts.begin(key, make)
+        last = self._parts.last(key)
+        if last is not None and last.is_current:
+            return last.value
+        if work is not None and await _is_done(work):
+            return work.result()
+        if last is not None and last.age <= _OLDEST_SHOWN_SECONDS:
+            return _Old(last.value, words.ago(round(last.age) * 1_000_000))
+        return None
 
     async def _healthz(self, request: Request) -> Response:
         """How the group is, as ``turnwise check`` says it.
@@ -287,15 +330,34 @@ def _urls(request: Request) -> Urls:
     return Urls(request.scope.get("root_path", ""))
 
 
-def _address(request: Request, urls: Urls, here: str, *, live: bool) -> str:
-    """The address of this page, to be asked for anew; without what is said once."""
+async def _is_done(work: "Future[_Part]") -> bool:
+    """Wait for a page as long as nobody minds; whether it is there."""
+    # Looked at now and then, as no thread may be free to wait, and each loop has its own way to
+    # be woken by a thread that is not its own.
+    with anyio.move_on_after(_PROMPT_SECONDS):
+        while not work.done():  # noqa: ASYNC110
+            await anyio.sleep(_GLANCE_SECONDS)
+    return work.done()
+
+
+def _waits(request: Request) -> bool:
+    """Whether the address says that its reader would rather wait than see what was."""
+    return request.query_params.get("wait") == "yes"
+
+
+_ONCE = ("live", "told", "wait")
+"""What an address says of one answer, and not of the page."""
+
+
+def _address(
+    request: Request, urls: Urls, here: str, *, keeps: Collection[str] = (), **more: str
+) -> str:
+    """The address of this page, to be asked for anew; without what is said once, but for those."""
     query: dict[str, list[str]] = {}
     for key, value in request.query_params.multi_items():
-        if key not in ("live", "told"):
+        if key not in _ONCE or key in keeps:
             query.setdefault(key, []).append(value)
-    if not live:
-        query["live"] = ["off"]
-    return urls(here, **query)
+    return urls(here, **{**query, **more})
 
 
 def _after(urls: Urls, command: Command, told: str) -> str:

@@ -7,7 +7,8 @@ from zlib import crc32
 from turnwise.cycles import instant
 from turnwise.overview import spoken, words
 from turnwise.overview.findings import Finding, Level, findings_of, in_one_line, worst
-from turnwise.overview.known import GroupKnown, Known, Life, is_gone, works
+from turnwise.overview.known import GroupKnown, Known, is_gone, works
+from turnwise.overview.lives import Life
 from turnwise.web.reading import STRIP_PERIODS, Reader
 from turnwise.web.strip import Strip, strip_of
 
@@ -289,8 +290,8 @@ def _interest(life: Life, is_at_work: bool) -> tuple[int, str, int]:  # noqa: FB
 def _offers_of(known: GroupKnown, keys: set[tuple[str, str]]) -> dict[tuple[str, str], list[str]]:
     found: dict[tuple[str, str], list[str]] = {}
     for service in known.services:
-        for offered in service.offers:
-            key = (offered.row.offer.runner_id, offered.row.offer.boot_id)
+        for row in service.rows:
+            key = (row.offer.runner_id, row.offer.boot_id)
             if key in keys:
                 found.setdefault(key, []).append(service.name)
     return found
@@ -323,8 +324,8 @@ def _runner_line(
 
 
 def health_of(reader: Reader, service: str | None) -> tuple[Level, str]:
-    """How the group is, or one of its services, as ``turnwise check`` says it."""
-    known = reader.known()
+    """How the group is, or one of its services, as ``turnwise check`` says it: read anew."""
+    known = reader.known_anew()
     if service is not None:
         one = tuple(each for each in known.services if each.name == service)
         if not one:

@@ -14,7 +14,7 @@ from turnwise.errors import TurnwiseError
 from turnwise.overview.known import GroupKnown, Known, read_group
 from turnwise.overview.verdicts import audited
 from turnwise.storages import OfferRow, Reading, RunnerRow, Storage
-from turnwise.web.kept import Kept
+from turnwise.web.kept import FRESH_SECONDS, Kept
 
 STRIP_PERIODS = 24
 """So many periods the strip of a service has."""
@@ -53,17 +53,26 @@ class Reader:
     def __init__(self, storage: Storage, group: str) -> None:
         self.storage, self.group = storage, group
         self._known: Kept[GroupKnown] = Kept(1)
+        self._anew: Kept[GroupKnown] = Kept(1, longest=FRESH_SECONDS)
         self._lock, self._lists = threading.Lock(), threading.Lock()
         self._offers: tuple[_Print, float, float, Sequence[OfferRow]] | None = None
         self._strips: dict[str, _Strip] = {}
 
     def known(self) -> GroupKnown:
-        """What is known of the group, at most about a second old.
+        """What is known of the group: about a second old, and in a large one up to 15 seconds.
 
         Raises:
             StorageError: the storage does not answer.
         """
         return self._known.get("group", self._read)
+
+    def known_anew(self) -> GroupKnown:
+        """The same, offers and all, a second old at most: for who must not be told what was.
+
+        Raises:
+            StorageError: the storage does not answer.
+        """
+        return self._anew.get("group", lambda: read_group(self.storage, self.group))
 
     def strip(self, known: Known) -> tuple[Judged, ...]:
         """The verdicts on the last periods of a service, oldest first."""
@@ -87,6 +96,7 @@ class Reader:
     def forget(self) -> None:
         """Something was changed: read all of it anew."""
         self._known.forget()
+        self._anew.forget()
 
     def _read(self) -> GroupKnown:
         found = read_group(self.storage, self.group, offers_of=self._offers_of)

@@ -1,8 +1,15 @@
-// Says when the page could not be brought up to date, and until when it is true. Nothing else.
+// Says when the page could not be brought up to date, and until when it is true.
 "use strict";
 
 (() => {
   document.documentElement.classList.add("has-script");
+  // Who was led here to wait, and loads the page again later, shall be shown at once what is known.
+  const here = new URL(window.location.href);
+  if (here.searchParams.has("wait") && document.getElementById("live") !== null) {
+    here.searchParams.delete("wait");
+    window.history.replaceState(null, "", here);
+  }
+
   const lost = document.getElementById("lost");
 
   const say = (what) => {
