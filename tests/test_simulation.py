@@ -32,6 +32,9 @@ from turnwise.simulation.play import Play
 from turnwise.simulation.random_scenarios import random_scenario
 from turnwise.simulation.scenario import incidents_of
 from turnwise.simulation.shrink import shrink
+from turnwise.simulation.world import World
+from turnwise.storages import Beat, Pulse
+from turnwise.storages.memory import MemoryStorage
 
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
@@ -190,6 +193,43 @@ def test_the_same_seed_has_the_same_result_in_any_process_whatever_its_hash_seed
     ]
     assert printed[0] == printed[1] == [digest(n) for n in range(12)]
     assert len(set(printed[0])) == 12
+
+
+def times_of(result: Result) -> list[tuple[int, str]]:
+    """When what happened; an operator's commands have other ids in each play."""
+    return sorted((entry.at, entry.kind) for entry in result.history)
+
+
+def test_heartbeats_that_change_nothing_are_left_out_and_the_result_is_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Played one by one they lead to the same, whatever goes wrong around them."""
+    scenarios = [random_scenario(seed) for seed in range(60)]
+    left_out = [simulate(scenario) for scenario in scenarios]
+    monkeypatch.setattr(World, "calm_until", lambda world: world.now)
+    for scenario, result in zip(scenarios, left_out, strict=True):
+        played = simulate(scenario)
+        assert played == result, scenario.seed
+        assert times_of(played) == times_of(result), scenario.seed
+
+
+def test_who_has_nothing_to_do_for_hours_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the heartbeats between two nightly turns a fifth is played, and all are counted."""
+    day, played = timedelta(days=1), 0
+    heartbeat = MemoryStorage.heartbeat
+
+    def counted(storage: MemoryStorage, group: str, beat: Beat) -> Pulse:
+        nonlocal played
+        played += 1
+        return heartbeat(storage, group, beat)
+
+    monkeypatch.setattr(MemoryStorage, "heartbeat", counted)
+    nightly = Settings(schedule=Every(day))
+    calm = Scenario(settings=nightly, runners=5, job=Fixed(MINUTE), duration=3 * day)
+    result = well(simulate(calm))
+    expected = 5 * (3 * day // nightly.heartbeat_interval)
+    assert abs(result.operations["Beat"] - expected) <= 5
+    assert played < expected / 5
 
 
 def test_without_one_of_its_faults_the_others_of_a_scenario_stay_as_they_are() -> None:

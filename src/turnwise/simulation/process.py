@@ -118,6 +118,7 @@ class Process:
         self.suspended_until = 0
         self.drained_until = 0
         self._beat_at = 0
+        self._is_calm = False
         self._wake_at = NEVER
         self._leaves = False
 
@@ -155,6 +156,18 @@ class Process:
             self._wake_at = NEVER
             self._go()
 
+    def _beat_is_due(self, due: int) -> None:
+        """The same for a heartbeat. One that changes nothing is left out, if another follows."""
+        if due != self._wake_at or not self.alive:
+            return
+        left_out = (self.world.calm_until() - 1 - due) // self.heart.interval
+        if left_out > 0:
+            self.world.asked[Beat.__name__] += left_out
+            self._beat_at += left_out * self.heart.interval
+            self._wait_for_beat()
+        else:
+            self._wake(due)
+
     def _go(self) -> None:
         """Do all that can be done now, and wait for what comes next."""
         now = self.world.now
@@ -162,26 +175,42 @@ class Process:
             self._wait_until(self.suspended_until)
             return
         at = now + self.offset
-        if at >= self._beat_at:
-            self._beat(at)
-        due = self._beat_at
+        beats = at >= self._beat_at
+        self._is_calm = beats and self._beat(at)
+        due = NEVER
         if self.heart.has_joined or self.stopping:
-            for part in self.parts:
-                until = part.until
-                if until is not None and until <= at:
-                    self._drive(part, at)
-                    until = part.until
-                if until is not None and until < due:
-                    due = until
-            if self.stopping:
-                self._leave_where_finished(at)
-        if due < NEVER and self.alive:
+            due = self._drive_all(at)
+        if beats:
+            self.world.note_beat(self, due - self.offset if self._is_calm else None)
+        if due < self._beat_at:
             self._wait_until(due - self.offset)
+        elif self._beat_at < NEVER and self.alive:
+            self._wait_for_beat()
+
+    def _drive_all(self, at: int) -> int:
+        """Have each machine do what it has to do now; when the first of them has more to do."""
+        due = NEVER
+        for part in self.parts:
+            until = part.until
+            if until is not None and until <= at:
+                self._drive(part, at)
+                until = part.until
+            if until is not None and until < due:
+                due = until
+        if self.stopping:
+            self._leave_where_finished(at)
+        return due if self.alive else NEVER
 
     def _wait_until(self, due: int) -> None:
         if due != self._wake_at:
             self._wake_at = due
             self.world.at(due, self._wake, due)
+
+    def _wait_for_beat(self) -> None:
+        due = self._beat_at - self.offset
+        if due != self._wake_at:
+            self._wake_at = due
+            self.world.beat_at(due, self._beat_is_due)
 
     def _drive(self, part: Part, at: int) -> None:
         """Have a machine do what it has to do, up to its next wait."""
@@ -199,6 +228,7 @@ class Process:
             elif isinstance(action, Serve):
                 self._serve(part)
             else:
+                self._is_calm = False
                 answer = self.link.ask(part, action)
                 if answer is None:
                     part.until = None
@@ -209,12 +239,13 @@ class Process:
         self.world.say(f"runner {self.runner_id} goes round and round with {action!r}")
         part.until = at + self.heart.interval
 
-    def _tell(self, part: Part, at: int, answer: Answer) -> None:
-        """Tell a machine something: it may have something else to do now."""
+    def _tell(self, part: Part, at: int, answer: Answer) -> bool:
+        """Tell a machine something: it may have something else to do now. Has it an event?"""
         part.until = at
         events = part.machine.receive(at, answer)
         if events:
             self._heard(part, events)
+        return bool(events)
 
     def _heard(self, part: Part, events: list[Event]) -> None:
         self._watchers[part.service].heard(part, events)
@@ -237,7 +268,8 @@ class Process:
 
     # Heartbeats -------------------------------------------------------------------------------
 
-    def _beat(self, at: int) -> None:
+    def _beat(self, at: int) -> bool:
+        """Send a heartbeat; whether all is calm: it was answered, and nothing is at work."""
         parts = self.parts
         runs = (
             parts[0].machine.runs
@@ -247,10 +279,13 @@ class Process:
         answer = self.link.ask(None, self.heart.beat(at, runs))
         if answer is None:
             self._beat_at = NEVER
-        else:
-            self._heartbeat_answered(at, answer)
+            return False
+        has_news = self._heartbeat_answered(at, answer)
+        is_idle = all(part.machine.turn is None for part in parts)
+        return is_idle and not (has_news or answer.sights or answer.others)
 
-    def _heartbeat_answered(self, at: int, answer: Pulse | Failed) -> None:
+    def _heartbeat_answered(self, at: int, answer: Pulse | Failed) -> bool:
+        """Take what came of a heartbeat; whether there was anything to tell."""
         heard, events = self.heart.receive(at, answer)
         due = self.heart.due
         self._beat_at = NEVER if due is None else due
@@ -260,8 +295,10 @@ class Process:
             for watcher in self._watchers.values():
                 watcher.heard_of_process(self, events)
         told: Answer = Elapsed() if heard is None else heard
+        has_news = bool(events) or heard is None
         for part in self.parts:
-            self._tell(part, at, told)
+            has_news |= self._tell(part, at, told)
+        return has_news
 
     # Functions --------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from turnwise.storages import Storage
 
 GROUP: Final = "group"
 NEVER: Final = 2**62
+_Happening = tuple[int, int, Callable[[Any], object], object]  # when, in which order, and what
 _MOST_AT_ONCE: Final = 100_000
 
 
@@ -64,8 +65,10 @@ class World:
         self.next_fails = False
         self.next_poison: int | None = None
         self.kill_next_turn: int | None = None
-        # What comes next.
-        self._heap: list[tuple[int, int, Callable[[Any], object], object]] = []
+        # What comes next; heartbeats apart, because most of them change nothing.
+        self._heap: list[_Happening] = []
+        self._beats: list[_Happening] = []
+        self._calm: dict[object, int] = {}
         self.number = count().__next__
 
     # Time -------------------------------------------------------------------------------------
@@ -74,12 +77,20 @@ class World:
         """Have something happen at a time."""
         heapq.heappush(self._heap, (time, self.number(), happen, what))
 
+    def beat_at(self, time: int, happen: Callable[[int], object]) -> None:
+        """Have a process send a heartbeat at a time, which it is told: the next that it does."""
+        heapq.heappush(self._beats, (time, self.number(), happen, time))
+
     def go_through(self) -> None:
         """Let happen what happens until the end, in order."""
-        heap, pop, end = self._heap, heapq.heappop, self.end
+        heap, beats, calm, pop, end = self._heap, self._beats, self._calm, heapq.heappop, self.end
         at_once = 0
-        while heap:
-            time, _, happen, what = pop(heap)
+        while heap or beats:
+            if beats and (not heap or beats[0] < heap[0]):
+                time, _, happen, what = pop(beats)
+            else:
+                time, _, happen, what = pop(heap)
+                calm.clear()
             if time > end:
                 break
             if time != self.now:
@@ -91,6 +102,30 @@ class World:
                     break
             happen(what)
         self.now = end
+
+    # Heartbeats that change nothing --------------------------------------------------------------
+
+    def note_beat(self, process: object, calm_until: int | None) -> None:
+        """A process has sent a heartbeat.
+
+        Where the answer was no news and led to nothing, ``calm_until`` is when the process has
+        something else to do; otherwise it is None.
+        """
+        if calm_until is None:
+            self._calm.clear()
+        else:
+            self._calm[process] = calm_until
+
+    def calm_until(self) -> int:
+        """Until when nothing can happen but heartbeats that change nothing, asked at one of them.
+
+        So it is where each process has sent such a heartbeat since anything else has happened. Then
+        each answer is the one before, at another time, until the next thing happens.
+        """
+        if len(self._calm) <= len(self._beats):  # one of them has just been taken off
+            return self.now
+        following = self._heap[0][0] if self._heap else self.end
+        return min(following, self.end, *self._calm.values())
 
     def step_clock(self, by: int) -> None:
         """The storage's clock jumps."""
