@@ -7,7 +7,9 @@
   ``pytest --hypothesis-profile=fresh``.
 """
 
+import gc
 import os
+from functools import _lru_cache_wrapper
 
 from hypothesis import HealthCheck, settings
 
@@ -19,3 +21,11 @@ settings.register_profile("ci", patient, max_examples=2000, derandomize=True)
 settings.register_profile("brief", patient, max_examples=50, derandomize=True)
 settings.register_profile("fresh", patient, max_examples=10_000, derandomize=False)
 settings.load_profile("ci" if os.environ.get("CI") else "everyday")
+
+
+def pytest_sessionstart() -> None:
+    """Have a mutant asked: it is tried in a fork of a session without it, whose caches answer."""
+    if os.environ.get("MUTANT_UNDER_TEST"):
+        for each in gc.get_objects():
+            if isinstance(each, _lru_cache_wrapper):
+                each.cache_clear()
