@@ -1,16 +1,21 @@
 """Real ``turnwise`` processes for tests, and bounded waits on conditions."""
 
+import contextlib
+import io
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
+from unittest import mock
 
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
+from turnwise.cli import main
 from turnwise.cli.demo import executions
 from turnwise.gate import Execution
 from turnwise.storages.sql import SqlStorage
@@ -61,6 +66,49 @@ def turnwise(
         input=stdin,
         env=environment(**variables),
     )
+
+
+def turnwise_here(
+    *arguments: str, cwd: Path | None = None, stdin: str = "", **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """What :func:`turnwise` does, in this process, which is many times as fast.
+
+    For what a command says and answers; its signals, its streams and what it leaves behind at its
+    end are those of a process.
+    """
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.chdir(cwd or Path.cwd()),
+        mock.patch.dict(os.environ, environment(**variables), clear=True),
+        mock.patch("sys.stdin", io.StringIO(stdin)),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        _nothing_left_behind(),
+    ):
+        status = main(list(arguments))
+    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
+
+
+_SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+@contextlib.contextmanager
+def _nothing_left_behind() -> Iterator[None]:
+    """Undo what a command changes in its process: log, signals, and imports from its folder."""
+    logger = logging.getLogger("turnwise")
+    handlers, level, path = logger.handlers[:], logger.level, sys.path[:]
+    heard = {signum: signal.getsignal(signum) for signum in _SIGNALS}
+    try:
+        yield
+    finally:
+        logger.handlers[:], sys.path[:] = handlers, path
+        logger.setLevel(level)
+        for signum, handler in heard.items():
+            signal.signal(signum, handler)
+        here = str(Path.cwd())
+        for name, module in list(sys.modules.items()):
+            if (getattr(module, "__file__", None) or "").startswith(here + os.sep):
+                del sys.modules[name]
 
 
 def _mind_hang_ups() -> None:

@@ -8,18 +8,28 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from processes import COMMAND, SERVICE, History, RunProcess, environment, eventually, turnwise
+from processes import (
+    COMMAND,
+    SERVICE,
+    History,
+    RunProcess,
+    environment,
+    eventually,
+    turnwise,
+    turnwise_here,
+)
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.cli.controls import exit_status
 from turnwise.controls import operator
 from turnwise.cycles import SECOND
 from turnwise.gate import NO_ATTEMPT, Command, Execution
-from turnwise.storages import Beat
+from turnwise.settings import Settings
+from turnwise.storages import Beat, Offer
 from turnwise.texts import gate_from_text, row_from_text
 
 # Due once a day: what runs was triggered. Cycles are short, so that a slot is never far.
@@ -29,13 +39,18 @@ DAILY = ("--every", "1d", "--cycle", "2s", "--heartbeat-timeout", "900ms")
 class Desk:
     """Where an operator sits: the command line, on ``turns.db`` in a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        run: Callable[..., "subprocess.CompletedProcess[str]"] = turnwise_here,
+    ) -> None:
         self.folder = folder
         self.url = f"sqlite:///{folder / 'turns.db'}"
+        self._run = run
 
     def __call__(self, *arguments: str, status: int = 0) -> str:
         """Give a command; what it says. Its status must be the one that is given."""
-        done = turnwise(*arguments, cwd=self.folder, TURNWISE_STORAGE=self.url)
+        done = self._run(*arguments, cwd=self.folder, TURNWISE_STORAGE=self.url)
         assert done.returncode == status, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
         return done.stdout or done.stderr
@@ -122,8 +137,9 @@ def test_a_pause_tells_of_the_run_that_goes_on(
     ],
 )
 def test_a_trigger_runs_once_now_and_its_status_is_the_commands(
-    tmp_path: Path, desk: Desk, history: History, script: str, status: int, how: str
+    tmp_path: Path, history: History, script: str, status: int, how: str
 ) -> None:
+    desk = Desk(tmp_path, turnwise)  # a process, as a shell sees its status
     with (
         RunProcess(tmp_path, "alice", *DAILY, command=["sh", "-c", script]),
         RunProcess(tmp_path, "bob", *DAILY, command=["sh", "-c", script]),
@@ -260,9 +276,8 @@ def test_bad_input_is_one_line_with_status_2_and_makes_nothing(
     desk: Desk, history: History, tmp_path: Path, arguments: list[str], says: str
 ) -> None:
     history.storage.heartbeat("default", Beat("alice", "boot", 1, SECOND))
+    history.storage.offer("default", Offer("alice", "boot", SERVICE, Settings().to_json(), SECOND))
     history.storage.append("default", SERVICE, [])
-    with RunProcess(tmp_path, "alice", *DAILY, command=["true"]):
-        offered(history)
     said = desk(*arguments, status=2)
     assert says in said
     assert said.count("\n") == 1
@@ -337,9 +352,9 @@ def test_help_loads_nothing_heavy_beside_the_package(command: str) -> None:
 
 def test_options_have_words_and_no_types_in_their_help() -> None:
     for command in ("run", "pause", "resume", "trigger", "drain", "undrain", "forget", "schema"):
-        shown = turnwise(command, "-h")
+        shown = turnwise_here(command, "-h")
         assert shown.returncode == 0
-        assert shown.stdout == turnwise(command, "--help").stdout
+        assert shown.stdout == turnwise_here(command, "--help").stdout
         assert "<bool>" not in shown.stdout
         assert max(map(len, shown.stdout.splitlines())) <= 82
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from processes import turnwise
+from processes import turnwise_here
 from test_cli_up import Up
 from turnwise.cli import main
 from turnwise.cli.crontab import CronJob, Crontab, read_crontab
@@ -204,7 +204,7 @@ def test_a_crontab_of_ten_lines_comes_over_in_one_command_and_runs(tmp_path: Pat
     crontab = TEN_LINES.replace("* * * * * * touch", "* * * * * touch")
     (tmp_path / "crontab").write_text(crontab)
     home = {"HOME": str(tmp_path), "TURNWISE_STORAGE": "sqlite:///turns.db"}
-    done = turnwise("import-crontab", "crontab", cwd=tmp_path)
+    done = turnwise_here("import-crontab", "crontab", cwd=tmp_path)
     assert done.returncode == 0
     assert done.stderr.splitlines() == [
         "crontab:2: MAILTO has no counterpart: output goes where turnwise's own goes",
@@ -215,7 +215,7 @@ def test_a_crontab_of_ten_lines_comes_over_in_one_command_and_runs(tmp_path: Pat
     assert names == ["echo", "touch", "find", "tar", "touch-2"]
     soon = done.stdout.replace('cron = "* * * * *"', 'cron = "* * * * * *"')
     (tmp_path / "turnwise.toml").write_text(soon)
-    checked = turnwise("up", "--check", cwd=tmp_path, **home)
+    checked = turnwise_here("up", "--check", cwd=tmp_path, **home)
     assert (checked.returncode, checked.stderr) == (0, "")
     assert checked.stdout.count(" in Europe/Vienna\n") == 15
     with Up(tmp_path, **home) as up:
@@ -226,11 +226,11 @@ def test_a_crontab_of_ten_lines_comes_over_in_one_command_and_runs(tmp_path: Pat
 
 def test_a_crontab_comes_in_on_stdin_too_and_the_storage_is_written_where_it_is_said() -> None:
     text = "MAILTO=''\n0 3 * * * a\n"
-    done = turnwise("import-crontab", "-", "--storage", "sqlite:///x.db", stdin=text, TZ="UTC")
+    done = turnwise_here("import-crontab", "-", "--storage", "sqlite:///x.db", stdin=text, TZ="UTC")
     assert done.returncode == 0
     assert done.stderr == "stdin: times are read in UTC; say --timezone where that is not meant\n"
     assert read_text(done.stdout, "f").common.storage == "sqlite:///x.db"
-    moved = turnwise("import-crontab", "-", "--timezone", "Asia/Tokyo", stdin=text)
+    moved = turnwise_here("import-crontab", "-", "--timezone", "Asia/Tokyo", stdin=text)
     assert (moved.returncode, moved.stderr) == (0, "")
     assert str(read_text(moved.stdout, "f").jobs[0].settings.schedule) == (
         "cron 0 3 * * * Asia/Tokyo"
@@ -239,12 +239,12 @@ def test_a_crontab_comes_in_on_stdin_too_and_the_storage_is_written_where_it_is_
 
 def test_a_system_crontab_keeps_its_users_and_one_that_looks_like_it_is_asked_about() -> None:
     text = "0 3 * * * root /bin/a\n0 4 * * * nobody /bin/b\n"
-    done = turnwise("import-crontab", "--system", "-", stdin=text, TZ="UTC")
+    done = turnwise_here("import-crontab", "--system", "-", stdin=text, TZ="UTC")
     first, second = read_text(done.stdout, "f").jobs
     assert first.command is not None
     assert second.command is not None
     assert (first.command.user, second.command.user) == ("root", "nobody")
-    other = turnwise("import-crontab", "-", stdin=text, TZ="UTC")
+    other = turnwise_here("import-crontab", "-", stdin=text, TZ="UTC")
     assert "each command begins with a user's name; if it is one, say --system" in other.stderr
     assert "--system" not in done.stderr
 
@@ -262,7 +262,7 @@ def test_a_system_crontab_keeps_its_users_and_one_that_looks_like_it_is_asked_ab
 def test_bad_input_is_one_line_and_a_status_of_2(
     arguments: list[str], stdin: str, said: str, tmp_path: Path
 ) -> None:
-    done = turnwise("import-crontab", *arguments, stdin=stdin, cwd=tmp_path)
+    done = turnwise_here("import-crontab", *arguments, stdin=stdin, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith(said)
     assert done.stdout == ""
@@ -271,7 +271,7 @@ def test_bad_input_is_one_line_and_a_status_of_2(
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
 def test_the_shell_that_a_crontab_names_runs_its_commands(tmp_path: Path) -> None:
     text = f"SHELL=/bin/bash\nHOME={tmp_path}\n* * * * * [[ -n $BASH_VERSION ]] && touch bash\n"
-    done = turnwise("import-crontab", "-", stdin=text, cwd=tmp_path)
+    done = turnwise_here("import-crontab", "-", stdin=text, cwd=tmp_path)
     soon = done.stdout.replace("* * * * *", "* * * * * *")
     (tmp_path / "turnwise.toml").write_text(soon)
     (name,) = [job.name for job in read_text(soon, "f").jobs]

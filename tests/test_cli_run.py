@@ -26,6 +26,7 @@ from processes import (
     eventually,
     is_alive,
     turnwise,
+    turnwise_here,
 )
 from turnwise.cli.child import Child, _Successor
 from turnwise.cli.run import NO_TURN
@@ -713,13 +714,20 @@ def test_bad_input_is_one_line_with_status_2_before_the_first_turn(
     (tmp_path / "crlf").write_bytes(b"#!/bin/sh\r\ntrue\r\n")
     for script in ("script", "crlf"):
         (tmp_path / script).chmod(0o755)
-    done = turnwise("run", "--service", SERVICE, *arguments, cwd=tmp_path)
+    done = turnwise_here("run", "--service", SERVICE, *arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert not (tmp_path / "turns.db").exists(), "nothing is made for what cannot begin"
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("turnwise: ")
     assert says in done.stderr
+
+
+def test_bad_input_ends_a_process_with_that_line_and_that_status() -> None:
+    done = turnwise("run", "--service", SERVICE, "--", "true")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("turnwise: no storage is named")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_storage_that_nobody_else_can_see_is_warned_of(tmp_path: Path) -> None:

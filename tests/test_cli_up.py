@@ -14,7 +14,14 @@ from typing import Any, Self
 
 import pytest
 
-from processes import COMMAND, PATIENCE_SECONDS, environment, eventually, turnwise
+from processes import (
+    COMMAND,
+    PATIENCE_SECONDS,
+    environment,
+    eventually,
+    turnwise,
+    turnwise_here,
+)
 from turnwise.cli import jobs, main, processes
 from turnwise.cli import up as up_command
 from turnwise.cli.child import Command
@@ -356,7 +363,7 @@ def test_check_says_what_would_run_when_in_utc_and_in_the_zone(tmp_path: Path) -
         ),
         shell("relay", "echo hello | cat", when='every = "1d"\n'),
     )
-    done = turnwise("up", "--check", cwd=tmp_path)
+    done = turnwise_here("up", "--check", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[:2] == [
@@ -375,14 +382,14 @@ def test_check_says_what_would_run_when_in_utc_and_in_the_zone(tmp_path: Path) -
 
 def test_a_password_is_not_shown_and_a_storage_that_is_not_named_is_said(tmp_path: Path) -> None:
     write(tmp_path, shell("a", "true"))
-    shown = turnwise("up", "--check", "--storage", "postgresql://a:secret@b/c", cwd=tmp_path)
+    shown = turnwise_here("up", "--check", "--storage", "postgresql://a:secret@b/c", cwd=tmp_path)
     assert "secret" not in shown.stdout
     assert "postgresql://a:***@b/c" in shown.stdout
     (tmp_path / "turnwise.toml").write_text(shell("a", "true"))
-    done = turnwise("up", "--check", cwd=tmp_path)
+    done = turnwise_here("up", "--check", cwd=tmp_path)
     assert done.returncode == 0
     assert "storage: not named here, so TURNWISE_STORAGE must name it" in done.stdout
-    none = turnwise("up", "--check", "--storage", "postgras://a:secret@b/c", cwd=tmp_path)
+    none = turnwise_here("up", "--check", "--storage", "postgras://a:secret@b/c", cwd=tmp_path)
     assert (none.returncode, none.stdout) == (2, "")
     assert "no storage has the scheme 'postgras'" in none.stderr
     assert "secret" not in none.stderr
@@ -420,7 +427,7 @@ def test_what_cannot_run_here_is_said_with_its_line_and_nothing_is_started(
     (tmp_path / "broken.py").write_text("1 / 0\n")
     (tmp_path / "exits.py").write_text("import sys\nsys.exit(3)\n")
     (tmp_path / "turnwise.toml").write_text(f"# a comment\n[services.a]\n{table}\n")
-    done = turnwise("up", *(["--check"] if check else []), cwd=tmp_path)
+    done = turnwise_here("up", *(["--check"] if check else []), cwd=tmp_path)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("turnwise.toml:2: services.a: ")
@@ -476,7 +483,7 @@ def test_the_scheduler_of_a_program_is_served_by_the_environment(tmp_path: Path)
 
 def test_check_shows_when_the_services_of_a_program_are_due(tmp_path: Path) -> None:
     (tmp_path / "jobs.py").write_text(PROGRAM)
-    done = turnwise("up", "jobs:scheduler", "--check", cwd=tmp_path)
+    done = turnwise_here("up", "jobs:scheduler", "--check", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("18:00:00 UTC, ") == 3
     assert "\ntick\n  when  every 1s\n  due   " in done.stdout
@@ -497,7 +504,7 @@ def test_check_shows_when_the_services_of_a_program_are_due(tmp_path: Path) -> N
 )
 def test_what_is_no_scheduler_is_refused(arguments: list[str], said: str, tmp_path: Path) -> None:
     (tmp_path / "jobs.py").write_text(PROGRAM)
-    done = turnwise("up", *arguments, cwd=tmp_path)
+    done = turnwise_here("up", *arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert said in done.stderr
     assert done.stderr.startswith("turnwise: ")
@@ -566,7 +573,7 @@ def test_a_file_that_is_loaded_anew_with_the_same_switches_loses_no_ping_that_wa
 
 def test_a_url_that_cannot_be_pinged_is_refused_and_not_shown(tmp_path: Path) -> None:
     write(tmp_path, shell("a", "true", 'ping_url = "ftp://secret"\n'))
-    done = turnwise("up", "--check", cwd=tmp_path)
+    done = turnwise_here("up", "--check", cwd=tmp_path)
     assert done.returncode == 2
     assert "turnwise.toml:5: services.a: ping_url: the URL for the pings of" in done.stderr
     assert "secret" not in done.stderr
