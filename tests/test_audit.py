@@ -387,6 +387,22 @@ def test_that_nobody_was_there_is_said_only_as_long_as_runners_that_are_gone_are
     assert only(presence=[], present_from=NOON + 1).cause is Cause.NOT_IN_TIME
 
 
+def test_what_was_missed_is_counted_by_its_cause_and_a_cause_of_nothing_is_left_out() -> None:
+    once = settings_row(NOON - DAY, replace(EVERY_5M, attempts=1))
+    rows = (failed(NOON), run(NOON + PERIOD))
+    found = judge(once, *rows, until=NOON + 4 * PERIOD, presence=[])
+    assert list(found.causes.items()) == [(Cause.ATTEMPTS, 1), (Cause.NOBODY, 2)]
+
+
+def test_settings_that_gave_way_at_the_instant_they_came_count_for_nothing() -> None:
+    short, last = (Settings(schedule=text) for text in ("every 3m", "every 1h offset 7m"))  # type: ignore[arg-type]
+    forgetful = settings_row(NOON, replace(short, retention_age=timedelta(hours=1)))
+    rows = [settings_row(NOON - DAY), forgetful, replace(settings_row(NOON, last), id="then")]
+    found = judge(*rows, until=NOON + 10 * MINUTE)
+    assert [each.due for each in found.periods] == [NOON + 7 * MINUTE]
+    assert found.periods[0].verdict is Verdict.MISSED, "what was kept is not forgotten"
+
+
 def test_at_the_instant_of_a_change_the_new_schedule_alone_is_asked() -> None:
     change = settings_row(NOON + PERIOD, Settings(schedule="every 1h offset 7m"))  # type: ignore[arg-type]
     found = judge(settings_row(NOON), change, until=NOON + 10 * MINUTE)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
@@ -275,6 +276,22 @@ def test_a_run_that_was_stopped_is_not_the_end_of_its_trigger(
     )
     assert ended is not None
     assert ended.id == "second"
+
+
+def test_a_trigger_whose_stopped_run_gave_way_to_another_one_is_waited_for_in_vain(
+    controls: Controls, storage: Busy
+) -> None:
+    first = controls.trigger(SERVICE)
+    change(storage, lambda gate: gates.admit(gate, ask(), now=NOON))
+    second = controls.trigger(SERVICE)
+    finish = partial(gates.finish, now=NOON, status=Status.ABANDONED, reason=gates.STOPPED)
+    change(storage, lambda gate: as_gate(finish(gate, "run")))
+    assert controls.wait_for(SERVICE, first, timeout=0) is None
+    serve_trigger(storage, "other")
+    assert controls.wait_for(SERVICE, first, timeout=0) is None
+    ended = controls.wait_for(SERVICE, second)
+    assert ended is not None
+    assert ended.id == "other"
 
 
 def test_a_clock_that_stepped_back_does_not_make_a_stopped_run_the_last_one(

@@ -236,6 +236,15 @@ def test_a_turn_that_was_handed_over_ended_as_its_transaction_did(
     assert (ended.status, ended.reason, ended.recorded) == (*end[1:], True)
 
 
+def test_a_hand_over_of_a_run_that_is_not_at_work_changes_nothing() -> None:
+    world = World()
+    assert world.machine().receive(0, HandedOver("none yet")) == []
+    world.run_to(second=60.5)
+    assert world.machine().receive(world.virtual._time.at, HandedOver("another")) == []
+    world.run_to(second=80)
+    assert world.ends() == [("a", "completed", "")]
+
+
 def test_a_row_is_known_to_be_kept_once_the_history_has_taken_it() -> None:
     world = World()
     world.run_to(second=60.5)

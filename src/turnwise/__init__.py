@@ -69,7 +69,7 @@ _HOMES = {
 }
 
 
-if not TYPE_CHECKING:  # or a type checker would take every name for one of ours
+if not TYPE_CHECKING:  # pragma: no branch (a type checker would take every name for ours)
 
     def __getattr__(name: str) -> object:
         """A name of the face, imported from its home."""
