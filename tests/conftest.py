@@ -9,9 +9,14 @@
 
 import gc
 import os
+import sys
 from functools import _lru_cache_wrapper
 
 from hypothesis import HealthCheck, settings
+
+# Hundreds of processes are started: each would compile all that it imports anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Two cores shared by several test processes: a slow example says nothing about the code.
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
