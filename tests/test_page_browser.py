@@ -1,5 +1,6 @@
 """The page in a real browser: clicked, at three sizes, in the dark, and without JavaScript."""
 
+import os
 import re
 import socket
 import threading
@@ -49,14 +50,17 @@ pytestmark = pytest.mark.skipif(
 
 
 class Interrupted:
-    """A storage that can be away."""
+    """A storage that can be away, and that can be slow: it answers when ``answers`` is set."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage, self.is_away = storage, False
+        self.answers = threading.Event()
+        self.answers.set()
 
     def __getattr__(self, name: str) -> Any:
         if self.is_away:
             raise StorageError("connection refused")
+        self.answers.wait(20)
         return getattr(self._storage, name)
 
 
@@ -74,9 +78,16 @@ class Served:
         eventually(lambda: self._server.started, "the server has started")
 
     def stop(self) -> None:
+        self.storage.answers.set()
         self._server.should_exit = True
         self._thread.join()
         self._socket.close()
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine, too, a page is what it is when it is read fast enough."""
+    monkeypatch.setattr("turnwise.web.app._PROMPT_SECONDS", 5.0)
 
 
 @pytest.fixture(scope="module")
@@ -368,6 +379,85 @@ def test_a_storage_that_is_away_is_said_and_what_was_known_stays(
     said.wait_for(state="hidden")
     virtual.advance("1m")
     page.get_by_text("as of 2026-01-01 00:12:00").wait_for()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch, patient: None) -> None:
+    """Nobody waits for a slow storage, and what was read a moment ago is old."""
+    del patient
+    monkeypatch.setattr("turnwise.web.app._PROMPT_SECONDS", 0.05)
+    for name in ("FRESH_SECONDS", "_TIMES_ITS_COST"):
+        monkeypatch.setattr(f"turnwise.web.kept.{name}", 0)
+    monkeypatch.setattr("turnwise.web.kept._DEAR_SECONDS", 100)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("scripted", [True, False])
+@pytest.mark.parametrize("size", [SIZES[0], SIZES[2]], ids=str)
+def test_a_group_that_is_being_read_is_shown_once_it_was(
+    small: tuple[World, Served],
+    opened: Callable[..., Any],
+    size: tuple[int, int],
+    scripted: bool,
+) -> None:
+    _, served = small
+    served.storage.answers.clear()
+    page = opened(*size, java_script_enabled=scripted)
+    page.goto(served.url, wait_until="commit")
+    page.get_by_text("The group is being read").wait_for()
+    _shot(page, f"being-read-{size[0]}")
+    served.storage.answers.set()
+    page.get_by_role("link", name="nightly").wait_for()
+    assert page.get_by_text("The group is being read").count() == 0
+
+
+@pytest.mark.usefixtures("impatient")
+def test_what_went_wrong_with_the_first_reading_is_a_page_of_its_own(
+    small: tuple[World, Served], opened: Callable[..., Any]
+) -> None:
+    _, served = small
+    served.storage.answers.clear()
+    page = opened(expects="404")
+    page.goto(f"{served.url}service?name=nobody", wait_until="commit")
+    page.get_by_text("The group is being read").wait_for()
+    served.storage.answers.set()
+    page.get_by_text("There is no service 'nobody'.").wait_for()
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("scripted", "query"), [(True, ""), (True, "?live=off"), (False, "")], ids=str
+)
+@pytest.mark.parametrize("size", [SIZES[0], SIZES[2]], ids=str)
+def test_what_is_old_says_so_until_it_was_read_anew(
+    small: tuple[World, Served],
+    opened: Callable[..., Any],
+    size: tuple[int, int],
+    scripted: bool,
+    query: str,
+) -> None:
+    virtual, served = small
+    page = opened(*size, java_script_enabled=scripted)
+    page.goto(f"{served.url}?live=off&wait=yes")
+    virtual.advance("1m")
+    served.storage.answers.clear()
+    page.goto(served.url + query, wait_until="commit")
+    said = page.get_by_text("Not as it is now: as of 2026-01-01 00:11:00 UTC")
+    said.wait_for()
+    assert page.get_by_role("link", name="nightly").is_visible()
+    if scripted:
+        overflow = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        assert overflow <= 0
+    _shot(page, f"old-{size[0]}")
+    served.storage.answers.set()
+    said.wait_for(state="detached")
+    page.get_by_text("as of 2026-01-01 00:12:00").wait_for()
+
+
+def _shot(page: Any, name: str) -> None:
+    """Keep a picture where somebody wants to look at it."""
+    if folder := os.environ.get("TURNWISE_PAGE_SHOTS"):
+        page.screenshot(path=Path(folder) / f"{name}.png")
 
 
 def test_a_login_page_does_not_take_the_place_of_what_was_known(

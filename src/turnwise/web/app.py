@@ -35,7 +35,7 @@ from turnwise.web.guard import SECURITY_HEADERS, Guard, why_not_the_same_origin
 from turnwise.web.kept import Kept
 from turnwise.web.pages import health_of, runners_page, services_page
 from turnwise.web.reading import Reader
-from turnwise.web.rendering import STATIC, Urls, rendered, static, version_of
+from turnwise.web.rendering import STATIC, Urls, prepare, rendered, static, version_of
 from turnwise.web.service_page import KINDS, SPANS, Asked, service_page
 
 _PROMPT_SECONDS = 0.1
@@ -125,6 +125,7 @@ class Page:
                 500: self._on_fault,
             },
         )
+        prepare()
         return Guard(app, hosts)
 
     @asynccontextmanager
@@ -181,8 +182,8 @@ class Page:
 
         The live part is waited for, and so is a page whose address says ``wait``. Any other page is
         answered at once: where the group cannot be read so fast, with what was known, which is said
-        to be old, or with a page that says that the group is being read, and leads to the one that
-        is waited for.
+        to be old, or with nothing but that the group is being read. It then asks for the live part,
+        and without JavaScript leads to the page that is waited for.
         """
         urls, is_part = _urls(request), request.headers.get("hx-request") == "true"
         told, waits = TOLD.get(request.query_params.get("told", "")), _waits(request)
@@ -205,6 +206,7 @@ class Page:
             "title": title,
             "part": None if part is None else Markup(part.html),  # noqa: S704 (our own template's)
             "old": old,
+            "is_current": part is not None and old is None,
             "url": urls,
             "group": self._group,
             "here": here,

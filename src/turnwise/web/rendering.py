@@ -67,6 +67,14 @@ def rendered(template: str, values: Mapping[str, object]) -> str:
     return _environment().get_template(template).render(values)
 
 
+def prepare() -> None:
+    """Compile what the first page needs, so that its reader does not wait for that."""
+    for name in ("page.html", "services.html"):
+        _environment().get_template(name)
+    for name in STATIC:
+        version_of(name)
+
+
 @cache
 def _environment() -> Environment:
     return Environment(

@@ -3,13 +3,6 @@
 
 (() => {
   document.documentElement.classList.add("has-script");
-  // Who was led here to wait, and loads the page again later, shall be shown at once what is known.
-  const here = new URL(window.location.href);
-  if (here.searchParams.has("wait") && document.getElementById("live") !== null) {
-    here.searchParams.delete("wait");
-    window.history.replaceState(null, "", here);
-  }
-
   const lost = document.getElementById("lost");
 
   const say = (what) => {
@@ -26,7 +19,10 @@
       return;
     }
     event.preventDefault();
-    if (status === 503) {
+    if (document.querySelector(".as-of") === null) {
+      // Nothing was known yet: what is wrong is a page of its own.
+      window.location.replace(document.getElementById("live").dataset.waiting);
+    } else if (status === 503) {
       say("The storage does not answer.");
     } else if (status < 400) {
       say("Something else answers here now, such as a login: load the page again.");
