@@ -203,21 +203,17 @@ def test_a_turn_that_was_lost_in_silence_is_not_told_lost_again_when_its_run_is_
     assert [each.why.partition(" for")[0] for each in lost] == ["no heartbeat was confirmed"]
 
 
-def hand_over(world: World, *, commits: bool) -> None:
-    """As the function ends: it has its run completed in a transaction, which lands or does not."""
-
-    def work(turn: Turn) -> None:
-        world.machine().receive(world.virtual._time.at, HandedOver(turn.run_id))
-        reading = world.virtual.storage.read("default", (SERVICE,))
-        kept = reading.services[SERVICE].gate
-        assert kept is not None
-        gate = gates.complete(gate_from_text(kept.body), turn.run_id, now=reading.now)
-        assert isinstance(gate, Gate)
-        new = Record("committed", gate_to_text(gate))
-        if commits:
-            world.virtual.storage.swap("default", SERVICE, Kind.GATE, kept.version, new)
-
-    world.work = work
+def hand_over(world: World, run_id: str, *, commits: bool) -> None:
+    """A function has its run completed in a transaction, which lands or does not."""
+    world.machine().receive(world.virtual._time.at, HandedOver(run_id))
+    reading = world.virtual.storage.read("default", (SERVICE,))
+    kept = reading.services[SERVICE].gate
+    assert kept is not None
+    gate = gates.complete(gate_from_text(kept.body), run_id, now=reading.now)
+    assert isinstance(gate, Gate)
+    new = Record("committed", gate_to_text(gate))
+    if commits:
+        world.virtual.storage.swap("default", SERVICE, Kind.GATE, kept.version, new)
 
 
 @pytest.mark.parametrize(
@@ -227,13 +223,28 @@ def hand_over(world: World, *, commits: bool) -> None:
 def test_a_turn_that_was_handed_over_ended_as_its_transaction_did(
     commits: bool, end: tuple[str, str, str]
 ) -> None:
-    world = World()
-    hand_over(world, commits=commits)
+    def work(turn: Turn) -> None:
+        hand_over(world, turn.run_id, commits=commits)
+
+    world = World(work=work)
     world.run_to(second=80)
     assert world.ends() == [end]
     [ended] = world.told(TurnEnded)
     assert isinstance(ended, TurnEnded)
     assert (ended.status, ended.reason, ended.recorded) == (*end[1:], True)
+
+
+def test_a_function_that_goes_on_after_its_transaction_has_landed_has_not_lost_its_turn() -> None:
+    world = World(takes=3 * HEARTBEAT)
+    world.run_to(second=60.5)
+    turn = world.machine().turn
+    assert turn is not None
+    hand_over(world, turn.run.run_id, commits=True)
+    world.run_for(2 * HEARTBEAT)
+    assert turn.lost, "nothing of it may be written any more"
+    world.run_for(2 * HEARTBEAT)
+    assert world.ends() == [("a", "completed", "")]
+    assert world.told(TurnLost) == []
 
 
 def test_a_hand_over_of_a_run_that_is_not_at_work_changes_nothing() -> None:
