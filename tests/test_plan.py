@@ -209,6 +209,21 @@ def test_after_a_gap_the_cycle_of_now_is_planned_but_not_what_a_plan_reached_int
     assert span(next_of(late, four, NOON + MINUTE)) == (NOON + MINUTE, NOON + 4 * MINUTE)
 
 
+def test_between_two_plans_of_a_clock_that_was_ahead_what_has_no_plan_is_planned_at_once() -> None:
+    before = cycle_plan(NOON - 3 * MINUTE, NOON + 2 * MINUTE)
+    ahead = cycle_plan(NOON + 4 * MINUTE, NOON + 9 * MINUTE, due=NOON, until=NOON + 60 * MINUTE)
+    kept = Plan((before, replace(ahead, periods=9)))
+    now = NOON + 3 * MINUTE
+    target = next_of(kept, planner_of(Every("1h")), now)
+    assert span(target) == (NOON + 2 * MINUTE, NOON + 4 * MINUTE)
+    assert target.periods == 9, "it is the period that was planned last"
+    assert plans.next_target(kept, planner_of(Every("1h")), always, now) == ahead.start
+    for within, answer in ((3 * MINUTE, target.cycle), (3 * MINUTE - 1, None)):
+        hurried = planner_of(Every("1h"), start_within=within)
+        found = plans.next_target(kept, hurried, never, now)
+        assert (found.cycle if isinstance(found, Target) else None) == answer
+
+
 def test_a_period_that_is_over_is_skipped_and_the_next_one_where_it_is_over_too() -> None:
     def over_until(edge: int) -> plans.IsOver:
         return lambda _due, until, _now: until <= edge
