@@ -38,7 +38,7 @@ from turnwise.web.reading import Reader
 from turnwise.web.rendering import STATIC, Urls, prepare, rendered, static, version_of
 from turnwise.web.service_page import KINDS, SPANS, Asked, service_page
 
-_PROMPT_SECONDS = 0.1
+_PROMPT_SECONDS = 0.05
 """So long a page is waited for before an older one is shown, or that the group is being read."""
 _OLDEST_SHOWN_SECONDS = 3600.0
 """What is older says more of another day than of this one."""
