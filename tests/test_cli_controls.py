@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import signal
 import sqlite3
 import subprocess
@@ -95,7 +96,7 @@ def test_a_paused_service_starts_nothing_until_it_is_resumed(
         assert max(run.token or 0 for run in history.runs()) == before
         assert desk("resume", SERVICE) == f"{SERVICE} is resumed\n"
         eventually(lambda: history.runs()[-1].token != before, "it is served again")
-    assert desk("resume", SERVICE) == f"{SERVICE} was not paused\n"
+    assert desk("resume", SERVICE) == (f"{SERVICE} was not paused: nothing was to be done\n")
     assert [(str(row.name), row.reason) for row in commands(history)] == [
         ("pause", "the database moves"),
         ("resume", ""),
@@ -109,6 +110,9 @@ def test_a_pause_may_end_by_itself(tmp_path: Path, desk: Desk, history: History)
         offered(history)
         assert desk("pause", SERVICE, "--until", "2099-01-31T12:00:00Z") == (
             f"{SERVICE} is paused until 2099-01-31T12:00:00Z\n"
+        )
+        assert desk("pause", SERVICE, "--until", "2099-01-31T12:00:00Z") == (
+            f"{SERVICE} is paused already, until 2099-01-31T12:00:00Z\n"
         )
         count = len(history.completed())
         desk("pause", SERVICE, "--until", "100ms")
@@ -161,7 +165,8 @@ def test_a_trigger_says_what_it_waits_for(tmp_path: Path, desk: Desk, history: H
     with RunProcess(tmp_path, "alice", *DAILY, command=script):
         offered(history)
         desk("pause", SERVICE)
-        assert "it is paused, and runs once it is resumed" in desk("trigger", SERVICE)
+        assert "is triggered; it is paused, and runs once it is" in desk("trigger", SERVICE)
+        assert "is triggered already; it is paused, and runs" in desk("trigger", SERVICE)
         desk("resume", SERVICE)
         run = history.await_running()
         assert f"the run of alice, token {run.token}, since" in desk("trigger", SERVICE)
@@ -179,10 +184,14 @@ def test_a_drained_runner_takes_no_new_run_until_it_is_undrained(
         eventually(lambda: len(history.storage.offers("default")) == 2, "both offer it")
         offered(history)
         assert desk("drain", "alice") == "runner alice is drained; it works on nothing\n"
+        assert desk("drain", "alice").startswith("runner alice is drained already; ")
         for _ in range(3):
             assert "the run of bob" in desk("trigger", SERVICE, "--wait")
         desk("drain", "bob")
         assert desk("undrain", "alice") == "runner alice takes runs again\n"
+        assert desk("undrain", "alice") == (
+            "runner alice was not drained: nothing was to be done\n"
+        )
         assert "the run of alice" in desk("trigger", SERVICE, "--wait")
 
 
@@ -191,8 +200,10 @@ def test_the_history_of_the_group_says_who_drained_and_forgot_what_and_why(
 ) -> None:
     with RunProcess(tmp_path, "alice", *DAILY, command=["true"]):
         offered(history)
-        desk("drain", "alice", "--reason", "more memory")
+        for _ in range(2):  # what changes nothing is not told
+            desk("drain", "alice", "--reason", "more memory")
         desk("undrain", "alice")
+        desk("undrain", "alice", "--reason", "it was not drained")
     desk("forget", "runner", "alice", "--yes", "--reason", "it is gone")
     rows = json.loads(desk("history", "--json"))
     assert [(row["command"], row["of"], row["reason"]) for row in rows] == [
@@ -216,6 +227,7 @@ def test_who_lives_is_not_forgotten_unless_forced(
             said = desk("forget", *what, "--yes", status=1)
             assert "is not forgotten: runner 'alice' was heard of" in said
             assert "stop it first, or force it" in said
+            assert re.search(r"of (\d00ms|\d+(\.\d)?s) ago", said), "in tenths of a second"
         desk("forget", "service", SERVICE, "--yes", "--force")
     assert desk("forget", "runner", "alice", "--yes") == "runner alice is forgotten\n"
     # The service may be there anew: whoever lived made its records again.
@@ -254,7 +266,11 @@ def test_forget_asks_first(desk: Desk, history: History) -> None:
     [
         (["pause", "housekeping"], "no service 'housekeping'; did you mean 'housekeeping'?"),
         (["pause", "other"], "no service 'other'; it has housekeeping"),
-        (["pause", SERVICE, "--group", "x"], "nor any other; groups are default: see --group"),
+        (["pause", "hour"], "no service 'hour'; it has housekeeping"),
+        (
+            ["pause", SERVICE, "--group", "x"],
+            "nor any other; there is the group default: see --group",
+        ),
         (["pause", SERVICE, "--until", "2020-01-01"], "--until must be in the future"),
         (["pause", SERVICE, "--until", "0s"], "--until must be in the future"),
         (["pause", SERVICE, "--until", "soon"], "or as a duration such as 30m"),

@@ -263,15 +263,17 @@ def test_a_record_of_another_version_is_said_and_the_others_are_shown(serving: L
 
 @pytest.mark.parametrize("command", ["status", "explain", "history", "audit"])
 def test_an_unknown_service_is_one_line_and_status_2(serving: Looked, command: str) -> None:
-    status, out, err = serving.ask(command, "--service", "svx")
+    status, out, err = serving.ask(command, "--service", "svcs")
     assert (status, out, err.count("\n")) == (2, "", 1)
-    assert "group 'default' has no service 'svx'; did you mean 'svc'?" in err
+    assert "group 'default' has no service 'svcs'; did you mean 'svc'?" in err
 
 
 def test_a_group_without_services_says_which_groups_there_are(serving: Looked) -> None:
     status, out, _ = serving.ask("status", "--group", "other")
     assert status == 0
-    assert flat(out) == "group other: no service was ever started; groups are default: see --group"
+    assert flat(out) == (
+        "group other: no service was ever started; there is the group default: see --group"
+    )
 
 
 def test_watch_and_json_do_not_go_together(serving: Looked) -> None:

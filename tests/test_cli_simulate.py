@@ -125,7 +125,7 @@ def test_slots_alone_let_long_runs_overlap_and_say_that_they_promise_less(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--runners", "0"], "--runners must be 1 to 10000, got 0"),
+        (["--runners", "0"], "--runners must be 1 to 10,000, got 0"),
         (["--runners", "x"], "--runners"),
         (["--runners", "3", "--days", "0"], "--days must be over 0 and at most 3,653, got 0"),
         (["--runners", "3", "--days", "nan"], "--days must be over 0"),

@@ -486,6 +486,7 @@ def test_check_shows_when_the_services_of_a_program_are_due(tmp_path: Path) -> N
     done = turnwise_here("up", "jobs:scheduler", "--check", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("18:00:00 UTC, ") == 3
+    assert done.stdout.startswith("jobs:scheduler: 2 services, group ")
     assert "\ntick\n  when  every 1s\n  due   " in done.stdout
 
 
@@ -497,8 +498,13 @@ def test_check_shows_when_the_services_of_a_program_are_due(tmp_path: Path) -> N
         (["nosuch:scheduler"], "'nosuch' cannot be imported: ModuleNotFoundError"),
         (["jobs:other"], "'jobs:other' has no service"),
         (["jobs:scheduler"], "no storage is named"),
-        (["jobs:scheduler", "--group", "x"], "--group goes with a file"),
-        (["jobs:scheduler", "--storage", "memory:"], "--storage goes with a file"),
+        (["jobs:scheduler", "--group", "x"], "its Scheduler(group=...) says it"),
+        (["jobs:scheduler", "--storage", "memory:"], "its Scheduler(URL) says it"),
+        (["jobs:scheduler", "--runner-id", "x"], "its Scheduler(runner_id=...) says it"),
+        (["jobs:scheduler", "--grace", "5s"], "its Scheduler(grace=...) says it\n"),
+        (["jobs.py"], "'jobs.py' is a module: name a file of services, or the scheduler"),
+        (["nosuch.toml"], "'nosuch.toml' does not exist: name a file of services"),
+        ([], "'turnwise.toml' does not exist: name a file of services"),
         (["jobs:scheduler", "--log-level", "loud"], "'loud' is none of debug, info"),
     ],
 )

@@ -188,6 +188,21 @@ def test_a_pause_that_is_over_or_has_no_zone_is_refused(
     assert SERVICE not in storage.services(GROUP)
 
 
+def test_the_same_pause_again_changes_nothing_and_another_takes_its_place(
+    controls: Controls, storage: Busy, clock: Clock
+) -> None:
+    end = instant(NOON + 9 * SECOND)
+    first = controls.pause(SERVICE, reason="why", until=end)
+    clock.now += SECOND
+    assert controls.pause(SERVICE, reason="why", until=end).pause == first.pause
+    assert len(commands(storage)) == 1
+    for reason, until in (("another", end), ("another", None)):
+        pause = controls.pause(SERVICE, reason=reason, until=until).pause
+        assert pause is not None
+        assert (pause.at, pause.reason) == (NOON + SECOND, "another")
+    assert len(commands(storage)) == 3
+
+
 def test_to_resume_what_is_not_paused_changes_nothing(controls: Controls, storage: Busy) -> None:
     controls.pause(SERVICE)
     assert controls.resume(SERVICE)
@@ -323,10 +338,14 @@ def test_a_drained_runner_is_marked_until_it_is_undrained(
     controls: Controls, storage: Busy
 ) -> None:
     alive(storage)
-    controls.drain("alice")
-    assert [row.drained for row in storage.runners(GROUP)] == [True]
-    controls.undrain("alice")
-    assert [row.drained for row in storage.runners(GROUP)] == [False]
+    for is_new in (True, False):
+        assert controls.drain("alice") is is_new
+        assert [row.drained for row in storage.runners(GROUP)] == [True]
+    for is_new in (True, False):
+        assert controls.undrain("alice") is is_new
+        assert [row.drained for row in storage.runners(GROUP)] == [False]
+    told = [row_from_text(entry.body) for entry in storage.history(GROUP, GROUP_ITSELF)]
+    assert [str(row.name) for row in told if isinstance(row, Command)] == ["drain", "undrain"]
 
 
 def test_what_was_done_to_runners_and_what_was_forgotten_is_in_the_groups_own_history(
@@ -370,7 +389,7 @@ def test_a_service_is_not_forgotten_while_one_that_offers_it_lives(
     controls.trigger("other")
     controls.forget_service("other")  # alice does not offer that one
     clock.now += 3 * SECOND - 1
-    with pytest.raises(StillAliveError, match=r"runner 'alice' was heard of 2\.999999s ago"):
+    with pytest.raises(StillAliveError, match=r"runner 'alice' was heard of 2\.9s ago"):
         controls.forget_service(SERVICE)
     clock.now += 1
     controls.forget_service(SERVICE)

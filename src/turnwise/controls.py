@@ -15,7 +15,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from turnwise import gate as gates
-from turnwise.cycles import duration, instant, microseconds
+from turnwise.cycles import instant, microseconds
 from turnwise.durations import format_duration
 from turnwise.errors import BusyError, StillAliveError
 from turnwise.gate import Command, CommandName, Execution, Gate
@@ -63,7 +63,8 @@ class Controls:
     ) -> Gate:
         """Let no turn of the service start any more; one that is at work goes on.
 
-        A pause of a service that is paused takes the place of the earlier one.
+        A pause of a service that is paused takes the place of the earlier one; the same one, for
+        the same reason and until the same instant, leaves it as it is.
 
         Args:
             service: the service's name.
@@ -80,13 +81,14 @@ class Controls:
                 locked; try again.
         """
         said = checked_reason(reason)
-        _, gate = self._change(
-            service,
-            lambda gate, now, name: gates.pause(
-                gate, id=name, now=now, by=self.by, reason=said, until=_end(until, now)
-            ),
-        )
-        return gate
+
+        def paused(gate: Gate, now: int, name: str) -> Gate:
+            end = _end(until, now)
+            if gate.pause is not None and (gate.pause.reason, gate.pause.until) == (said, end):
+                return gate
+            return gates.pause(gate, id=name, now=now, by=self.by, reason=said, until=end)
+
+        return self._change(service, paused)[1]
 
     def resume(self, service: str, *, reason: str = "") -> bool:
         """End a pause; whether there was one. A service that is not paused stays as it is.
@@ -154,15 +156,22 @@ class Controls:
                 return None
             sleep(_SECONDS_BETWEEN_LOOKS)
 
-    def drain(self, runner_id: str, *, reason: str = "") -> None:
-        """Let a runner take no new turn; what it is in goes on."""
-        self._storage.mark(self.group, checked_name("runner_id", runner_id), drained=True)
-        self._tell(CommandName.DRAIN, runner_id, reason)
+    def drain(self, runner_id: str, *, reason: str = "") -> bool:
+        """Let a runner take no new turn; what it is in goes on. Whether it was not drained yet."""
+        return self._mark(CommandName.DRAIN, runner_id, reason, drained=True)
 
-    def undrain(self, runner_id: str, *, reason: str = "") -> None:
-        """Let a runner take turns again."""
-        self._storage.mark(self.group, checked_name("runner_id", runner_id), drained=False)
-        self._tell(CommandName.UNDRAIN, runner_id, reason)
+    def undrain(self, runner_id: str, *, reason: str = "") -> bool:
+        """Let a runner take turns again; whether it was drained."""
+        return self._mark(CommandName.UNDRAIN, runner_id, reason, drained=False)
+
+    def _mark(self, command: CommandName, runner_id: str, reason: str, *, drained: bool) -> bool:
+        """Mark a runner in any case, and tell it where that has changed something."""
+        lives = [row for row in self._storage.runners(self.group) if row.runner_id == runner_id]
+        self._storage.mark(self.group, checked_name("runner_id", runner_id), drained=drained)
+        if lives and all(row.drained is drained for row in lives):
+            return False
+        self._tell(command, runner_id, reason)
+        return True
 
     def forget_service(self, service: str, *, force: bool = False, reason: str = "") -> None:
         """Forget a service: its records, its history, and who offers it.
@@ -221,7 +230,7 @@ class Controls:
             if alive and concerned(row):
                 raise StillAliveError(
                     f"{what} is not forgotten: runner {row.runner_id!r} was heard of "
-                    f"{format_duration(duration(max(0, silent)))} ago; stop it first, or force it"
+                    f"{_in_tenths(silent)} ago; stop it first, or force it"
                 )
 
     def _change(self, service: str, change: Callable[[Gate, int, str], Gate]) -> tuple[Gate, Gate]:
@@ -275,6 +284,11 @@ class Controls:
         return [row_from_text(entry.body) for entry in entries]
 
 
+def _in_tenths(silent: int) -> str:
+    """A length in microseconds for people: to a tenth of a second."""
+    return format_duration(timedelta(seconds=max(0, silent) // 100_000 / 10))
+
+
 def _is_ahead(gate: Gate, trigger: str) -> bool:
     """Whether a trigger waits yet, or its run is open."""
     waits = gate.trigger is not None and gate.trigger.id == trigger
@@ -289,7 +303,6 @@ def _end(until: datetime | timedelta | None, now: int) -> int | None:
         raise ValueError(f"until must be aware of its time zone, got {until.isoformat()}")
     end = microseconds(until) if isinstance(until, datetime) else now + microseconds(until)
     if end <= now:
-        raise ValueError(
-            f"until must be in the future, and the storage's now is {instant(now).isoformat()}"
-        )
+        at = instant(now).isoformat(timespec="seconds").replace("+00:00", "Z")
+        raise ValueError(f"until must be in the future, and the storage's now is {at}")
     return end

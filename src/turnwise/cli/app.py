@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from turnwise import __version__
-from turnwise.cli.errors import BadInput
+from turnwise.cli.errors import BadInput, nearest
 from turnwise.cli.help import CONTEXT, Commands, Entry
 from turnwise.errors import MissingExtraError, StorageError, TurnwiseError
 from turnwise.names import printable
@@ -147,6 +147,9 @@ def _prepare_streams() -> None:
 def _complain_of_usage(error: Any) -> int:
     # Some of typer's hints come on lines of their own.
     message = " ".join(str(error.format_message()).split())
+    if getattr(error, "possibilities", None):  # typer offers far ones, too
+        near = nearest(error.option_name, error.possibilities)
+        message = error.message if near is None else f"{error.message}. Did you mean {near}?"
     context = getattr(error, "ctx", None)
     if not message:  # the help was printed
         return 2

@@ -24,9 +24,9 @@ from turnwise.cli.options import (
 from turnwise.cli.storage import open_existing, require_runner, require_service
 from turnwise.controls import ALIVE_WITHIN, Controls
 from turnwise.cycles import instant
-from turnwise.gate import Execution, Run
+from turnwise.gate import Execution, Gate, Run
 from turnwise.names import printable
-from turnwise.storages import Storage
+from turnwise.storages import Reading, Storage
 from turnwise.texts import gate_from_text
 
 _SHOWN_REASON = 200
@@ -87,13 +87,15 @@ def pause(
     end: datetime | timedelta | None = until
     with _controls(storage, group) as (store, controls):
         require_service(store, group, service)
+        before = _gate(store, group, service)
         try:
             gate = controls.pause(service, reason=reason, until=end)
         except ValueError as error:
             raise BadInput(f"--{error}") from error
     assert gate.pause is not None  # noqa: S101 (just made)
     ends = "it is resumed" if gate.pause.until is None else _at(gate.pause.until)
-    _say(f"{printable(service)} is paused until {ends}")
+    is_changed = before is None or before.pause != gate.pause
+    _say(f"{printable(service)} is paused {'' if is_changed else 'already, '}until {ends}")
     if gate.open is not None:
         _say(f"{_run(gate.open)} goes on")
     return 0
@@ -110,7 +112,8 @@ def resume(
     with _controls(storage, group) as (store, controls):
         require_service(store, group, service)
         was_paused = controls.resume(service, reason=reason)
-    _say(f"{printable(service)} {'is resumed' if was_paused else 'was not paused'}")
+    said = "is resumed" if was_paused else "was not paused: nothing was to be done"
+    _say(f"{printable(service)} {said}")
     return 0
 
 
@@ -137,8 +140,11 @@ def trigger(
     """
     with _controls(storage, group) as (store, controls):
         require_service(store, group, service)
+        before = _gate(store, group, service)
         made = controls.trigger(service, reason=reason)
-        _say(f"{printable(service)} is triggered{_what_it_waits_for(store, group, service)}")
+        is_new = before is None or before.trigger is None or before.trigger.id != made
+        said = f"is triggered{'' if is_new else ' already'}"
+        _say(f"{printable(service)} {said}{_what_it_waits_for(store, group, service)}")
         if not wait:
             return 0
         ended = controls.wait_for(service, made)
@@ -163,10 +169,10 @@ def drain(
     """
     with _controls(storage, group) as (store, controls):
         require_runner(store, group, runner)
-        controls.drain(runner, reason=reason)
+        is_new = controls.drain(runner, reason=reason)
         runs = sum(len(row.runs) for row in store.runners(group) if row.runner_id == runner)
     working = f"; it works on {runs} run{'s' * (runs != 1)}" if runs else "; it works on nothing"
-    _say(f"runner {printable(runner)} is drained{working}")
+    _say(f"runner {printable(runner)} is drained{'' if is_new else ' already'}{working}")
     return 0
 
 
@@ -180,8 +186,9 @@ def undrain(
     """Let a runner that was drained take runs again."""
     with _controls(storage, group) as (store, controls):
         require_runner(store, group, runner)
-        controls.undrain(runner, reason=reason)
-    _say(f"runner {printable(runner)} takes runs again")
+        was_drained = controls.undrain(runner, reason=reason)
+    said = "takes runs again" if was_drained else "was not drained: nothing was to be done"
+    _say(f"runner {printable(runner)} {said}")
     return 0
 
 
@@ -250,8 +257,7 @@ def _controls(url: str | None, group: str) -> Iterator[tuple[Storage, Controls]]
 def _what_it_waits_for(storage: Storage, group: str, service: str) -> str:
     """What keeps a triggered run from starting now, as the end of a sentence."""
     reading = storage.read(group, (service,))
-    kept = reading.services[service].gate
-    gate = None if kept is None else gate_from_text(kept.body)
+    gate = _gate_in(reading, service)
     if gate is not None and gates.is_paused(gate, reading.now):
         return "; it is paused, and runs once it is resumed"
     if gate is not None and gate.open is not None:
@@ -268,6 +274,15 @@ def _what_it_waits_for(storage: Storage, group: str, service: str) -> str:
         for row in storage.runners(group)
     )
     return "" if alive else "; no runner of it is alive: it runs once there is one"
+
+
+def _gate(storage: Storage, group: str, service: str) -> Gate | None:
+    return _gate_in(storage.read(group, (service,)), service)
+
+
+def _gate_in(reading: Reading, service: str) -> Gate | None:
+    kept = reading.services[service].gate
+    return None if kept is None else gate_from_text(kept.body)
 
 
 def _run(run: Run) -> str:

@@ -1,8 +1,9 @@
 """What a user did wrong, as one line that speaks of the command line's options."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Final
 
 from turnwise.errors import MissingExtraError, StorageError
@@ -38,9 +39,17 @@ _SETTING: Final = re.compile(
     rf"^({_NAMES})(?= must|: | '| \()|(?<![\w-])(?<!shortest )(?:the )?({_NAMES})(?= \()"
 )
 
+# Three letters in four are the same: "crom" is near "cron", and "nosuch" is not near "touch".
+_NEAR: Final = 0.75
+
 
 class BadInput(Exception):  # noqa: N818 (what the user gave, not what broke)
     """Bad input: ``str()`` is the line to print; the exit status is 2."""
+
+
+def nearest(given: str, known: Iterable[str]) -> str | None:
+    """The known name that was most likely meant; None where none is near enough to be offered."""
+    return next(iter(get_close_matches(given, list(known), n=1, cutoff=_NEAR)), None)
 
 
 def in_options(message: str) -> str:

@@ -5,11 +5,11 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, cast
 
 from turnwise.cli.child import Command
+from turnwise.cli.errors import nearest
 from turnwise.cli.file_keys import COMMON, GOES_WITH, KNOBS, ONE_OF_THESE, SERVICE, Key
 from turnwise.cli.toml_lines import Path as KeyPath
 from turnwise.cli.toml_lines import line_of, lines_of
@@ -252,8 +252,8 @@ class _Reader:
 
     def _unknown(self, path: KeyPath, known: tuple[str, ...]) -> None:
         name = path[-1]
-        near = get_close_matches(name.replace("-", "_").lower(), known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+        near = nearest(name.replace("-", "_").lower(), known)
+        hint = f"known are {', '.join(known)}" if near is None else f"did you mean {near}?"
         self._wrong(path, f"{name!r} is unknown; {hint}")
 
     def _wrong(self, path: KeyPath, message: str) -> None:

@@ -16,6 +16,7 @@ from turnwise.cli.options import (
     instant_or_duration,
     name,
     option,
+    whole_number,
 )
 from turnwise.cli.output import STYLES, console, cut, literal, print_json, table
 from turnwise.cli.storage import open_existing, require_service
@@ -65,6 +66,7 @@ def history(
         int | None,
         option(
             "--last",
+            parser=whole_number,
             metavar="N",
             default=f"{_LAST}, or all with --since",
             help="Show the newest so many rows.",
@@ -119,7 +121,7 @@ def history(
     elif rows:
         _print(rows, known.now)
     else:
-        console.print("no such rows")
+        console.print("no such rows" if service else "no such rows of the group: see --service")
     return 0
 
 

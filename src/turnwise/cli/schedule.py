@@ -150,7 +150,8 @@ def _read(text: str) -> Schedule:
     try:
         return parse_schedule(text)
     except ValueError as error:
-        raise BadInput(f"{text!r}: {error}") from error
+        said = str(error)  # which may begin with the text itself
+        raise BadInput(said if said.startswith(repr(text)) else f"{text!r}: {said}") from error
 
 
 def zone_of(asked: Schedule) -> tzinfo:
@@ -175,7 +176,8 @@ def _window(
     except OverflowError:
         raise BadInput("--from and --until must lead to a year from 1970 to 2199") from None
     if end is not None and end <= first:
-        raise BadInput(f"--until must be after --from ({first:%Y-%m-%d %H:%M:%S}), got {end}")
+        form = "%Y-%m-%d %H:%M:%S"
+        raise BadInput(f"--until must be after --from ({first:{form}}), got {end:{form}}")
     return first, end
 
 

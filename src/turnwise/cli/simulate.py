@@ -15,7 +15,14 @@ from rich.table import Table
 
 from turnwise.cli.chart import ChartFile, require_drawable, write
 from turnwise.cli.errors import BadInput, settings_as_options
-from turnwise.cli.options import Json, duration, option, takes_settings
+from turnwise.cli.options import (
+    Json,
+    duration,
+    fraction,
+    option,
+    takes_settings,
+    whole_number,
+)
 from turnwise.cli.output import console, literal, print_json, rounded, table
 from turnwise.cli.schedule import takes_schedule_argument
 from turnwise.cli.together import Coincidence, coincidences
@@ -90,7 +97,10 @@ def _span(flag: str, said: str, default: str, panel: str | None = _FAULTS) -> An
 @takes_settings
 def simulate(
     *,
-    runners: Annotated[int, option("--runners", metavar="N", help="How many runners there are.")],
+    runners: Annotated[
+        int,
+        option("--runners", parser=whole_number, metavar="N", help="How many runners there are."),
+    ],
     job: Annotated[timedelta, _span("--job", "How long a run takes.", "40s", None)] = timedelta(
         seconds=40
     ),
@@ -104,12 +114,20 @@ def simulate(
         ),
     ] = JobSpread.FIXED,
     days: Annotated[
-        float, option("--days", metavar="N", default="1", help="How much time to simulate.")
+        float,
+        option(
+            "--days",
+            parser=fraction,
+            metavar="N",
+            default="1",
+            help="How much time to simulate.",
+        ),
     ] = 1,
     seed: Annotated[
         int,
         option(
             "--seed",
+            parser=whole_number,
             metavar="N",
             default="0",
             help="Where chance begins: the same seed has the same result, anywhere.",

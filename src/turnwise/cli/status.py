@@ -12,10 +12,14 @@ from rich.table import Table
 from turnwise.cli.errors import BadInput
 from turnwise.cli.options import DEFAULT_GROUP, Group, Json, ServiceOrAll, StorageUrl, option
 from turnwise.cli.output import STYLES, console, cut, literal, print_json, table
-from turnwise.cli.storage import UNKNOWN_SETTINGS, open_existing, require_service
+from turnwise.cli.storage import (
+    UNKNOWN_SETTINGS,
+    open_existing,
+    other_groups,
+    require_service,
+)
 from turnwise.cycles import instant
 from turnwise.gate import Execution, open_row
-from turnwise.names import printable
 from turnwise.overview import words
 from turnwise.overview.known import GroupKnown, Known, is_gone, read_group, rows_of, works
 from turnwise.overview.lives import Life
@@ -94,9 +98,8 @@ def _watch(storage: Storage, group: str, service: str | None, *, every: bool) ->
 def _shown(storage: Storage, group: str, service: str | None, *, every: bool) -> RenderableType:
     known = _read(storage, group, service)
     if not known.services:
-        others = [each for each in storage.groups() if each != group]
-        hint = f"; groups are {', '.join(map(printable, others))}: see --group" if others else ""
-        return literal(f"group {group}: no service was ever started{hint}")
+        hint = other_groups(storage, group)
+        return literal(f"group {group}: no service was ever started; {hint}")
     executions = _last_executions(storage, known)
     blocks: list[RenderableType] = []
     if len(known.services) == 1:

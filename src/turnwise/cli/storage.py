@@ -1,10 +1,9 @@
 """Opening the storage that a command is about."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 
-from turnwise.cli.errors import BadInput, storage_as_input
+from turnwise.cli.errors import BadInput, nearest, storage_as_input
 from turnwise.names import printable
 from turnwise.storages import Storage
 from turnwise.storages.opening import open_storage, url_of_the_environment
@@ -71,19 +70,25 @@ def _require(what: str, name: str, group: str, known: tuple[str, ...], storage: 
     if name in known:
         return
     message = f"group {printable(group)!r} has no {what} {printable(name)!r}"
-    others = [each for each in storage.groups() if each != group]
-    if close := get_close_matches(name, known, n=1):
-        message += f"; did you mean {printable(close[0])!r}?"
+    if (near := nearest(name, known)) is not None:
+        message += f"; did you mean {printable(near)!r}?"
     elif known:
         message += f"; it has {_listed(known)}"
-    elif others:
-        message += f", nor any other; groups are {_listed(others)}: see --group"
     else:
-        message += ", nor any other: nothing was ever started on this storage"
+        message += f", nor any other; {other_groups(storage, group)}"
     raise BadInput(message)
 
 
-def _listed(names: tuple[str, ...] | list[str]) -> str:
+def other_groups(storage: Storage, group: str) -> str:
+    """Which groups there are, for somebody who has asked for an empty one."""
+    others = [each for each in storage.groups() if each != group]
+    if not others:
+        return "nothing was ever started on this storage"
+    which = "is the group" if len(others) == 1 else "are the groups"
+    return f"there {which} {_listed(others)}: see --group"
+
+
+def _listed(names: Sequence[str]) -> str:
     shown = ", ".join(map(printable, names[:_MOST_NAMES]))
     rest = len(names) - _MOST_NAMES
     return f"{shown} and {rest} more" if rest > 0 else shown

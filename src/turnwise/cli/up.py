@@ -7,6 +7,7 @@ import queue
 import re
 import signal
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
@@ -47,6 +48,13 @@ from turnwise.storages.urls import without_password
 
 _log = logging.getLogger("turnwise.up")
 _DEFAULT_FILE: Final = "turnwise.toml"
+_PROGRAM_SAYS: Final = {
+    "--storage": "its Scheduler(URL) says it, or, where that names none, TURNWISE_STORAGE",
+    "--group": "its Scheduler(group=...) says it, or, where that names none, TURNWISE_GROUP",
+    "--runner-id": "its Scheduler(runner_id=...) says it, or, where that does not, "
+    "TURNWISE_RUNNER_ID",
+    "--grace": "its Scheduler(grace=...) says it",
+}
 # For a child that was killed at the end of its grace to be recorded as such.
 _AFTER_GRACE = timedelta(seconds=2)
 
@@ -146,11 +154,11 @@ def up(
         return 0
     asked = Asked(storage, group, runner_id, grace, log_format, log_level)
     if _is_program(target):
-        named = ("storage", "group", "runner_id", "grace")
-        return _up_program(target, asked, check=check, options=_given(ctx, named))
+        return _up_program(target, asked, check=check, options=_given(ctx, _PROGRAM_SAYS))
     try:
         configuration = read_jobs(target)
     except BadFile as bad:
+        _refuse_what_is_no_file(target)
         for line in bad.lines:
             print(line, file=sys.stderr)  # noqa: T201 (one for each mistake)
         return 2
@@ -162,14 +170,22 @@ def _is_program(target: str) -> bool:
     return re.fullmatch(r"[\w.]+:[\w.]+", target) is not None and not Path(target).exists()
 
 
-def _given(ctx: typer.Context, names: tuple[str, ...]) -> list[str]:
+def _refuse_what_is_no_file(target: str) -> None:
+    is_module = target.endswith(".py")
+    if is_module or not Path(target).exists():
+        raise BadInput(
+            f"{target!r} {'is a module' if is_module else 'does not exist'}: name a file of "
+            "services, or the scheduler of a program as MODULE:NAME"
+        )
+
+
+def _given(ctx: typer.Context, options: Iterable[str]) -> list[str]:
     """Which of these options were given on the command line itself."""
-    sources = {each: ctx.get_parameter_source(each) for each in names}
-    return [
-        f"--{each.replace('_', '-')}"
-        for each, source in sources.items()
-        if source is not None and source.name == "COMMANDLINE"
-    ]
+    sources = {
+        each: ctx.get_parameter_source(each.removeprefix("--").replace("-", "_"))
+        for each in options
+    }
+    return [each for each, source in sources.items() if source and source.name == "COMMANDLINE"]
 
 
 def _url(asked: str | None, said: Common) -> str | None:
@@ -192,10 +208,8 @@ def _first(*values: timedelta | None) -> timedelta | None:
 
 def _up_program(target: str, asked: Asked, *, check: bool, options: list[str]) -> int:
     if options:
-        raise BadInput(
-            f"{options[0]} goes with a file: the scheduler of a program says it itself, or takes "
-            "it from the environment"
-        )
+        option = options[0]
+        raise BadInput(f"{option} goes with a file: for a program, {_PROGRAM_SAYS[option]}")
     try:
         scheduler = imported(target)
     except ValueError as error:
@@ -207,6 +221,7 @@ def _up_program(target: str, asked: Asked, *, check: bool, options: list[str]) -
     if check:
         from turnwise.cli.ahead import show_ahead  # noqa: PLC0415 (only where it is asked for)
 
+        _print_head(target, len(scheduler.services), scheduler.group)
         show_ahead({name: (each, "") for name, each in scheduler.services.items()})
         return 0
     log_to_stderr(form=asked.log_format or "text", level=asked.log_level or "info")
@@ -236,12 +251,15 @@ def _check(configuration: Configuration, in_force: Asked) -> int:
         with storage_as_input():
             check_url(url)
         shown = without_password(url)
-    count = len(configuration.jobs)
-    services = f"{count} service{'' if count == 1 else 's'}"
-    for line in (f"{configuration.name}: {services}, group {in_force.group}", f"storage: {shown}"):
-        print(printable(line))  # noqa: T201 (what was asked for)
+    _print_head(configuration.name, len(configuration.jobs), in_force.group)
+    print(printable(f"storage: {shown}"))  # noqa: T201 (what was asked for)
     show_ahead({job.name: (job.settings, job.what) for job in configuration.jobs})
     return 0
+
+
+def _print_head(name: str, count: int, group: str | None) -> None:
+    services = f"{count} service{'' if count == 1 else 's'}"
+    print(printable(f"{name}: {services}, group {group}"))  # noqa: T201 (what was asked for)
 
 
 class _Wish(Enum):

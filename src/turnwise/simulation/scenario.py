@@ -259,7 +259,7 @@ class Scenario:
 
     def __post_init__(self) -> None:
         if not 1 <= self.runners <= _MOST_RUNNERS:
-            raise ValueError(f"runners must be 1 to {_MOST_RUNNERS}, got {self.runners}")
+            raise ValueError(f"runners must be 1 to {_MOST_RUNNERS:,}, got {self.runners}")
         if self.services < 1:
             raise ValueError(f"services must be 1 or more, got {self.services}")
         shortest = self.settings.shortest_cycle
