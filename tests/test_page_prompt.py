@@ -213,6 +213,16 @@ def test_where_the_storage_answers_at_once_nothing_old_is_shown_after_a_pause(
 
 
 @pytest.mark.usefixtures("patient")
+def test_what_took_long_the_last_time_is_not_waited_for(
+    page: TestClient, held: Held, clock: Clock
+) -> None:
+    held.takes = 21
+    page.get("/?wait=yes")
+    clock.now += 16
+    assert OLD in seen_while_held(page, held, "/").text, "though twenty seconds are waited for"
+
+
+@pytest.mark.usefixtures("patient")
 def test_a_page_that_is_not_to_be_updated_is_brought_up_to_date_once_where_it_is_old(
     page: TestClient, held: Held, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

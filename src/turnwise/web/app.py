@@ -225,7 +225,9 @@ class Page:
         last = self._parts.last(key)
         if last is not None and last.is_current:
             return last.value
-        if work is not None and await _is_done(work):
+        # What took longer the last time is not waited for.
+        may_be_soon = last is None or last.cost <= _PROMPT_SECONDS
+        if work is not None and may_be_soon and await _is_done(work):
             return work.result()
         if last is not None and last.age <= _OLDEST_SHOWN_SECONDS:
             return _Old(last.value, words.ago(round(last.age) * 1_000_000))

@@ -38,13 +38,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Last(Generic[T]):
-    """What was worked out last, and how long ago that was begun, in seconds.
+    """What was worked out last: how long ago that was begun, and how long it took, in seconds.
 
     ``is_current`` says that rules 2 and 3 allow it to be given as it is.
     """
 
     value: T
     age: float
+    cost: float
     is_current: bool
 
 
@@ -103,7 +104,7 @@ class Kept(Generic[T]):
         if answer is None:
             return None
         is_current = self._is_fresh(answer) or self._may_be_given_once_more(answer)
-        return Last(answer.value, self._clock() - answer.began, is_current)
+        return Last(answer.value, self._clock() - answer.began, answer.cost, is_current)
 
     def get(self, key: Hashable, work_out: Callable[[], T]) -> T:
         """The answer: one that is kept, or else a new one, for which this thread waits.
