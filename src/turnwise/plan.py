@@ -221,8 +221,8 @@ def settings_digest(settings: str) -> str:
 
 def in_force(plan: Plan | None, planner: Planner, now: int) -> Plan | None:
     """The plan, where it covers now or the next cycle of the planner; None where it does not."""
-    if plan is None:
-        return None
+    if plan is None or plan.cycles[-1].start <= now < plan.cycles[0].end:
+        return plan
     mine = planner.cycle_at(now)
     reach = planner.cycle_at(mine.end).end
     kept = tuple([cycle for cycle in plan.cycles if now < cycle.end and cycle.start < reach])

@@ -132,11 +132,9 @@ def _made(of: type[_T], stored: Mapping[str, Any]) -> _T:
     given: dict[str, Any] = dict(shape.left_out)
     for name, value in stored.items():
         reader = shape.readers.get(name)
-        given[name] = value if reader is None else reader(value)
-    made = of(**given)
-    for name, value, allowed in zip(shape.names, shape.values(made), shape.types, strict=True):
-        _checked(name, value, allowed)
-    return made
+        made = value if reader is None else reader(value)
+        given[name] = _checked(name, made, shape.types.get(name, ()))
+    return of(**given)
 
 
 def _checked(name: str, value: Any, allowed: tuple[type, ...]) -> Any:
@@ -152,13 +150,14 @@ class _Shape:
     """What there is to know of a dataclass, worked out once.
 
     ``values`` gives the values of all fields of an instance. ``types`` are the types that each may
-    have. ``left_out`` are the fields that have no default and are left out where they are None.
+    have, by its name. ``left_out`` are the fields that have no default and are left out where they
+    are None.
     """
 
     names: tuple[str, ...]
     values: Callable[[object], tuple[Any, ...]]
     defaults: tuple[object, ...]
-    types: tuple[tuple[type, ...], ...]
+    types: dict[str, tuple[type, ...]]
     left_out: dict[str, None]
     readers: dict[str, Callable[[Any], Any]]
 
@@ -168,8 +167,7 @@ def _shape(of: type) -> _Shape:
     names = tuple(field.name for field in fields(of))
     defaults = tuple(field.default for field in fields(of))
     hints = get_type_hints(of)
-    types = tuple(_allowed(hints[name]) for name in names)
-    may_be_none = zip(names, defaults, types, strict=True)
+    types = {name: _allowed(hints[name]) for name in names}
     return _Shape(
         names,
         attrgetter(*names),
@@ -177,8 +175,8 @@ def _shape(of: type) -> _Shape:
         types,
         {
             name: None
-            for name, default, each in may_be_none
-            if default is MISSING and NoneType in each
+            for name, default in zip(names, defaults, strict=True)
+            if default is MISSING and NoneType in types[name]
         },
         {name: reader for (owner, name), reader in _READERS.items() if owner is of},
     )
