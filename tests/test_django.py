@@ -359,7 +359,7 @@ def test_the_migration_makes_the_tables_that_the_storage_opens_and_drops_them(
     database: str,
 ) -> None:
     connections[database].ensure_connection()  # SQLite's file is there
-    with pytest.raises(SchemaError, match=r"`manage\.py migrate turnwise` makes them"):
+    with pytest.raises(SchemaError, match=r"turnwise: `manage\.py migrate turnwise` makes them$"):
         open_database(database)
     call_command("migrate", "turnwise", database=database, verbosity=0)
     with closing(open_database(database)) as storage:

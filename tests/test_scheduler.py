@@ -503,11 +503,14 @@ def test_where_it_is_not_waited_for_a_storage_that_is_away_is_raised() -> None:
 
 
 @pytest.mark.parametrize("error", [SchemaError("no table"), ZeroDivisionError("a bug")])
-def test_what_does_not_get_better_by_waiting_is_raised_at_the_start(error: Exception) -> None:
+def test_what_does_not_get_better_by_waiting_is_raised_at_the_start_and_not_said_to_be_tried_again(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
     shaky = Shaky(due())
     shaky.failing["read"] = error
     with pytest.raises(type(error)):
         a_scheduler(shaky).start()
+    assert caplog.messages == []
 
 
 def test_a_url_that_is_none_is_raised_at_the_start() -> None:

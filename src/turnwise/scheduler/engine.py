@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 
 from turnwise.actions import Finished, Request, Serve, Wait
 from turnwise.cycles import SECOND
-from turnwise.errors import StorageError
+from turnwise.errors import SchemaError, StorageError
 from turnwise.events import Observer, ServiceLeft
 from turnwise.scheduler.asking import Asking
 from turnwise.scheduler.at_work import Service
@@ -211,7 +211,9 @@ class Engine:
                 self._storage = self.services.storage = self._open()
             except StorageError as error:
                 self.open_error = error
-                self.asking.note(OPENING, self.asking.failed(OPENING, error))
+                # Whoever starts it is told of wrong tables, and ends it: they are not tried again.
+                if self.has_started or not isinstance(error, SchemaError):
+                    self.asking.note(OPENING, self.asking.failed(OPENING, error))
                 self.opened.set()
                 self._sleep(backoff)
                 backoff = min(backoff * 2, _LONGEST_BACKOFF_SECONDS)

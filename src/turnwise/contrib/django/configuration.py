@@ -115,7 +115,7 @@ def _database(given: Mapping[str, object]) -> str | None:
 
 
 def _unknown(key: object) -> Problem:
-    nearest = difflib.get_close_matches(str(key), KEYS, n=1, cutoff=0.75)
+    nearest = difflib.get_close_matches(str(key).lower(), KEYS, n=1, cutoff=0.75)
     hint = f"Did you mean {nearest[0]!r}?" if nearest else f"Known are {', '.join(KEYS)}."
     return Problem(2, f"TURNWISE has the unknown key {key!r}", hint)
 

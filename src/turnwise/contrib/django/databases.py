@@ -58,7 +58,10 @@ def open_database(alias: str) -> Storage:
     try:
         return open_storage(engine=engine_of(alias), create_tables=False)
     except SchemaError as error:
-        raise SchemaError(f"{error}; `manage.py migrate turnwise` makes them") from None
+        said, see, _ = str(error).partition("see `turnwise schema")
+        raise SchemaError(
+            f"{said}`manage.py migrate turnwise` makes them" if see else said
+        ) from None
 
 
 def engine_of(alias: str) -> "sa.Engine":
