@@ -16,7 +16,7 @@ what the server's process has worked for it, as all other work of the machine sl
 - ``looked at``: every 0.3 seconds, as when some viewers have it open: median, and the most;
 - ``after a pause``: after 16 seconds in which nobody looked: what was known, which says that it is
   old; ``new again``: what is asked for then, by a page that is open: what was read anew;
-- ``probe``: ``/healthz``, for which all is read; ``service``: the page of one service, after a second.
+- ``probe``: ``/healthz``, for which all is read; ``service``: the page of one, after a second.
 """
 
 import argparse
