@@ -41,8 +41,8 @@ def settings_of(*, interval: float, margin: float, timeout: float) -> Settings:
 
 SETTINGS = settings_of(interval=2, margin=0.1, timeout=0.8)
 WORK_SECONDS = 0.4
-# Stopped: the run was admitted just as its process was asked to stop. Not started: the turn was lost
-# before a busy machine had begun its function.
+# Stopped: the run was admitted just as its process was asked to stop. Not started: the turn was
+# lost before a busy machine had begun its function.
 ENDINGS = {"", NO_MARGIN, NOT_STARTED, OWNER_DEAD, LOST, STOPPED, "exception:TurnLostError"}
 
 
