@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from processes import turnwise
-from turnwise.cli.child import Command
+from turnwise.cli.command import Command
 from turnwise.cli.file import BadFile, Common, Job, read_file, read_text
 from turnwise.cli.file_keys import COMMON, KNOBS, SERVICE, json_schema
 from turnwise.cli.toml_lines import line_of, lines_of

@@ -24,7 +24,7 @@ from processes import (
 )
 from turnwise.cli import jobs, main, processes
 from turnwise.cli import up as up_command
-from turnwise.cli.child import Command
+from turnwise.cli.command import Command
 from turnwise.cli.demo import executions
 from turnwise.cli.file import Common, Configuration, Job, read_text
 from turnwise.cli.pings import Pings

@@ -8,16 +8,9 @@ from typing import Annotated
 from rich.table import Table
 
 from turnwise.audit import IN_WORDS, Audit, Judged, Verdict
+from turnwise.cli.given import instant_or_duration
 from turnwise.cli.history import start_of
-from turnwise.cli.options import (
-    DEFAULT_GROUP,
-    Group,
-    Json,
-    ServiceOrAll,
-    StorageUrl,
-    instant_or_duration,
-    option,
-)
+from turnwise.cli.options import DEFAULT_GROUP, Group, Json, ServiceOrAll, StorageUrl, option
 from turnwise.cli.output import console, cut, literal, print_json, table
 from turnwise.cli.storage import open_existing, require_service
 from turnwise.cycles import instant, microseconds

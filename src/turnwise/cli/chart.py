@@ -8,15 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from turnwise.cli.errors import BadInput
-from turnwise.cli.options import (
-    DEFAULT_GROUP,
-    Group,
-    Service,
-    StorageUrl,
-    duration,
-    instant,
-    option,
-)
+from turnwise.cli.given import duration, instant
+from turnwise.cli.options import DEFAULT_GROUP, Group, Service, StorageUrl, option
 from turnwise.cli.output import console, literal
 from turnwise.cli.storage import UNKNOWN_SETTINGS, open_existing, require_service
 from turnwise.cycles import instant as instant_of

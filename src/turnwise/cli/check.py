@@ -9,14 +9,8 @@ from typing import Annotated
 import typer
 
 from turnwise.cli.errors import BadInput
-from turnwise.cli.options import (
-    DEFAULT_GROUP,
-    Group,
-    ServiceOrAll,
-    StorageUrl,
-    duration,
-    option,
-)
+from turnwise.cli.given import duration
+from turnwise.cli.options import DEFAULT_GROUP, Group, ServiceOrAll, StorageUrl, option
 from turnwise.cli.storage import open_existing, require_service
 from turnwise.cycles import microseconds
 from turnwise.errors import StorageError, TurnwiseError

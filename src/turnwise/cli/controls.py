@@ -11,14 +11,13 @@ import typer
 from turnwise import gate as gates
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.cli.errors import BadInput
+from turnwise.cli.given import instant_or_duration, name
 from turnwise.cli.options import (
     DEFAULT_GROUP,
     Group,
     RunnerArgument,
     ServiceArgument,
     StorageUrl,
-    instant_or_duration,
-    name,
     option,
 )
 from turnwise.cli.storage import open_existing, require_runner, require_service

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, cast
 
-from turnwise.cli.child import Command
+from turnwise.cli.command import Command
 from turnwise.cli.errors import nearest
 from turnwise.cli.file_keys import COMMON, GOES_WITH, KNOBS, ONE_OF_THESE, SERVICE, Key
 from turnwise.cli.toml_lines import Path as KeyPath

@@ -8,16 +8,8 @@ from rich.text import Text
 
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.cli.errors import BadInput
-from turnwise.cli.options import (
-    DEFAULT_GROUP,
-    Group,
-    Json,
-    StorageUrl,
-    instant_or_duration,
-    name,
-    option,
-    whole_number,
-)
+from turnwise.cli.given import instant_or_duration, name, whole_number
+from turnwise.cli.options import DEFAULT_GROUP, Group, Json, StorageUrl, option
 from turnwise.cli.output import STYLES, console, cut, literal, print_json, table
 from turnwise.cli.storage import open_existing, require_service
 from turnwise.cycles import microseconds

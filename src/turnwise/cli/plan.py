@@ -9,11 +9,13 @@ from typing import Annotated
 
 from turnwise.cli.chart import ChartFile, require_drawable, write
 from turnwise.cli.errors import BadInput, settings_as_options
-from turnwise.cli.options import At, Json, duration, name, option, takes_settings
+from turnwise.cli.given import duration, name
+from turnwise.cli.options import At, Json, option
 from turnwise.cli.output import console, cut, literal, print_json, rounded, table
 from turnwise.cli.promises import print_review, review_as_json
 from turnwise.cli.runner_file import ListedRunner, read_runners
 from turnwise.cli.schedule import odd_day, takes_schedule_argument, zone_name, zone_of
+from turnwise.cli.service_options import takes_settings
 from turnwise.cycles import Slot, instant, microseconds
 from turnwise.overview import words
 from turnwise.plan import CyclePlan, Planner

@@ -21,9 +21,9 @@ from turnwise.cli.options import (
     Service,
     StorageUrl,
     option,
-    takes_settings,
 )
 from turnwise.cli.programs import why_no_program
+from turnwise.cli.service_options import takes_settings
 from turnwise.cli.serving import knobs_of, mind_signals, next_wish, start, try_storage
 from turnwise.cli.storage import url_in_force
 from turnwise.errors import TurnFailedError

@@ -13,7 +13,8 @@ import typer
 from rich.table import Table
 
 from turnwise.cli.errors import BadInput, settings_as_options
-from turnwise.cli.options import Json, instant_or_duration, option
+from turnwise.cli.given import instant_or_duration
+from turnwise.cli.options import Json, option
 from turnwise.cli.output import console, literal, print_json, table
 from turnwise.durations import format_duration
 from turnwise.schedules import Cron, Schedule, Staggered, parse_schedule
@@ -43,7 +44,7 @@ ScheduleArgument = Annotated[
 def takes_schedule_argument(command: Callable[..., int]) -> Callable[..., int]:
     """Give a command that takes settings its schedule as an argument, too.
 
-    For use as a decorator, above :func:`turnwise.cli.options.takes_settings`.
+    For use as a decorator, above :func:`turnwise.cli.service_options.takes_settings`.
     """
 
     @functools.wraps(command)

@@ -15,16 +15,11 @@ from rich.table import Table
 
 from turnwise.cli.chart import ChartFile, require_drawable, write
 from turnwise.cli.errors import BadInput, settings_as_options
-from turnwise.cli.options import (
-    Json,
-    duration,
-    fraction,
-    option,
-    takes_settings,
-    whole_number,
-)
+from turnwise.cli.given import duration, fraction, whole_number
+from turnwise.cli.options import Json, option
 from turnwise.cli.output import console, literal, print_json, rounded, table
 from turnwise.cli.schedule import takes_schedule_argument
+from turnwise.cli.service_options import takes_settings
 from turnwise.cli.together import Coincidence, coincidences
 from turnwise.durations import format_duration
 from turnwise.review import Review, review

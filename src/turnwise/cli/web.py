@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from turnwise.cli.errors import BadInput
-from turnwise.cli.options import DEFAULT_GROUP, Group, StorageUrl, option, whole_number
+from turnwise.cli.given import whole_number
+from turnwise.cli.options import DEFAULT_GROUP, Group, StorageUrl, option
 from turnwise.cli.storage import open_existing
 from turnwise.errors import MissingExtraError
 from turnwise.names import printable

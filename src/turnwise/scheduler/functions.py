@@ -12,7 +12,7 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
@@ -20,14 +20,6 @@ from turnwise.errors import TurnFailedError, TurnLostError
 from turnwise.gate import LOST
 from turnwise.names import checked_reason
 from turnwise.turn import Turn
-
-ServiceFunction = (
-    Callable[[Turn], object]
-    | Callable[[], object]
-    | Callable[[Turn], Awaitable[object]]
-    | Callable[[], Awaitable[object]]
-)
-"""What a service runs: it takes the turn or nothing, and is a plain or a coroutine function."""
 
 
 @dataclass(frozen=True, slots=True)
