@@ -129,18 +129,8 @@ class _Reader:
         expression, rest = _split(line, 1 if line.startswith("@") else _FIELDS)
         if line.startswith("@reboot"):
             raise _LeftOutError("@reboot has no counterpart: nothing restarts with a host")
-        user = None
-        if self._is_system:
-            user, rest = _split(rest, 1)
-            if not user:
-                raise _LeftOutError("there is no user before its command: no --system?")
-        command, has_input = _command(rest)
-        if not command:
-            raise _LeftOutError("there is no command in it")
-        if "\0" in line or any("\0" in value for value in self._variables.values()):
-            raise _LeftOutError("there is a NUL in it, or in a variable above it")
-        if has_input:
-            raise _LeftOutError("what % sends to the command's stdin has no counterpart")
+        user, rest = self._user(rest)
+        command = self._command(line, rest)
         timezone = self._zone()
         try:
             Cron(expression, timezone)
@@ -158,6 +148,25 @@ class _Reader:
             environment=tuple(kept.items()),
             comment=comment,
         )
+
+    def _user(self, rest: str) -> tuple[str | None, str]:
+        """Who runs it, where a user stands before the command, and what stands behind."""
+        if not self._is_system:
+            return None, rest
+        user, rest = _split(rest, 1)
+        if not user:
+            raise _LeftOutError("there is no user before its command: no --system?")
+        return user, rest
+
+    def _command(self, line: str, rest: str) -> str:
+        command, has_input = _command(rest)
+        if not command:
+            raise _LeftOutError("there is no command in it")
+        if "\0" in line or any("\0" in value for value in self._variables.values()):
+            raise _LeftOutError("there is a NUL in it, or in a variable above it")
+        if has_input:
+            raise _LeftOutError("what % sends to the command's stdin has no counterpart")
+        return command
 
     def _zone(self) -> str:
         said = self._variables.get("CRON_TZ") or self._timezone or self._variables.get("TZ")

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from turnwise.actions import Finished, Request, Serve, Wait
+from turnwise.actions import Action, Finished, Request, Serve, Wait
 from turnwise.cycles import SECOND
 from turnwise.errors import SchemaError, StorageError
 from turnwise.events import Observer, ServiceLeft
@@ -206,29 +206,31 @@ class Engine:
     def _open_storage(self) -> bool:
         """Open the storage, however long it takes; whether it was."""
         backoff = _FIRST_BACKOFF_SECONDS
-        while not self.is_stopping:
-            try:
-                self._storage = self.services.storage = self._open()
-            except StorageError as error:
-                self.open_error = error
-                # Whoever starts it is told of wrong tables, and ends it: they are not tried again.
-                if self.has_started or not isinstance(error, SchemaError):
-                    self.asking.note(OPENING, self.asking.failed(OPENING, error))
-                self.opened.set()
-                self._sleep(backoff)
-                backoff = min(backoff * 2, _LONGEST_BACKOFF_SECONDS)
-            except Exception as error:  # noqa: BLE001 (the scheduler raises it in its caller)
-                if self.has_started:  # or whoever starts it is told
-                    _log.exception("the storage cannot be opened, and is not tried again")
-                self.open_error = self.failure = error
-                return False
-            else:
-                self.open_error = None
-                self.asking.note(OPENING, None)
-                self.opened.set()
+        while not self.is_stopping and self.failure is None:
+            if self._try_to_open():
                 self._beats.put(None)
                 return True
+            self._sleep(backoff)
+            backoff = min(backoff * 2, _LONGEST_BACKOFF_SECONDS)
         return False
+
+    def _try_to_open(self) -> bool:
+        """Try it once. Whoever starts the scheduler is told what is no matter of waiting."""
+        try:
+            self._storage = self.services.storage = self._open()
+        except StorageError as error:
+            self.open_error = error
+            if self.has_started or not isinstance(error, SchemaError):
+                self.asking.note(OPENING, self.asking.failed(OPENING, error))
+        except Exception as error:  # noqa: BLE001 (the scheduler raises it in its caller)
+            if self.has_started:
+                _log.exception("the storage cannot be opened, and is not tried again")
+            self.open_error = self.failure = error
+        else:
+            self.open_error = None
+            self.asking.note(OPENING, None)
+        self.opened.set()
+        return self.open_error is None
 
     def _wait_for_heartbeat(self) -> None:
         """A runner that has not joined would not count: the first heartbeat comes first."""
@@ -248,17 +250,7 @@ class Engine:
             if self.is_stopping:
                 grace_ends = self.services.stop(at, self._leaving.grace_ends)
             todo = [(each, self.services.next(each, at)) for each in self.services]
-            requests = [(each, action) for each, action in todo if isinstance(action, Request)]
-            turns = [(each, action) for each, action in todo if isinstance(action, Serve)]
-            for each, serve in turns:  # first, for their slots pass while the storage is asked
-                self._serve(each, serve)
-            self.asking.all_of(requests)
-            left = [each for each, action in todo if isinstance(action, Finished)]
-            if self.is_stopping:
-                left = []  # who leaves altogether need not take back its offers
-            for each in left:
-                self._let_go(each)
-            if requests or turns or left:
+            if self._do(todo):
                 continue
             waits = [action.until for _, action in todo if isinstance(action, Wait)]
             if self.is_stopping and self._leaving.may_leave(
@@ -266,6 +258,20 @@ class Engine:
             ):
                 return
             self._sleep(self._pause([*waits, grace_ends], at))
+
+    def _do(self, todo: Sequence[tuple[Service, Action]]) -> bool:
+        """Do what the machines say; whether there was anything but to wait."""
+        requests = [(each, action) for each, action in todo if isinstance(action, Request)]
+        turns = [(each, action) for each, action in todo if isinstance(action, Serve)]
+        left = [each for each, action in todo if isinstance(action, Finished)]
+        if self.is_stopping:
+            left = []  # who leaves altogether need not take back its offers
+        for each, serve in turns:  # first, for their slots pass while the storage is asked
+            self._serve(each, serve)
+        self.asking.all_of(requests)
+        for each in left:
+            self._let_go(each)
+        return bool(requests or turns or left)
 
     def _pause(self, instants: Sequence[int | None], at: int) -> float | None:
         """How long there is nothing to do, in seconds; None for until something is told."""
