@@ -1,6 +1,7 @@
 """Machines in virtual time, on a storage that can fail: no threads, no waiting."""
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -78,11 +79,26 @@ OPEN: "list[World]" = []
 """The worlds that a test has made: see :func:`closed_worlds`."""
 
 
+class Bugs(logging.Handler):
+    """What is logged of machines that failed: they begin anew, and nobody would see it."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.found.append(logging.Formatter().format(record))
+
+
 def closed_worlds() -> Iterator[None]:
-    """A fixture that closes them all."""
+    """A fixture that closes them all, and fails where a machine has."""
+    log, bugs = logging.getLogger("turnwise.scheduler.machines"), Bugs()
+    log.addHandler(bugs)
     yield
+    log.removeHandler(bugs)
     while OPEN:
         OPEN.pop().virtual.close()
+    assert bugs.found == []
 
 
 @dataclass
