@@ -23,6 +23,7 @@ def size_of(picture: Path) -> tuple[int, int]:
     return width, height
 
 
+@pytest.mark.faults  # a browser costs as much as a thousand other tests
 @pytest.mark.skipif(
     not CHROMIUM.exists(), reason=f"there is no browser at {CHROMIUM}: install Debian's chromium"
 )

@@ -13,6 +13,8 @@ Rules
    place (``turnwise.web.rendering``), and a Content-Security-Policy forbids what is not its own.
 3. **It never holds up the loop**: the storage is asked in threads, for all viewers together.
 4. **It loads nothing from elsewhere**, and can be read without JavaScript.
+5. **It answers at once, and what is old says so**: where the storage takes longer, a page shows
+   what was known, below a notice, or that the group is being read. A probe and a command wait.
 
 Not guaranteed
 --------------
