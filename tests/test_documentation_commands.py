@@ -204,17 +204,11 @@ def a_line_of_a_log(block: str) -> None:
     assert said == shown
 
 
-def commands_alone(block: str) -> None:
-    """They are held against the command line above."""
-    assert all(line.startswith("turnwise ") for line in block.splitlines())
-
-
 HELD: dict[tuple[str, str], list[Callable[[str], None]]] = {
     ("README.md", "none"): [lines_of_the_demo],
     ("crontab.md", "toml"): [a_file_of_services],
     ("kubernetes.md", "yaml"): [lambda _: None],  # tests/test_deploy_examples.py
     ("operating.md", "json"): [a_line_of_a_log],
-    ("runbook.md", "none"): [commands_alone],
     ("storages.md", "toml"): [an_entry_point],
     ("storages.md", "sql"): [grants_on_every_table],
     ("storages.md", "none"): [rights_that_a_test_runs_with],

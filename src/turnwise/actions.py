@@ -2,8 +2,7 @@
 
 :class:`turnwise.machine.Machine` performs no I/O. Its ``next(at)`` gives one of the *actions*
 below. Whoever drives it carries the action out and hands the *answer* to ``receive(at, answer)``.
-Times
-``at`` and ``until`` are microseconds on the driver's monotonic clock.
+The times ``at`` and ``until`` are microseconds on the driver's monotonic clock.
 """
 
 from dataclasses import dataclass

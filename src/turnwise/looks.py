@@ -2,16 +2,16 @@
 
 Pure functions of the plan, the gate, and who asks. A runner looks
 
-- when its slot starts, where the period is not over, or a run is triggered;
-- where a run is triggered that no slot of the plan is left for, when the plan's cycle ends;
-- ten times within its window, where another run is in the way;
-- once late in a cycle in which it has no slot ahead and whose period is not over: perhaps nobody
-  of the plan is left;
-- within the margin before the next cycle, at a moment that its name spreads, so that a thousand
-  runners do not plan at once. Which runner comes first differs from cycle to cycle, so that each
-  one notices, some day, if its offer was lost.
+- when its slot starts, if the period is not over or a run is triggered;
+- when the plan's cycle ends, if a run is triggered and no slot of the plan is left for it;
+- ten times within its window, while another run is in the way;
+- once late in a cycle in which it has no slot ahead, if the period is not over: perhaps every
+  runner of the plan is gone;
+- within the margin before the next cycle, at a moment that depends on its name, so that a thousand
+  runners do not plan at once. Which runner comes first differs from cycle to cycle. So each runner
+  notices, some day, if its offer was lost.
 
-Where the period is over, a runner looks no earlier than before the next one.
+When the period is over, a runner looks no earlier than before the next period.
 """
 
 from dataclasses import dataclass

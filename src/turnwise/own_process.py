@@ -1,7 +1,7 @@
 """Noticing that an object came into this process by a fork.
 
-A connection that two processes share mixes up their answers, and a thread does not come along. So
-what holds either is made after a fork, by each process for itself.
+A connection that two processes share mixes up their answers, and a thread does not survive a fork.
+So each process makes its own connections and threads, after the fork.
 """
 
 import os
