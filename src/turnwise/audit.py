@@ -5,22 +5,22 @@ A pure function of a service's history. Nothing here reads a clock or a storage.
 Rules
 -----
 1. **Each due instant has exactly one verdict.** The schedule that held at an instant says whether
-   it was due: :class:`~turnwise.gate.Command` rows named SETTINGS say which settings plans were
-   made by from when on. A deploy changes the settings before that, and says so by a row named
-   OFFERED: where such a row follows the last run by the old settings, the new ones hold from then
-   on.
-2. **What is not known is not missed.** Before the first SETTINGS row nobody knows what was due, nor
-   between the last run by some settings and the first plan by others, long ago.
-   Rows that retention may have forgotten may be the ones that would show a run. A period from that
-   time is UNKNOWN, unless what is still there shows that it was served.
-3. **A period is served** where a run that has it for its due instant completed. A run that was
-   triggered serves none. Served twice is an error, whatever the reason: a run too many. Where each
-   runner runs in its own slot, a *slot* that was served twice is.
+   it was due. :class:`~turnwise.gate.Command` rows named SETTINGS say from when on plans were made
+   by which settings. A deploy changes the settings before the first such plan, and says so by a row
+   named OFFERED: if that row follows the last run by the old settings, the new settings hold from
+   then on.
+2. **What is not known is not missed.** Nobody knows what was due before the first SETTINGS row, nor,
+   long ago, between the last run by some settings and the first plan by others. And retention may
+   have forgotten the rows that would show a run. A period from such a time is UNKNOWN, unless the
+   rows that are left show that it was served.
+3. **A period is served** if a run for its due instant completed. A triggered run serves no period.
+   A period that was served twice is an error, whatever the reason: there was a run too many. Where
+   each runner runs in its own slot, a *slot* that was served twice is that error.
 4. **OPEN** is a period at which a run works now, or may still start.
-5. **PAUSED** is a period that nobody served because nobody was allowed to: pauses left no time that
-   surely had the whole of some slot's window; or it was paused at its due instant, and was not free
-   for as long as a cycle until its end. A run of another period is in the way by the first of
-   these, too, or where somebody was refused for it.
+5. **PAUSED** is a period that nobody served because pauses left too little time for it. Either they
+   left no stretch that surely had the whole window of some slot; or the service was paused at the
+   due instant, and was not free for as long as a cycle until the period's end. By the first of
+   these measures a run of another period is in the way, too; or if it had somebody refused.
 6. Everything else is **MISSED**, for one cause, the first of these that applies: all its attempts
    failed; other settings took its place; another period's run was in the way; nobody was there;
    nobody could start within the time.
@@ -29,8 +29,8 @@ What the causes rest on
 -----------------------
 Failed attempts and runs in the way are rows of the history. That nobody was there rests on the
 runners that the storage still knows: :class:`Presence` says from when to when somebody offered the
-service. Without them the cause is *nobody could start within the time*. They also
-tell when a deploy that goes on for a while was over.
+service. Without such rows the cause is *nobody could start within the time*. The rows also tell
+when a deploy that took a while was over.
 """
 
 from bisect import bisect_left, bisect_right
