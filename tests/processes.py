@@ -98,6 +98,7 @@ def _nothing_left_behind() -> Iterator[None]:
     logger = logging.getLogger("turnwise")
     handlers, level, path = logger.handlers[:], logger.level, sys.path[:]
     heard = {signum: signal.getsignal(signum) for signum in _SIGNALS}
+    before = set(sys.modules)
     try:
         yield
     finally:
@@ -107,7 +108,8 @@ def _nothing_left_behind() -> Iterator[None]:
             signal.signal(signum, handler)
         here = str(Path.cwd())
         for name, module in list(sys.modules.items()):
-            if (getattr(module, "__file__", None) or "").startswith(here + os.sep):
+            of_here = (getattr(module, "__file__", None) or "").startswith(here + os.sep)
+            if of_here and name not in before and not name.startswith("turnwise"):
                 del sys.modules[name]
 
 
