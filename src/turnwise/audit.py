@@ -9,10 +9,10 @@ Rules
    by which settings. A deploy changes the settings before the first such plan, and says so by a row
    named OFFERED: if that row follows the last run by the old settings, the new settings hold from
    then on.
-2. **What is not known is not missed.** Nobody knows what was due before the first SETTINGS row, nor,
-   long ago, between the last run by some settings and the first plan by others. And retention may
-   have forgotten the rows that would show a run. A period from such a time is UNKNOWN, unless the
-   rows that are left show that it was served.
+2. **What is not known is not missed.** Nobody knows what was due before the first SETTINGS row.
+   Nor does anybody know it between the last run by some settings and the first plan by others, if
+   that was long ago. And retention may have forgotten the rows that would show a run. A period from
+   such a time is UNKNOWN, unless the rows that are left show that it was served.
 3. **A period is served** if a run for its due instant completed. A triggered run serves no period.
    A period that was served twice is an error, whatever the reason: there was a run too many. Where
    each runner runs in its own slot, a *slot* that was served twice is that error.
