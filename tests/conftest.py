@@ -18,6 +18,9 @@ from hypothesis import HealthCheck, settings
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# No test asks the machine's authorities; to read them is most of what connecting to MariaDB costs.
+os.environ |= {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull}
+
 # Two cores shared by several test processes: a slow example says nothing about the code.
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -31,6 +34,13 @@ settings.load_profile("ci" if os.environ.get("CI") else "everyday")
 def pytest_sessionstart() -> None:
     """Have a mutant asked: it is tried in a fork of a session without it, whose caches answer."""
     if os.environ.get("MUTANT_UNDER_TEST"):
+        gc.unfreeze()  # what pytest_collection_finish has frozen in that session
         for each in gc.get_objects():
             if isinstance(each, _lru_cache_wrapper):
                 each.cache_clear()
+
+
+def pytest_collection_finish() -> None:
+    """Have no collection of garbage look through a million objects that stay to the end."""
+    gc.collect()
+    gc.freeze()

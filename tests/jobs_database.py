@@ -18,12 +18,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_e
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 import servers
+from opened import Known
 from records import opened, run_of
 from turnwise.gate import Gate, Run, new_gate
 from turnwise.machine import owner_of
 from turnwise.scheduler.exactly_once import ExactlyOnce
 from turnwise.storages import Kind, Record
-from turnwise.storages.sql import SqlStorage
 from turnwise.texts import gate_from_text, gate_to_text
 
 SERVICE = "invoice"
@@ -204,7 +204,7 @@ class Bench:
     def __init__(self, db: Database, *, idle: int = 20_000_000, url: str | None = None) -> None:
         self.db, self.group = db, uuid4().hex
         self.note = self.group
-        self.storage = SqlStorage(url or db.url)
+        self.storage = Known(url or db.url)
         now = self.storage.read(self.group, []).now
         gate = opened(new_gate(0), KEY, f"run {self.group}", now=now)
         assert gate.open is not None

@@ -139,6 +139,7 @@ def broker() -> str:
 
 
 @needs_redis
+@pytest.mark.faults
 def test_of_three_beats_one_is_killed_and_of_200_messages_none_is_missed_or_doubled(
     tmp_path: Path,
 ) -> None:

@@ -28,15 +28,9 @@ def gunicorn(project: Project, *options: str) -> list[str]:
     return ["-m", "gunicorn", "-b", f"127.0.0.1:{project.port}", *options]
 
 
-@pytest.mark.parametrize(
-    ("storage", "options"),
-    [
-        ("sqlite", ["--preload"]),
-        pytest.param("sqlite", [], marks=pytest.mark.faults),
-        pytest.param("postgresql", [], marks=pytest.mark.faults),
-        pytest.param("postgresql", ["--preload"], marks=pytest.mark.faults),
-    ],
-)
+@pytest.mark.faults
+@pytest.mark.parametrize("options", [[], ["--preload"]])
+@pytest.mark.parametrize("storage", ["sqlite", "postgresql"])
 def test_under_gunicorn_one_worker_at_a_time_serves_and_a_killed_one_is_replaced(
     storage: str, options: list[str], tmp_path: Path
 ) -> None:

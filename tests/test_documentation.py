@@ -90,8 +90,9 @@ class Page:
 
     def close(self) -> None:
         """Let go of what the page's blocks have left behind."""
-        self._namespace.clear()
-        gc.collect()
+        if len(self._namespace) > 1:
+            self._namespace.clear()
+            gc.collect()
 
     def _run_python(self, block: Block) -> None:
         # Leading newlines, so that a traceback names the page's own line.

@@ -18,13 +18,13 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from jobs_database import EFFECT, NAMES, Database, connected, database, sqlalchemy_url
 from live import Heard, eventually
+from opened import Known
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.controls import Controls
 from turnwise.errors import BusyError, TurnLostError
 from turnwise.events import StorageLost, TurnEnded, TurnLost, TurnStarted
 from turnwise.gate import NOT_COMMITTED, Execution
 from turnwise.scheduler import Scheduler
-from turnwise.storages.sql import SqlStorage
 from turnwise.testing import fake_turn
 from turnwise.texts import row_from_text
 from turnwise.turn import Turn
@@ -61,9 +61,9 @@ class Program:
         return [(event.status, event.reason, event.recorded) for event in ended[:count]]
 
     @cached_property
-    def storage(self) -> SqlStorage:
+    def storage(self) -> Known:
         """What the program's group keeps."""
-        return SqlStorage(self.db.url)
+        return Known(self.db.url)
 
     def history(self, service: str = "invoice") -> list[Execution]:
         """The runs that the history has."""

@@ -44,9 +44,13 @@ PAGES = (
 )
 
 playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM.exists(), reason=f"there is no browser at {CHROMIUM}: install Debian's chromium"
-)
+pytestmark = [
+    pytest.mark.faults,  # a browser costs as much as a thousand other tests
+    pytest.mark.skipif(
+        not CHROMIUM.exists(),
+        reason=f"there is no browser at {CHROMIUM}: install Debian's chromium",
+    ),
+]
 
 
 class Interrupted:

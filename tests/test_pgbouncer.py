@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 import servers
-from opened import without_rows
+from opened import Known, without_rows
 from turnwise.conformance import Clock, Opener, ProcessConformance, StorageConformance
 from turnwise.storages import Storage
 from turnwise.storages.sql import SqlStorage
@@ -23,7 +23,7 @@ MARK = "turnwise.mark"
 class TestThroughPgBouncer(StorageConformance):
     def open_storage(self, clock: Clock, folder: Path) -> Storage:
         del folder
-        return SqlStorage(without_rows(servers.pgbouncer()), clock=clock)
+        return Known(without_rows(servers.pgbouncer()), clock=clock)
 
 
 class TestProcessesThroughPgBouncer(ProcessConformance):
