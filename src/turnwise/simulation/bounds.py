@@ -124,7 +124,7 @@ class Bounds:
         if self._calm:
             first = microseconds(self.review.cycle - self._scenario.settings.spread_margin)
             offset = self._stage.base % microseconds(self.review.cycle)
-            self._stage.at(first - offset, self._count, first - offset)
+            self._stage.at(first - offset, self._count, first - offset, changes=False)
 
     def _count(self, at: int) -> None:
         asked = self._stage.asked
@@ -137,7 +137,7 @@ class Bounds:
             self._reach("looks_per_cycle", looked, self.review.looks_per_cycle)
             self._reach("heartbeats_per_cycle", beaten, self.review.heartbeats_per_cycle)
             self._reach("statements_per_cycle", stated, self.review.statements_per_cycle)
-        self._stage.at(at + cycle, self._count, at + cycle)
+        self._stage.at(at + cycle, self._count, at + cycle, changes=False)
 
     def ended(self, run: Run) -> None:
         """How near a turn comes to the next slot, on the clock that is the furthest ahead."""

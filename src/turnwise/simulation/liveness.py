@@ -99,7 +99,7 @@ class Liveness:
         self._plan_period((microseconds(period.due), microseconds(period.until)))
 
     def _plan_period(self, period: tuple[int, int]) -> None:
-        self._stage.at(period[1] - self._epoch, self._period_ended, period)
+        self._stage.at(period[1] - self._epoch, self._period_ended, period, changes=False)
 
     def _period_ended(self, period: tuple[int, int]) -> None:
         due, until = period

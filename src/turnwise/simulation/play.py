@@ -79,7 +79,7 @@ class Play:
             # The last is due before the end, at which the loop stops.
             end = self._stage.end
             due = min(end * (step + 1) // _PROGRESS_STEPS, end - 1)
-            self._stage.at(due, self._report, (progress, step + 1))
+            self._stage.at(due, self._report, (progress, step + 1), changes=False)
 
 
 @contextmanager

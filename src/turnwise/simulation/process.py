@@ -15,8 +15,11 @@ from turnwise.actions import (
     Begun,
     Elapsed,
     Failed,
+    FindStable,
     Finished,
     FunctionEnded,
+    ListOffers,
+    Look,
     Request,
     Serve,
     StopRequested,
@@ -35,6 +38,7 @@ from turnwise.simulation.world import GROUP, NEVER, World
 from turnwise.storages import Beat, Pulse, Storage
 
 _ROUND_AND_ROUND: Final = 100  # requests at one instant: no machine has so much to do
+_READ_ONLY: Final = (Look, FindStable, ListOffers)
 
 
 @dataclass(slots=True, eq=False)
@@ -118,7 +122,7 @@ class Process:
         self.suspended_until = 0
         self.drained_until = 0
         self._beat_at = 0
-        self._is_calm = False
+        self._is_calm = self._changes = False
         self._wake_at = NEVER
         self._leaves = False
 
@@ -176,12 +180,13 @@ class Process:
             return
         at = now + self.offset
         beats = at >= self._beat_at
+        self._changes = False
         self._is_calm = beats and self._beat(at)
         due = NEVER
         if self.heart.has_joined or self.stopping:
             due = self._drive_all(at)
-        if beats:
-            self.world.note_beat(self, due - self.offset if self._is_calm else None)
+        calm_until = due - self.offset if self._is_calm else None
+        self.world.note(self, changed=self._changes, calm_until=calm_until)
         if due < self._beat_at:
             self._wait_until(due - self.offset)
         elif self._beat_at < NEVER and self.alive:
@@ -204,7 +209,7 @@ class Process:
     def _wait_until(self, due: int) -> None:
         if due != self._wake_at:
             self._wake_at = due
-            self.world.at(due, self._wake, due)
+            self.world.at(due, self._wake, due, changes=False)
 
     def _wait_for_beat(self) -> None:
         due = self._beat_at - self.offset
@@ -226,9 +231,11 @@ class Process:
                 part.is_finished, part.until = True, None
                 return
             elif isinstance(action, Serve):
+                self._changes = True
                 self._serve(part)
             else:
                 self._is_calm = False
+                self._changes |= not isinstance(action, _READ_ONLY)
                 answer = self.link.ask(part, action)
                 if answer is None:
                     part.until = None
@@ -260,7 +267,7 @@ class Process:
     def _leave_where_finished(self, at: int) -> None:
         if self._leaves or not all(part.is_finished for part in self.parts):
             return
-        self._leaves = True
+        self._leaves = self._changes = True
         gap = any(part.machine.leaves_a_gap(at) for part in self.parts)
         self._beat_at = NEVER  # its heartbeats end first
         if self.link.ask(None, Leave(gap)) is not None:
@@ -280,7 +287,7 @@ class Process:
         if answer is None:
             self._beat_at = NEVER
             return False
-        has_news = self._heartbeat_answered(at, answer)
+        has_news = self._changes = self._heartbeat_answered(at, answer)
         is_idle = all(part.machine.turn is None for part in parts)
         return is_idle and not (has_news or answer.sights or answer.others)
 

@@ -18,7 +18,8 @@ from turnwise.storages import Storage
 
 GROUP: Final = "group"
 NEVER: Final = 2**62
-_Happening = tuple[int, int, Callable[[Any], object], object]  # when, in which order, and what
+# When, in which order, what, and whether it can make an answer to a heartbeat another one.
+_Happening = tuple[int, int, Callable[[Any], object], object, bool]
 _MOST_AT_ONCE: Final = 100_000
 
 
@@ -73,13 +74,24 @@ class World:
 
     # Time -------------------------------------------------------------------------------------
 
-    def at(self, time: int, happen: Callable[[Any], object], what: object = None) -> None:
-        """Have something happen at a time."""
-        heapq.heappush(self._heap, (time, self.number(), happen, what))
+    def at(
+        self,
+        time: int,
+        happen: Callable[[Any], object],
+        what: object = None,
+        *,
+        changes: bool = True,
+    ) -> None:
+        """Have something happen at a time.
+
+        Where ``changes`` is False, it is known to change nothing that a heartbeat's answer shows,
+        or says so itself (:meth:`note`).
+        """
+        heapq.heappush(self._heap, (time, self.number(), happen, what, changes))
 
     def beat_at(self, time: int, happen: Callable[[int], object]) -> None:
         """Have a process send a heartbeat at a time, which it is told: the next that it does."""
-        heapq.heappush(self._beats, (time, self.number(), happen, time))
+        heapq.heappush(self._beats, (time, self.number(), happen, time, False))
 
     def go_through(self) -> None:
         """Let happen what happens until the end, in order."""
@@ -87,12 +99,13 @@ class World:
         at_once = 0
         while heap or beats:
             if beats and (not heap or beats[0] < heap[0]):
-                time, _, happen, what = pop(beats)
+                time, _, happen, what, changes = pop(beats)
             else:
-                time, _, happen, what = pop(heap)
-                calm.clear()
+                time, _, happen, what, changes = pop(heap)
             if time > end:
                 break
+            if changes:
+                calm.clear()
             if time != self.now:
                 self.now, at_once = time, 0
             else:
@@ -105,22 +118,26 @@ class World:
 
     # Heartbeats that change nothing --------------------------------------------------------------
 
-    def note_beat(self, process: object, calm_until: int | None) -> None:
-        """A process has sent a heartbeat.
+    def note(self, process: object, *, changed: bool, calm_until: int | None) -> None:
+        """A process has gone on.
 
-        Where the answer was no news and led to nothing, ``calm_until`` is when the process has
-        something else to do; otherwise it is None.
+        Where it has only sent a heartbeat, and the answer was no news and led to nothing,
+        ``calm_until`` is when it has something else to do; otherwise it is None. ``changed`` says
+        that it may have changed what others read.
         """
-        if calm_until is None:
+        if changed:
             self._calm.clear()
+        elif calm_until is None:
+            self._calm.pop(process, None)
         else:
             self._calm[process] = calm_until
 
     def calm_until(self) -> int:
         """Until when nothing can happen but heartbeats that change nothing, asked at one of them.
 
-        So it is where each process has sent such a heartbeat since anything else has happened. Then
-        each answer is the one before, at another time, until the next thing happens.
+        So it is where each process has sent such a heartbeat since anything has changed, and since
+        it did anything else. Then each answer is the one before, at another time, until the next
+        thing happens.
         """
         if len(self._calm) <= len(self._beats):  # one of them has just been taken off
             return self.now
