@@ -217,7 +217,14 @@ def test_between_two_plans_of_a_clock_that_was_ahead_what_has_no_plan_is_planned
     target = next_of(kept, planner_of(Every("1h")), now)
     assert span(target) == (NOON + 2 * MINUTE, NOON + 4 * MINUTE)
     assert target.periods == 9, "it is the period that was planned last"
-    assert plans.next_target(kept, planner_of(Every("1h")), always, now) == ahead.start
+    asked = []
+
+    def is_over(due: int, until: int, at: int) -> bool:
+        asked.append((due, until, at))
+        return True
+
+    assert plans.next_target(kept, planner_of(Every("1h")), is_over, now) == ahead.start
+    assert asked == [(NOON, NOON + 60 * MINUTE, now)]
     for within, answer in ((3 * MINUTE, target.cycle), (3 * MINUTE - 1, None)):
         hurried = planner_of(Every("1h"), start_within=within)
         found = plans.next_target(kept, hurried, never, now)
