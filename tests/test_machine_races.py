@@ -153,7 +153,15 @@ def test_an_admission_that_got_lost_with_the_gate_is_forgotten_and_the_gate_made
     race, a = lost_admission()
     race.storage.forget_service(GROUP, SERVICE)
     race.pass_to(62)
-    a.go()
+    asked: list[Request] = []
+
+    def note(request: Request) -> bool:
+        asked.append(request)
+        return False
+
+    a.go(note)
+    assert asked[0] == Look()
+    assert swaps_gate(asked[1]), "at once"
     assert a.machine.turn is None
     assert race.gate().open is None
     assert race.gate().floor >= 61_000_000, "what was due before counts as served"

@@ -137,7 +137,8 @@ def breaks(_turn: object) -> None:
 
 
 def end_of(world: World) -> tuple[str, str, bool]:
-    [ended] = world.told(TurnEnded)
+    """How the last turn ended."""
+    *_, ended = world.told(TurnEnded)
     assert isinstance(ended, TurnEnded)
     return ended.status.value, ended.reason, ended.recorded
 
@@ -151,16 +152,19 @@ def test_an_end_whose_answer_was_lost_is_known_by_what_the_gate_still_says(
     work: Any, status: str, reason: str, *, is_told: bool
 ) -> None:
     """Where the row has gone to the history meanwhile, only a success is still to be seen."""
-    world = World(work=work)
-    world.run_to(second=60.5)
+    world = World(work=work, knobs={"attempts": 1})
+    world.run_to(second=120.5)  # the second turn, which no purge follows
     faulty = world.storages["a"]
     faulty.fail("swap", after=True)
     if is_told:
         faulty.after["swap"] = lambda: put(world, replace(gate_of(world)[0], unsaid=()))
-    world.run_to(second=61.2)
+    reads = faulty.calls["read"]
+    world.run_to(second=121.2)
     is_known = status == "completed" or not is_told
     assert end_of(world) == (status, reason, is_known)
     assert (world.machine().gate, world.machine()._state.seen.gate_version) == gate_of(world)
+    world.run_to(second=123)
+    assert faulty.calls["read"] == reads + 1, "one look has shown it all"
 
 
 def test_after_an_end_whose_answer_was_lost_the_first_thing_is_a_look() -> None:
@@ -282,12 +286,13 @@ def test_what_is_in_no_hurry_is_tried_again_ten_heartbeats_later() -> None:
 
 def test_rows_that_the_history_did_not_take_stay_in_the_gate_and_the_turn_is_let_go() -> None:
     world = World()
-    world.run_to(second=60.5)
-    world.storages["a"].fail("append", times=100)
-    world.run_to(second=62)
-    machine = world.machine()
+    world.run_to(second=120.5)  # the second turn, which no purge follows
+    faulty, machine = world.storages["a"], world.machine()
+    faulty.fail("append", times=100)
+    before = faulty.calls["append"]
+    world.run_to(second=123)
     assert machine.turn is None
-    assert machine._state.tried_to_keep
+    assert faulty.calls["append"] == before + 1
     assert machine._state.keep_from == 0
     assert machine.gate is not None
     assert len(machine.gate.unsaid) == 1
