@@ -6,6 +6,7 @@ A further storage joins by one more entry of ``SHARED``.
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import ClassVar
 from uuid import uuid4
 
@@ -71,6 +72,21 @@ if servers.valkey_executable() is not None:
     _FRESH["valkey"] = RedisStorage, lambda _: _without_keys(servers.valkey())
 
 
+def _file_with_tables(folder: Path) -> str:
+    """The URL of a file with the tables alone: to copy it is a tenth of making them."""
+    file = folder / "turns.db"
+    file.write_bytes(_tables())
+    return f"sqlite:///{file}"
+
+
+@cache
+def _tables() -> bytes:
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "turns.db"
+        SqlStorage(f"sqlite:///{file}").close()
+        return file.read_bytes()
+
+
 def _opened(name: str) -> Callable[[Clock, Path], Storage]:
     kind, url = _FRESH[name]
     known = Known if kind is SqlStorage else kind
@@ -86,6 +102,7 @@ STORAGES: dict[str, Callable[[Clock, Path], Storage]] = {
     "memory": lambda clock, _: MemoryStorage(clock=clock),
     "sqlite-memory": lambda clock, _: SqlStorage("sqlite://", clock=clock),
     **{name: _opened(name) for name in _FRESH},
+    "sqlite-file": lambda clock, folder: SqlStorage(_file_with_tables(folder), clock=clock),
 }
 """How each storage is opened, empty, with a clock and a fresh folder."""
 
