@@ -14,6 +14,7 @@ from turnwise.cycles import microseconds
 from turnwise.errors import TurnFailedError
 from turnwise.events import NoTurn, TurnEnded
 from turnwise.gate import Execution, Gate, Pause
+from turnwise.looks import late_in
 from turnwise.machine import Machine, owner_of, planning
 from turnwise.machine.answering import failed
 from turnwise.plan import CyclePlan
@@ -256,6 +257,31 @@ def test_who_still_has_its_slot_before_it_asks_about_nobody() -> None:
     assert state.then is None
     assert planning.may_be_void(state, latest + 1, cycle, state.seen.plan, gate)
     assert isinstance(state.then, FindStable)
+
+
+def test_a_plan_is_doubted_once_and_once_more_from_an_instant_late_in_its_cycle() -> None:
+    world = World(("a", "b"))
+    world.run_to(second=60.5)
+    cycle = planned(world)
+    primary = cycle.runners[0][0]
+    state, turn = world.machine(primary)._state, world.machine(primary).turn
+    assert turn is not None
+    gate, plan, late = Gate(floor=us(59)), state.seen.plan, late_in(cycle, primary)
+    past = cycle.slot(0).latest + 1
+
+    def is_doubted(now: int, gate: Gate = gate) -> bool:
+        return planning.may_be_void(state, now, cycle, plan, gate)
+
+    assert not is_doubted(past, replace(gate, open=turn.run)), "somebody is there"
+    assert not is_doubted(past, replace(gate, pause=Pause(0, "ops", "")))
+    assert is_doubted(past)
+    assert state.target == (plans.replacement(cycle, past), plan)
+    assert [is_doubted(now) for now in (past, late - 1, late, late + 1)] == [
+        False,
+        False,
+        True,
+        False,
+    ]
 
 
 @pytest.mark.parametrize(
