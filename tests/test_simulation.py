@@ -213,6 +213,23 @@ def test_heartbeats_that_change_nothing_are_left_out_and_the_result_is_the_same(
         assert times_of(played) == times_of(result), scenario.seed
 
 
+def test_heartbeats_are_left_out_only_where_nobody_has_done_or_changed_anything_since() -> None:
+    """A look has its own process send the next one; what changes a record has everybody do so."""
+    world = World(QUIET_WORLD, lambda clock: MemoryStorage(clock=clock))
+    one, other = object(), object()
+    world.beat_at(1, print)  # that of the other
+    for process in (one, other):
+        world.note(process, changed=False, calm_until=world.end - 1)
+    assert world.calm_until() == world.end - 1
+    world.note(other, changed=False, calm_until=None)
+    assert world.calm_until() == world.now
+    world.note(other, changed=False, calm_until=world.end)
+    assert world.calm_until() == world.end - 1
+    world.note(other, changed=True, calm_until=world.end)
+    world.note(other, changed=False, calm_until=world.end)
+    assert world.calm_until() == world.now
+
+
 def test_who_has_nothing_to_do_for_hours_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the heartbeats between two nightly turns a fifth is played, and all are counted."""
     day, played = timedelta(days=1), 0

@@ -13,7 +13,8 @@ What it does
 :class:`~turnwise.storages.memory.MemoryStorage` as they ship, on a heap of what comes next. Faults
 are drawn from the scenario's seed. Oracles watch each request and hear each event, and what they
 find is in the :class:`Result`. The same scenario has the same result, in any process and on any
-supported Python.
+supported Python. Heartbeats that change nothing are counted, and left out but for the last in a row
+(:mod:`.world`); the result is that of playing each of them.
 
 :mod:`.scenario` says what is simulated, :mod:`.play` plays it, :mod:`.judge` watches; :mod:`.play`
 lists the other rooms.
