@@ -15,7 +15,7 @@ from turnwise.errors import TurnFailedError
 from turnwise.events import NoTurn, TurnEnded
 from turnwise.gate import Execution, Gate, Pause
 from turnwise.looks import late_in
-from turnwise.machine import Machine, owner_of, planning
+from turnwise.machine import Machine, history, owner_of, planning
 from turnwise.machine.answering import failed
 from turnwise.plan import CyclePlan
 from turnwise.storages import Beat, Entry, Kind, Offer, OfferRow, Pulse, Record
@@ -98,6 +98,18 @@ def test_who_was_not_let_start_in_two_slots_has_a_row_for_each() -> None:
     late(world, 60)
     late(world, 120)
     assert world.blocked() == ["late_start"] * 2
+
+
+def test_what_the_history_has_is_known_for_as_long_as_the_gate_says_it() -> None:
+    """So that a machine that runs for years does not remember every row."""
+    world = World()
+    world.run_to(second=30)
+    state, row = world.machine()._state, Entry("new", 0, "command", "{}")
+    said = gates.pause(gate_of(world)[0], id="said", now=us(30), by="ops", reason="")
+    for records, kept in ((replace(state.seen, gate=said), {"new", "said"}), (None, {"new"})):
+        state.kept, state.records = frozenset({"said", "gone"}), records
+        history.appended(state, Append((row,)))
+        assert state.kept == kept
 
 
 # Leaving --------------------------------------------------------------------------------------
