@@ -51,7 +51,8 @@ nitpick_ignore_regex = [
     ("py:class", r"(sa\.)?(Async)?Engine"),  # SQLAlchemy's
     ("py:class", r"turnwise\.storages\.memory_group\.GroupState"),  # to be compared, not to be read
     ("py:attr", r"Gate\.unsaid"),  # a field, which its class explains
-    ("py:mod", r"contextvars|turnwise\.(scheduler\.engine|storages\.sql\..*)|scenario|play|judge|world"),
+    ("py:mod", r"contextvars|turnwise\.(scheduler\.engine|storages\.sql\..*)"),
+    ("py:mod", "scenario|play|judge|world"),  # rooms of the simulation, which its head names
 ]
 
 TABLES = {
