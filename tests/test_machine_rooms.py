@@ -205,6 +205,31 @@ def test_a_run_that_was_handed_over_and_was_buried_has_failed_and_not_as_it_was_
     assert world.ends() == [("a", "abandoned", "owner_dead")]
 
 
+def test_a_function_that_fails_after_its_run_was_handed_over_has_failed_for_its_own_reason() -> (
+    None
+):
+    def work(turn: Turn) -> None:
+        world.machine().receive(world.virtual._time.at, HandedOver(turn.run_id))
+        breaks(turn)
+
+    world = World(work=work)
+    world.run_to(second=65)
+    assert end_of(world) == ("abandoned", "no paper", True)
+
+
+def test_each_function_that_returns_after_its_turn_was_released_makes_room_for_the_next() -> None:
+    world = World()
+    world.virtual.add(
+        lambda: world.virtual.sleep("100s"),
+        "every 1m",
+        name="long",
+        timeout="10s",
+        release_on_timeout=True,
+    )
+    world.run_to(second=301)
+    assert [run.started_at for run in world.virtual.runs("long")] == [us(60), us(180), us(300)]
+
+
 # Settling -------------------------------------------------------------------------------------
 
 
