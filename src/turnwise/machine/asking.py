@@ -2,8 +2,9 @@
 
 1. The gate is asked where the plan says that it is our slot, and at most one turn that serves a
    period starts in it. A run that was triggered may start behind that turn, in the same slot. Where
-   each runner runs in its own slot, and a triggered run has found no place in a whole cycle, as
-   turns take long, it takes the place of one.
+   a triggered run has found no place in a whole cycle, it takes the place of a turn: of any one,
+   where each runner runs in its own slot, as turns take long there; else of a further attempt at a
+   period whose first attempt has failed, so that a job that always fails can be triggered.
 2. An admission whose answer was lost is settled: the record is read, and its version says whether
    the run is there, or the request is dead, or a new version must make it dead.
 3. A turn that is admitted with too little of its slot left is given back. So is one that nobody
@@ -64,9 +65,10 @@ def _is_for_trigger(now: int, cycle: CyclePlan, slot: Slot, gate: Gate) -> bool:
     """Whether the run that a trigger asks for may start in our slot, in place of what it serves."""
     if gate.trigger is None:
         return False
+    key = cycle.key(slot)
     has_waited = gate.trigger.at <= 2 * cycle.start - cycle.end
-    is_next = cycle.rules.every_slot and has_waited
-    return is_next or slot_is_over(gate, cycle, cycle.key(slot), now=now)
+    gives_way = cycle.rules.every_slot or gates.attempts_at(gate, key) > 0
+    return (has_waited and gives_way) or slot_is_over(gate, cycle, key, now=now)
 
 
 def _may_ask(state: State, now: int, cycle: CyclePlan, slot: Slot, gate: Gate) -> bool:

@@ -1,4 +1,4 @@
-"""A triggered run finds its place behind a turn, in the same slot."""
+"""A triggered run finds its place: behind a turn in the same slot, or in the place of one."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from machines import SERVICE, World, assert_one_at_a_time, closed_worlds
+from machines import SERVICE, START, World, assert_one_at_a_time, closed_worlds
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.controls import Controls
+from turnwise.cycles import microseconds
 from turnwise.events import NoTurn
 from turnwise.gate import Execution
 from turnwise.turn import Turn
@@ -125,3 +126,24 @@ def test_a_runner_that_has_had_its_turn_is_not_called_late_for_what_is_triggered
     world.run_to(second=299)
     assert len(triggered(world)) == 1
     assert world.told(NoTurn) == []
+
+
+@pytest.mark.parametrize("names", [("a",), ("a", "b"), ("a", "b", "c")])
+@pytest.mark.parametrize("second", [62, 75, 119.5])
+def test_what_is_triggered_runs_though_every_turn_fails(
+    names: tuple[str, ...], second: float
+) -> None:
+    """Each slot is used by an attempt at its period: the trigger goes before a further attempt."""
+
+    def fails(turn: Turn) -> None:
+        if not turn.triggered:
+            raise ValueError("no")
+
+    world = World(names, knobs={"attempts": 9}, work=fails)
+    trigger(world, second=second)
+    world.run_to(second=299)
+    [run] = triggered(world)
+    assert run.status is Status.COMPLETED
+    assert run.started_at < microseconds(START + timedelta(seconds=240))
+    periods = {each.due for each in world.runs() if each.trigger is None}
+    assert len(periods) >= 4, "no period lost its first attempt to the trigger"
