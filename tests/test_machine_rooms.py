@@ -213,8 +213,19 @@ def test_a_function_that_fails_after_its_run_was_handed_over_has_failed_for_its_
         breaks(turn)
 
     world = World(work=work)
+    world.run_to(second=60.5)
+    calls = world.storages["a"].calls
+    reads, swaps = calls["read"], calls["swap"]
     world.run_to(second=65)
     assert end_of(world) == ("abandoned", "no paper", True)
+    assert (calls["read"], calls["swap"]) == (reads + 1, swaps + 1), "a look, and then the end"
+
+
+def test_the_history_is_purged_after_the_first_turn_of_a_life_and_not_after_the_second() -> None:
+    world = World()
+    for second in (65, 125):
+        world.run_to(second=second)
+        assert world.storages["a"].calls["purge"] == 1
 
 
 def test_each_function_that_returns_after_its_turn_was_released_makes_room_for_the_next() -> None:
