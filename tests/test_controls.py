@@ -254,7 +254,7 @@ def test_a_gate_that_a_jobs_transaction_has_locked_is_busy_and_stays_as_it_is(
     before = gate_of(storage)
     locked = Swapped(NOON, done=False, busy=True)
     monkeypatch.setattr(storage, "swap", lambda *_: locked)
-    with pytest.raises(BusyError, match="'nightly': a job's transaction has its gate locked"):
+    with pytest.raises(BusyError, match="'nightly': another transaction has its gate locked"):
         controls.resume(SERVICE)
     assert gate_of(storage) == before
 

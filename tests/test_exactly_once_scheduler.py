@@ -236,7 +236,7 @@ def test_a_job_that_holds_its_transaction_stops_no_heartbeat_and_no_other_servic
         assert holds.wait(30)
         controls = Controls(program.storage, program.group, by="me")
         began = time.monotonic()
-        with pytest.raises(BusyError, match="a job's transaction has its gate locked"):
+        with pytest.raises(BusyError, match="another transaction has its gate locked"):
             controls.pause("slow")
         assert time.monotonic() - began < 2
         controls.pause("other")

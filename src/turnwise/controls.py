@@ -77,7 +77,7 @@ class Controls:
 
         Raises:
             ValueError: ``until`` is not in the future, or has no zone.
-            BusyError: others changed the gate again and again, or a job's transaction has it
+            BusyError: others changed the gate again and again, or a transaction has it
                 locked; try again.
         """
         said = checked_reason(reason)
@@ -94,7 +94,7 @@ class Controls:
         """End a pause; whether there was one. A service that is not paused stays as it is.
 
         Raises:
-            BusyError: others changed the gate again and again, or a job's transaction has it
+            BusyError: others changed the gate again and again, or a transaction has it
                 locked; try again.
         """
         said = checked_reason(reason)
@@ -111,7 +111,7 @@ class Controls:
         while one waits is the same trigger.
 
         Raises:
-            BusyError: others changed the gate again and again, or a job's transaction has it
+            BusyError: others changed the gate again and again, or a transaction has it
                 locked; try again.
         """
         said = checked_reason(reason)
@@ -249,8 +249,8 @@ class Controls:
             swapped = self._storage.swap(self.group, service, Kind.GATE, expected, new)
             if swapped.busy:
                 raise BusyError(
-                    f"service {service!r}: a job's transaction has its gate locked: try again when "
-                    "that has ended"
+                    f"service {service!r}: another transaction has its gate locked, such as a "
+                    "job's: try again when that has ended"
                 )
             if swapped.done:
                 self._storage.advance(self.group)

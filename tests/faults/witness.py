@@ -30,6 +30,7 @@ from faults.witness_jobs import GRACE_SECONDS, GROUP, JOBS, TIMEOUT_UNITS, Journ
 from faults.witness_verdicts import Comparison  # noqa: E402
 from processes import COMMAND, environment  # noqa: E402
 from turnwise.controls import Controls  # noqa: E402
+from turnwise.errors import BusyError  # noqa: E402
 from turnwise.storages.opening import open_storage  # noqa: E402
 
 PROCESSES = 6
@@ -128,8 +129,8 @@ class Driver:
                 while time.time() < until:
                     self._do_what_is_due()
                     time.sleep(0.05)
-            for service in list(self._resumes_at):
-                self._resume(service)
+            while self._resumes_at:
+                self._resume(next(iter(self._resumes_at)))
             time.sleep(2 * self._unit)
             self._stop_all()
 
@@ -175,19 +176,29 @@ class Driver:
         if service in self._resumes_at:
             return
         self._journal.write(event="pausing", service=service)
-        self._controls.pause(service, reason="as it was drawn")
+        try:
+            self._controls.pause(service, reason="as it was drawn")
+        except BusyError:  # of SQLite's one file, on a busy machine: nothing was paused
+            return
         self._journal.write(event="paused", service=service)
         self._resumes_at[service] = time.time() + self._random.uniform(0.5, 8) * self._unit
 
     def _resume(self, service: str) -> None:
         del self._resumes_at[service]
         self._journal.write(event="resuming", service=service)
-        self._controls.resume(service)
+        try:
+            self._controls.resume(service)
+        except BusyError:
+            self._resumes_at[service] = time.time()  # once more, at once
+            return
         self._journal.write(event="resumed", service=service)
 
     def _trigger(self) -> None:
         service = self._random.choice(JOBS).name
-        trigger = self._controls.trigger(service, reason="as it was drawn")
+        try:
+            trigger = self._controls.trigger(service, reason="as it was drawn")
+        except BusyError:
+            return
         self._journal.write(event="triggered", service=service, trigger=trigger)
 
     def _deploy(self) -> None:

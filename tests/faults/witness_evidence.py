@@ -43,6 +43,7 @@ class Life:
 
     number: int
     runner: str
+    pid: int
     start: float
     dead: float = FOR_EVER
     killed_at: float = FOR_EVER
@@ -79,7 +80,7 @@ class Evidence:
     def __init__(self, *, unit: float, grace: float) -> None:
         self.unit, self.grace = unit, grace
         self.runs: list[Ran] = []
-        self.lives: dict[int, Life] = {}
+        self.lives: list[Life] = []
         self.pauses: dict[str, list[Pause]] = defaultdict(list)
         self.triggers: list[tuple[float, str, str]] = []
         self.deploy: tuple[float, float] | None = None
@@ -99,23 +100,27 @@ class Evidence:
     @property
     def began(self) -> float:
         """When the first process was started."""
-        return min(life.start for life in self.lives.values())
+        return min(life.start for life in self.lives)
 
     def shown(self, life: Life) -> float:
         """When a process has shown that it takes part: with its first run of any service.
 
         Until then it may have been starting, which takes long on a machine that has much to do.
         """
-        pids = {pid for pid, each in self.lives.items() if each is life}
-        return min((ran.start for ran in self.runs if ran.pid in pids), default=FOR_EVER)
+        return min((ran.start for ran in self.runs if self.life_of(ran) is life), default=FOR_EVER)
 
     def life_of(self, ran: Ran) -> Life:
-        """The process that it ran in."""
-        return self.lives[ran.pid]
+        """The process that it ran in: an hour on a busy machine gives a process id twice."""
+        return self._latest(ran.pid, before=ran.start)
+
+    def _latest(self, pid: int, *, before: float = FOR_EVER) -> Life:
+        return next(
+            life for life in reversed(self.lives) if life.pid == pid and life.start <= before
+        )
 
     def offering(self, job: Job) -> list[Life]:
         """The processes that offer a job."""
-        return [life for life in self.lives.values() if not job.only or life.number == 1]
+        return [life for life in self.lives if not job.only or life.number == 1]
 
     def dues(self, job: Job) -> Iterator[tuple[float, float]]:
         """Its due instants and the next ones, where the witness is sure of them.
@@ -159,9 +164,9 @@ class Evidence:
 
     def _read_process(self, at: float, event: str, line: dict[str, Any]) -> None:
         if event == "start":
-            self.lives[line["pid"]] = Life(line["process"], line["runner"], at)
+            self.lives.append(Life(line["process"], line["runner"], line["pid"], at))
             return
-        life = self.lives[line["pid"]]
+        life = self._latest(line["pid"])
         if event == "kill":
             life.killed_at = at
         elif event == "stop":

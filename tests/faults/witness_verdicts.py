@@ -130,7 +130,7 @@ class Comparison:
             was_hit = any(
                 life.runner == row["runner_id"]
                 and life.is_hit_within(at - EDGE_SECONDS, at + EDGE_SECONDS)
-                for life in self._seen.lives.values()
+                for life in self._seen.lives
             )
             if row["reason"] not in NO_ATTEMPT and not (was_hit and row["reason"] in CUT_OFF):
                 yield f"nobody ran {row}"
