@@ -5,15 +5,26 @@ from typing import Any
 
 import pytest
 
-from machines import HEARTBEAT, MICROSECOND, SECOND, SERVICE, START, World, closed_worlds
+from machines import (
+    HEARTBEAT,
+    MICROSECOND,
+    PERIOD,
+    SECOND,
+    SERVICE,
+    START,
+    TIMEOUT,
+    World,
+    closed_worlds,
+)
 from turnwise import gate as gates
 from turnwise import plan as plans
 from turnwise.actions import Append, FindStable, HandedOver, Heard, Look, OffersListed
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
+from turnwise.controls import Controls
 from turnwise.cycles import microseconds
 from turnwise.errors import TurnFailedError
 from turnwise.events import NoTurn, TurnEnded
-from turnwise.gate import Execution, Gate, Pause
+from turnwise.gate import Command, CommandName, Execution, Gate, Pause
 from turnwise.looks import late_in
 from turnwise.machine import Machine, history, owner_of, planning
 from turnwise.machine.answering import failed
@@ -239,6 +250,31 @@ def test_each_function_that_returns_after_its_turn_was_released_makes_room_for_t
     )
     world.run_to(second=301)
     assert [run.started_at for run in world.virtual.runs("long")] == [us(60), us(180), us(300)]
+
+
+def test_what_an_operator_did_stays_in_the_history_when_old_runs_go() -> None:
+    world = World(knobs={"retention_age": 10 * PERIOD})
+    controls = Controls(world.virtual.storage, by="ops")
+    controls.pause(SERVICE)
+    controls.resume(SERVICE)
+    world.run_for(66 * PERIOD)
+    history_of = world.virtual.storage.history
+    assert len(history_of("default", SERVICE, kinds=["completed"])) < 20
+    rows = [row_from_text(row.body) for row in history_of("default", SERVICE, kinds=["command"])]
+    names = [row.name for row in rows if isinstance(row, Command)]
+    assert {CommandName.PAUSE, CommandName.RESUME} < set(names)
+
+
+def test_an_end_says_which_attempt_it_was_and_that_what_never_began_took_no_time() -> None:
+    world = World(work=breaks, knobs={"attempts": 2})
+    world.run_to(second=59)
+    world.storages["a"].after["swap"] = lambda: world.pass_in_silence(TIMEOUT)
+    world.run_to(second=125)
+    ends = [each for each in world.told(TurnEnded) if isinstance(each, TurnEnded)]
+    assert [(each.reason, each.attempt, each.took) for each in ends] == [
+        ("no_margin", 1, 0),
+        ("no paper", 1, 1_000_000),
+    ]
 
 
 # Settling -------------------------------------------------------------------------------------
