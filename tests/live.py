@@ -13,7 +13,7 @@ from turnwise.storages import Kind, Record, Storage, Swapped
 from turnwise.storages.memory import MemoryStorage
 from turnwise.texts import gate_from_text, gate_to_text, row_from_text
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 MINUTE = 60_000_000
 FULL_MINUTE = 30_000_000 * MINUTE
 

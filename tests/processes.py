@@ -21,7 +21,7 @@ from turnwise.gate import Execution
 from turnwise.storages.sql import SqlStorage
 
 COMMAND = [sys.executable, "-m", "turnwise.cli"]
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 SERVICE = "housekeeping"
 GROUP = "default"
 

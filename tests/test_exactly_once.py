@@ -10,6 +10,7 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -39,6 +40,7 @@ from turnwise.gate import Gate
 from turnwise.storages import Beat, Entry, Kind, Record
 from turnwise.storages.memory import MemoryStorage
 from turnwise.storages.sql import SqlStorage
+from turnwise.storages.sql import record as swapping
 
 ON_SERVERS = [name for name in NAMES if name != "sqlite"]
 
@@ -304,18 +306,25 @@ def test_whoever_meets_a_locked_record_is_told_busy_and_does_not_wait(
     assert (told.done, told.busy) == (True, False)
 
 
-def test_whoever_meets_the_lock_of_one_statement_is_not_told_busy(bench: Bench) -> None:
+def test_whoever_meets_the_lock_of_one_statement_is_not_told_busy(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Somebody else who swaps holds it for a moment: that is nothing to wait a heartbeat for."""
+    waits: list[float] = []
     with connected(bench.db) as hands:
+
+        def wait(seconds: float) -> None:
+            waits.append(seconds)
+            hands.commit()
+
+        monkeypatch.setattr(swapping, "time", SimpleNamespace(sleep=wait))
         bench.hand.fence(hands.connection)
-        release = threading.Timer(0.02, hands.commit)
         if bench.db.name == "sqlite":
-            release = threading.Timer(0, lambda: None)
-            hands.commit()  # its connections stay in their threads
-        release.start()
+            hands.commit()  # a file waits by itself
         told = bench.swap(paused)
-        release.join()
     assert told.done
+    assert len(waits) == (bench.db.name != "sqlite")
+    assert swapping._TRIES * swapping._BETWEEN_TRIES_SECONDS > 0.02, "a statement's moment"
 
 
 # How long it may idle -----------------------------------------------------------------------------

@@ -77,12 +77,16 @@ def keys_of(client: redis.Redis, url: str) -> list[str]:
     return sorted(client.scan_iter(f"{{{prefix}:*", count=1000))
 
 
-def beat(count: int, *runs: str, runner: str = "a", boot: str = "boot") -> Beat:
-    return Beat(runner, boot, count, 10 * SECOND, runs)
+def beat(
+    count: int, *runs: str, runner: str = "a", boot: str = "boot", timeout: int = 10 * SECOND
+) -> Beat:
+    return Beat(runner, boot, count, timeout, runs)
 
 
-def offer(service: str = "s", runner: str = "a", settings: str = "{}") -> Offer:
-    return Offer(runner, "boot", service, settings, 10 * SECOND)
+def offer(
+    service: str = "s", runner: str = "a", settings: str = "{}", timeout: int = 10 * SECOND
+) -> Offer:
+    return Offer(runner, "boot", service, settings, timeout)
 
 
 def open_gate(version: str, run: str = "run") -> Record:
@@ -272,8 +276,9 @@ def test_what_the_set_s_answer_brings_does_not_grow_with_the_number_of_runners(
     for number in (10, 1000):
         group = str(number)
         for n in range(number):
-            storage.heartbeat(group, beat(1, runner=f"runner {n:04}"))
-            storage.offer(group, offer(runner=f"runner {n:04}"))
+            # None falls silent before the last has come, however busy the machine is.
+            storage.heartbeat(group, beat(1, runner=f"runner {n:04}", timeout=3600 * SECOND))
+            storage.offer(group, offer(runner=f"runner {n:04}", timeout=3600 * SECOND))
         with client_of(url) as client:
             before = int(client.info("stats")["total_net_output_bytes"])
             answer = storage.stable(group, "s", rotation=7, limit=3)
