@@ -4,7 +4,6 @@ What a job wrote is in the data exactly when its transaction has landed, and lan
 the period. So a period that is served twice is an effect that is there twice.
 """
 
-import os
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -16,8 +15,9 @@ import pytest
 from explore import rooms
 from explore.invariants import Violation
 from explore.scripts import lives, play
-from explore.search import search
+from explore.search import Found, search
 from explore.steps import Scope
+from explore.transactions import witnessed
 from explore.walks import ALL_FAULTS, Walk, walk
 from explore.world import ORIGIN, SECOND, World
 from turnwise.actions import Wait
@@ -30,6 +30,7 @@ from turnwise.settings import Settings
 Break = Callable[[], AbstractContextManager[object]]
 ANYTHING = rooms.scope(8, faults=99, hand_over=99, rollback=99)
 DUE = ORIGIN + 24 * SECOND
+SUCCEEDED = "two cycles, a suspended owner has a successor, and wakes, every 2 s"
 
 
 def believes_the_function() -> AbstractContextManager[object]:
@@ -148,18 +149,15 @@ def test_a_suspended_owner_whose_transaction_the_server_has_ended_is_buried() ->
 
 # Every interleaving -------------------------------------------------------------------------------
 
-MOST = int(os.environ.get("EXACTLY_ONCE_STATES", "4500"))
-"""Every state of the first search; as many of the others as an everyday run has time for."""
-
 SEARCHES: dict[str, tuple[dict[str, Settings], Scope, int]] = {
     "a cycle, transactions": (
         rooms.WIDE,
         rooms.scope(1, hand_over=2, rollback=1, fail=1),
         5,
     ),
-    "a cycle, a pause": (
+    "a cycle, a pause, every 2 s": (
         rooms.NARROW,
-        rooms.scope(1, faults=1, hand_over=1, pause=1),
+        rooms.scope(1, faults=1, every=2, hand_over=1, pause=1),
         50,
     ),
     "a cycle, a crash": (
@@ -167,24 +165,69 @@ SEARCHES: dict[str, tuple[dict[str, Settings], Scope, int]] = {
         rooms.scope(1, faults=1, hand_over=1, crash=1),
         50,
     ),
+    "a cycle, an owner is suspended, every 2 s": (
+        rooms.HASTY,
+        rooms.scope(1, faults=1, every=2, hand_over=1, suspend=1),
+        200,
+    ),
+}
+"""Each to its end, every day."""
+
+LONG_SEARCHES: dict[str, tuple[dict[str, Settings], Scope, int]] = {
+    "a cycle, a pause": (
+        rooms.NARROW,
+        rooms.scope(1, faults=1, hand_over=1, pause=1),
+        200,
+    ),
     "a cycle, an owner is suspended": (
         rooms.HASTY,
         rooms.scope(1, faults=1, hand_over=1, suspend=1),
         200,
     ),
+    SUCCEEDED: (
+        rooms.NARROW,
+        rooms.scope(2, faults=1, every=2, until=4, hand_over=1, suspend=1),
+        200,
+    ),
 }
+"""Each to its end, a minute or two of processor time."""
 
 
-@pytest.mark.parametrize("name", SEARCHES)
-def test_in_the_states_that_can_be_reached_each_effect_is_there_once(
-    name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    runners, scope, live_every = SEARCHES[name]
-    found = search(rooms.world(runners), scope, live_every=live_every, most=MOST)
+def _search(name: str, capsys: pytest.CaptureFixture[str]) -> Found:
+    runners, scope, live_every = (SEARCHES | LONG_SEARCHES)[name]
+    found = search(rooms.world(runners), scope, live_every=live_every)
     with capsys.disabled():
         sys.stdout.write(f"\n{name}: {found}\n")
     assert found.happened["TurnStarted"] > 0
     assert found.lives > 0
+    return found
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_in_every_state_that_can_be_reached_each_effect_is_there_once(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _search(name, capsys)
+
+
+@pytest.mark.faults  # it takes minutes
+@pytest.mark.parametrize("name", LONG_SEARCHES)
+def test_in_every_state_of_a_long_search_each_effect_is_there_once(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = _search(name, capsys)
+    if name == SUCCEEDED:
+        # It was there: both ran, the owner suspended within its transaction, and then awake.
+        assert found.happened["Succeeded"] > 0
+        assert found.happened["Woken"] > 0
+
+
+def test_an_owner_that_wakes_beside_its_successor_commits_nothing() -> None:
+    """The state that the long search must come across, reached by hand."""
+    before = "vanish 0" + ", time, all 1" * 6
+    world = _told(BEGUN + "suspend 0, " + before + ", wake 0")
+    assert list(witnessed(world)) == ["Woken"]
+    _play(BEGUN + "suspend 0, " + before + ", wake 0, complete 0")
 
 
 @pytest.mark.parametrize("broken", [believes_the_function, forgets_what_it_became])

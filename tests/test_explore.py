@@ -17,7 +17,6 @@ from explore.invariants import Violation
 from explore.scripts import lives, play
 from explore.search import prepared, search
 from explore.steps import Scope
-from explore.twins import compare
 from explore.walks import ALL_FAULTS, Walk, walk
 from explore.world import ORIGIN, SECOND, World
 from turnwise.settings import Settings
@@ -310,21 +309,6 @@ def test_in_every_state_that_can_be_reached_the_invariants_hold_and_all_comes_ri
         sys.stdout.write(f"\n{name}: {found}\n")
     assert found.happened["TurnStarted"] > 0
     assert found.lives > 0
-
-
-@pytest.mark.parametrize("fault", ["hold", "suspend", "step", "pause", "fail"])
-def test_states_that_count_as_one_have_one_future(fault: str) -> None:
-    scope = Scope(rooms.instants(2), 1, {fault: 1}, (-3 * SECOND, 5 * SECOND), longest=2 * SECOND)
-    assert compare(rooms.world(rooms.NARROW), scope, most=600, every=5) > 50
-
-
-def test_states_that_differ_in_what_somebody_asks_for_do_not_count_as_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The comparison can fail: here a state says nothing of what the storage keeps."""
-    monkeypatch.setattr("explore.world._kept", lambda _: ())
-    with pytest.raises(Violation, match="two states count as one"):
-        compare(rooms.world(rooms.NARROW), rooms.scope(2, fail=1), most=600, every=1)
 
 
 def test_the_same_search_has_the_same_states() -> None:

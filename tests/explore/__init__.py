@@ -6,6 +6,7 @@ rooms, from the bottom up:
 
 ``names``       names that differ only in their numbers, so that equal states can be told
 ``canon``       a state as one hashable value, whatever its runs and versions are called
+``relevant``    what of a process's knowledge can still play a part
 ``process``     one life of a runner, and what it has sent
 ``world``       all that there is at one instant
 ``steps``       what may happen next, and what it does

@@ -18,7 +18,13 @@ from explore.steps import KINDS
 from explore.walks import ALL_FAULTS, Walk, walk
 from explore.world import SECOND
 
-ROOMS = {"narrow": rooms.NARROW, "wide": rooms.WIDE, "alone": rooms.ALONE, "mixed": rooms.MIXED}
+ROOMS = {
+    "narrow": rooms.NARROW,
+    "wide": rooms.WIDE,
+    "hasty": rooms.HASTY,
+    "alone": rooms.ALONE,
+    "mixed": rooms.MIXED,
+}
 _AT_ONCE = 100_000
 
 
@@ -45,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--every", type=int, choices=(1, 2), default=1, help="seconds between instants"
     )
+    one.add_argument("--until", type=int, help="nothing later than so many s from the start")
     one.add_argument("--longest", type=int, default=2, help="longest time of a function, in s")
     one.add_argument("--fine", action="store_true", help="part every request, faults or not")
     one.add_argument("--cold", action="store_true", help="begin with an empty storage")
@@ -68,6 +75,7 @@ def _search(options: argparse.Namespace) -> Found:
         longest=options.longest,
         every=options.every,
         fine=options.fine,
+        until=options.until,
         **each,
     )
     return search(

@@ -51,19 +51,24 @@ class Ledger:
     landed: frozenset[str] = frozenset()
     forgot: bool = False
     gates: tuple[tuple[str, Gate], ...] = ()
-    _parts: Parts | None = None
 
     def copy(self) -> "Ledger":
         """The same ledger, to be changed."""
-        return replace(self, _parts=None)
+        return replace(self)
 
-    def parts(self) -> Parts:
-        """The ledger as a part of a state."""
-        if self._parts is None:
-            plain = (self.token, self.completed, self.attempts, self.slots, self.used, self.forgot)
-            sets = [tuple(sorted(each)) for each in (self.ended_well, self.handed, self.landed)]
-            self._parts = ((plain, *map(len, sets)), sum(sets, ()))
-        return self._parts
+    def parts(self, at_work: frozenset[str]) -> Parts:
+        """The ledger as a part of a state.
+
+        That a run was handed over, and has landed, is held against its turn alone: where no
+        process has one any more, nobody asks.
+
+        Args:
+            at_work: the runs that some process still has a turn for.
+        """
+        handed, landed = self.handed & at_work, self.landed & at_work
+        plain = (self.token, self.completed, self.attempts, self.slots, self.used, self.forgot)
+        sets = [tuple(sorted(each)) for each in (self.ended_well, handed, landed)]
+        return (plain, *map(len, sets)), sum(sets, ())
 
     # What the storage does --------------------------------------------------------------------
 

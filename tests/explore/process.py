@@ -4,12 +4,14 @@ Only ``next``, ``receive`` and ``beat`` of the two are called; no field of their
 """
 
 import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, Self
 
-from explore.canon import Parts, joined, parts_of, revision
+from explore.canon import Parts, joined, parts_of
 from explore.names import Names
-from turnwise.actions import Action, Answer, Request, Seen, Wait
+from explore.relevant import Seen, of_heartbeat, of_machine, of_sighting
+from turnwise.actions import Action, Answer, Request, Wait
+from turnwise.actions import Seen as Looked
 from turnwise.cycles import microseconds
 from turnwise.heartbeat import Heartbeat
 from turnwise.machine import Machine
@@ -19,11 +21,7 @@ from turnwise.storages import Beat, Pulse, Sight
 GROUP: Final = "group"
 SERVICE: Final = "service"
 
-_CONSTANT = frozenset(
-    {"settings", "planner", "settings_text", "timeout", "interval", "names", "named", "sighting"}
-)
-_AFTER_A_LOOK = ("asked", "then", "purpose", "turn", "admitting", "unsettled", "planning", "target")
-"""Where none of these is set, nobody asks when the last look was."""
+_NOTHING_SEEN: Final = parts_of(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,7 @@ class Process:
     finished: bool = False
     left: bool = False
     ends_at: int | None = None
-    _parts: Parts | None = None
+    _parts: tuple[int, Parts] | None = None
     _ready: tuple[int, tuple[str, ...]] | None = None
 
     @classmethod
@@ -86,55 +84,30 @@ class Process:
         """It has changed, or is about to: what was worked out of it does not count any more."""
         self._parts = self._ready = None
 
-    def parts(self) -> Parts:
-        """Its part of a state: the shape and the names."""
-        if self._parts is None:
-            who = (self.runner_id, self.boot, self.suspended, self.finished, self.left)
-            fields = [*self._known().values(), *vars(self.heartbeat).values()]
-            self._parts = joined([who, self.ends_at, self.ill, *fields, self.flights])
-        return self._parts
-
-    def _known(self) -> dict[str, object]:
-        """What the machine knows, but for what can play no part any more, and for its sighting."""
-        known = {k: v for k, v in vars(self.machine._state).items() if k not in _CONSTANT}
-        known["revision"] = revision(known["revision"])
-        for doubt in ("doubted", "trusted"):
-            if known[doubt] is not None:
-                version, number, *rest = known[doubt]
-                known[doubt] = (version, revision(number), *rest)
-        if known["asked"] is None:
-            known["asked_at"] = 0
-        if known["aim"] is not None:
-            now, at = known["aim"]
-            # Only an answer to what was sent before the aim asks when that was.
-            if all(sent >= at for sent in self._sent_at()):
-                known["aim"] = now - at
-        records = known["records"]
-        if records is not None and all(known[name] is None for name in _AFTER_A_LOOK):
-            known["records"] = replace(records, sent=0, now=0)
-        return known
+    def parts(self, at: int) -> Parts:
+        """Its part of a state at ``at``, but for its sighting: the shape and the names."""
+        if self._parts is None or self._parts[0] != at:
+            who = (self.runner_id, self.boot, self.suspended, self.finished, self.left, self.ill)
+            ends_at = None if self.ends_at is None else max(self.ends_at, at)
+            machine = of_machine(self.machine._state, at, self._sent_at())
+            heart = of_heartbeat(self.heartbeat, at)
+            self._parts = (at, joined([who, ends_at, *machine, *heart, self.flights]))
+        return self._parts[1]
 
     def _sent_at(self) -> list[int]:
         beat = self.heartbeat._sent
         asked = [self.machine._state.asked_at] if "ask" in self.flights else []
         return asked if beat is None else [*asked, beat[1]]
 
-    def sighting(self, now: Sight | None, *, late: bool) -> Parts:
-        """What it has seen of an open run, as a part of a state, where ``now`` is what is shown.
-
-        A word that its owner has gone beyond has no part: it never comes again, unless an answer
-        that shows it is on its way, or, where ``late``, a request that may still write it.
-        """
-        seen = self.machine._state.sighting
+    def sighting(self, now: Sight | None, at: int, *, late: bool) -> Parts:
+        """What it has seen of an open run, as a part of a state, where ``now`` is what is shown."""
+        state = self.machine._state
+        if state.sighting is None:
+            return _NOTHING_SEEN
         shown = [now, *(_sight_in(flight.answer) for flight in self.flights.values())]
-        words = [(sight.owner.run_id, sight.word) for sight in shown if sight is not None]
-        if seen is None or (seen.run_id, seen.word) in words:
-            return parts_of(seen)
-        of_this_run = [word for run_id, word in words if run_id == seen.run_id]
-        comes_again = not seen.word or (
-            late and all((word or 0) <= seen.word for word in of_this_run)
-        )
-        return parts_of(seen if of_this_run and comes_again else None)
+        seen = Seen(state.sighting, state.interval, at)
+        sights = [sight for sight in shown if sight is not None]
+        return parts_of(of_sighting(seen, sights, self._sent_at(), late=late))
 
     def serves(self) -> bool:
         """Whether its function runs."""
@@ -188,4 +161,4 @@ def _sight_in(answer: Answer | Pulse | None) -> Sight | None:
     """The open run that an answer shows."""
     if isinstance(answer, Pulse):
         return answer.sights.get(SERVICE)
-    return answer.service.sight if isinstance(answer, Seen) else None
+    return answer.service.sight if isinstance(answer, Looked) else None

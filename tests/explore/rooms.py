@@ -75,14 +75,17 @@ def scope(
     longest: int | None = 2,
     every: int = 1,
     fine: bool = False,
+    until: int | None = None,
     **each: int,
 ) -> Scope:
     """What may happen within some cycles, every so many seconds.
 
-    ``longest`` is how long a function may take, in s.
+    ``longest`` is how long a function may take, in s; ``until`` leaves out what is later than so
+    many seconds after the first cycle's start.
     """
+    last = None if until is None else START + _MARK + until * SECOND
     return Scope(
-        instants(cycles, every),
+        tuple(at for at in instants(cycles, every) if last is None or at <= last),
         faults,
         each,
         clock_steps=(-3 * SECOND, 5 * SECOND),

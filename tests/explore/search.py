@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from explore.invariants import Violation
 from explore.liveness import healed, must_live, quiesce
 from explore.steps import Scope, Step, steps_of, take
+from explore.transactions import witnessed
 from explore.world import World
 from turnwise.settings import Settings
 
@@ -68,12 +69,14 @@ def search(
     Raises:
         Violation: with the steps that lead there.
     """
+    world.steady = not scope.each.get("step")
     found = Found()
     known, live = {world.state()}, set[int]()
     waiting: deque[tuple[World, _Path]] = deque([(world, (None, None))])
     while waiting:
         here, path = waiting.pop() if depth_first else waiting.popleft()
         found.states += 1
+        found.happened.update(witnessed(here))
         if most is not None and found.states > most:
             found.ran_out = True
             break

@@ -103,7 +103,8 @@ def _hand_over(world: "World", process: Process) -> None:
     completed = gates.complete(gate, turn.run.run_id, now=world.now)
     if not isinstance(completed, Gate):
         return
-    new = Record(f"<transaction.0.{world.time}>", gate_to_text(completed), owner_of(completed))
+    version = f"<transaction.{len(world.ledger.handed)}.{world.time}>"
+    new = Record(version, gate_to_text(completed), owner_of(completed))
     world.pending = Pending(
         process.runner_id, str(process.boot), turn.run.run_id, record.version, new
     )
@@ -122,6 +123,19 @@ def _land(world: "World", pending: Pending) -> None:
     if not storage.swap(GROUP, SERVICE, Kind.GATE, expected, pending.new).done:
         raise Violation(f"the gate has changed while {pending.run_id} had it locked")
     ledger.saw(world, before, swap, by=(pending.runner_id, pending.boot_id))
+
+
+def witnessed(world: "World") -> Iterator[str]:
+    """What a search about suspended owners must have come across, or it has shown nothing.
+
+    ``Succeeded``: somebody serves while an owner is suspended whose function has begun its
+    transaction. ``Woken``: both run, as the owner has woken.
+    """
+    serving = [process for process in world.living() if process.serves()]
+    if len(serving) > 1:
+        for process in serving:
+            if process.machine.turn is not None and process.machine.turn.handed_over:
+                yield "Succeeded" if process.suspended else "Woken"
 
 
 def check_what_is_told(world: "World", turn: TurnState | None, events: list[Event]) -> None:

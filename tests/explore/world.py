@@ -13,11 +13,10 @@ Rules
 4. A world can be copied, and the copy goes its own way.
 """
 
-import copy
 from dataclasses import dataclass
 from typing import Final
 
-from explore.canon import Parts, canonical, joined, revision
+from explore.canon import Parts, beat_name, canonical, joined, revision
 from explore.invariants import Ledger, Violation
 from explore.process import GROUP, SERVICE, Flight, Process
 from explore.transactions import Pending, check_what_is_told
@@ -38,6 +37,7 @@ from turnwise.actions import (
     Swap,
 )
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
+from turnwise.cycles import microseconds
 from turnwise.drive import carry_out
 from turnwise.events import Event
 from turnwise.gate import Gate
@@ -45,7 +45,7 @@ from turnwise.plan import Plan
 from turnwise.settings import Settings
 from turnwise.storages import Beat, Kind, Pulse, Record, ServiceReading, Sight, Swapped
 from turnwise.storages.memory import MemoryStorage
-from turnwise.storages.memory_group import GroupState
+from turnwise.storages.memory_group import GroupState, Life, LifeKey
 from turnwise.texts import gate_from_text, plan_from_text
 
 SECOND: Final = 1_000_000
@@ -117,8 +117,10 @@ class World:
         self.events: list[Event] = []
         self.pending: Pending | None = None
         self.locks = True  # whether its database does
+        self.steady = False  # whether the storage's clock never steps
+        self._longest_timeout = max(microseconds(s.heartbeat_timeout) for s in runners.values())
         self._storage_is_shared = False
-        self._kept: Parts | None = None
+        self._kept: tuple[int, Parts] | None = None
         self._sight: Sight | None = None
 
     def copy(self) -> "World":
@@ -126,7 +128,8 @@ class World:
 
         Processes and storage are shared until one of the two changes them: :meth:`own`.
         """
-        other = copy.copy(self)
+        other = object.__new__(World)
+        other.__dict__.update(self.__dict__)
         other.processes = list(self.processes)
         other.events = []
         other._storage_is_shared = self._storage_is_shared = True
@@ -164,20 +167,22 @@ class World:
         Args:
             with_past: whether what the invariants remember, and what faults were spent, counts.
         """
-        parts = [None if process is None else process.parts() for process in self.processes]
-        if self._kept is None:
-            self._kept = joined([_kept(group) for group in self.storage.state()])
+        parts = [None if p is None else p.parts(self.time) for p in self.processes]
+        if self._kept is None or self._kept[0] != self.now:
+            self._kept = (self.now, joined([self._what_is_kept(g) for g in self.storage.state()]))
             self._sight = self._reading().sight
-        late = bool(self.strays)
-        parts += [p.sighting(self._sight, late=late) for p in self.processes if p is not None]
-        parts.append(self._kept)
+        late, sight = bool(self.strays), self._sight
+        parts += [p.sighting(sight, self.time, late=late) for p in self.processes if p is not None]
+        parts.append(self._kept[1])
         parts.append(((self.time, self.skew), ()))
+        if late or any(p is not None and p.boot for p in self.processes):
+            parts.append((self._counts(), ()))
         if self.strays:
             parts.append(joined(self.strays))
         if self.pending is not None:
             parts.append(joined([self.pending]))
         if with_past:
-            parts.append(self.ledger.parts())
+            parts.append(self.ledger.parts(self.at_work()))
             parts.append((self.spent, ()))
         return canonical(parts)
 
@@ -362,9 +367,36 @@ class World:
         self.boots = self.boots | {runner_id: boot + 1}
         self.processes[index] = Process.start(runner_id, boot, settings)
 
+    # As a part of a state ---------------------------------------------------------------------
 
-def _kept(group: GroupState) -> tuple[object, ...]:
-    """What a storage keeps of a group, but for the history, which decides about nothing."""
-    offers = sorted(group.offers, key=lambda row: (row.offer.runner_id, row.offer.boot_id))
-    lives = tuple(sorted(group.lives))
-    return (revision(group.revision), lives, tuple(offers), *group.plans, *group.gates)
+    def _what_is_kept(self, group: GroupState) -> tuple[object, ...]:
+        """What a storage keeps of a group, but for the history, which decides about nothing."""
+        offers = sorted(group.offers, key=lambda row: (row.offer.runner_id, row.offer.boot_id))
+        records = [record for _, record in group.gates] + [self.backup]
+        open_runs = {r.owner.run_id for r in records if r is not None and r.owner is not None}
+        lives = tuple(self._life(key, life, open_runs) for key, life in sorted(group.lives))
+        return (revision(group.revision), lives, tuple(offers), *group.plans, *group.gates)
+
+    def _life(self, key: LifeKey, life: Life, open_runs: set[str]) -> tuple[object, ...]:
+        """A row of a life: of the runs that it names, one that is closed is never open again.
+
+        How long ago it was heard of is asked only up to its heartbeat timeout: where the clock
+        never steps back (``steady``), one that is silent is silent until its next heartbeat.
+        """
+        has_left, heard_at = life.left_at is not None, life.heard_at
+        is_silent = self.steady and self.now - heard_at > self._longest_timeout
+        count = beat_name(".".join(key), life.beat_count)
+        runs = tuple(run_id for run_id in life.runs if run_id in open_runs)
+        return (key, life.joined_at, None if is_silent else heard_at, has_left, count, runs)
+
+    def _counts(self) -> tuple[object, ...]:
+        """Every count of heartbeats as a number, where it is asked which one is larger."""
+        kept = [(key, life.beat_count) for g in self.storage.state() for key, life in g.lives]
+        strays = [s.request.count for s in self.strays if isinstance(s.request, Beat)]
+        sent = [p.heartbeat._count for p in self.processes if p is not None]
+        return (tuple(sorted(kept)), tuple(strays), tuple(sent))
+
+    def at_work(self) -> frozenset[str]:
+        """The runs that some process still has a turn for."""
+        turns = [p.machine.turn for p in self.processes if p is not None]
+        return frozenset(turn.run.run_id for turn in turns if turn is not None)
