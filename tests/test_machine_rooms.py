@@ -252,6 +252,16 @@ def test_each_function_that_returns_after_its_turn_was_released_makes_room_for_t
     assert [run.started_at for run in world.virtual.runs("long")] == [us(60), us(180), us(300)]
 
 
+def test_the_gate_has_another_version_after_each_end() -> None:
+    world = World()
+    versions = []
+    for second in (65, 125):
+        world.run_to(second=second)
+        versions.append(gate_of(world)[1])
+    assert all(versions)
+    assert versions[0] != versions[1]
+
+
 def test_what_an_operator_did_stays_in_the_history_when_old_runs_go() -> None:
     world = World(knobs={"retention_age": 10 * PERIOD})
     controls = Controls(world.virtual.storage, by="ops")
