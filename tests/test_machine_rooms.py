@@ -1,6 +1,7 @@
 """What a room of the machine makes of one answer, to the last field."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from machines import (
 )
 from turnwise import gate as gates
 from turnwise import plan as plans
-from turnwise.actions import Append, FindStable, HandedOver, Heard, Look, OffersListed
+from turnwise.actions import Append, FindStable, HandedOver, Heard, Look, OffersListed, Purge
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.controls import Controls
 from turnwise.cycles import microseconds
@@ -26,7 +27,7 @@ from turnwise.errors import TurnFailedError
 from turnwise.events import NoTurn, TurnEnded
 from turnwise.gate import Command, CommandName, Execution, Gate, Pause
 from turnwise.looks import late_in
-from turnwise.machine import Machine, history, owner_of, planning
+from turnwise.machine import Machine, closing, history, owner_of, planning
 from turnwise.machine.answering import failed
 from turnwise.plan import CyclePlan
 from turnwise.storages import Beat, Entry, Kind, Offer, OfferRow, Pulse, Record
@@ -250,6 +251,19 @@ def test_each_function_that_returns_after_its_turn_was_released_makes_room_for_t
     )
     world.run_to(second=301)
     assert [run.started_at for run in world.virtual.runs("long")] == [us(60), us(180), us(300)]
+
+
+def test_a_runner_is_history_after_ten_of_its_timeouts_where_those_are_longer_than_a_day() -> None:
+    world, machine = at_work()
+    state, turn, at = machine._state, machine.turn, world.virtual._time.at
+    assert turn is not None
+    turn.gate, state.purge_is_due = replace(turn.gate, unsaid=()), True
+    day = microseconds(timedelta(days=1))
+    for timeout, silent in ((day // 10, day), (day, 10 * day)):
+        state.timeout = timeout
+        purge = closing.after_the_end(state, turn, at)
+        assert isinstance(purge, Purge)
+        assert purge.silent_before == us(61) - silent
 
 
 def test_the_gate_has_another_version_after_each_end() -> None:
