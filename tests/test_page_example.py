@@ -9,6 +9,8 @@ from types import ModuleType
 import pytest
 from starlette.testclient import TestClient
 
+from live import eventually
+
 EXAMPLE = Path(__file__).parents[1] / "docs" / "examples" / "page_app.py"
 FORM = {"name": "tidy_up", "reason": "the disk is full"}
 
@@ -32,9 +34,12 @@ def as_user(user: str) -> dict[str, str]:
 def test_the_program_says_who_may_read_and_who_may_command(example: ModuleType) -> None:
     with TestClient(example.app) as asked:
         assert asked.get("/jobs/").status_code == 401
-        page = asked.get("/jobs/", headers=as_user("carol"))
-        assert page.status_code == 200
-        assert 'href="/jobs/service?name=tidy_up"' in page.text
+        assert asked.get("/jobs/", headers=as_user("carol")).status_code == 200
+        link = 'href="/jobs/service?name=tidy_up"'
+        eventually(
+            lambda: link in asked.get("/jobs/", headers=as_user("carol")).text,
+            "the scheduler has begun, and the page shows its service",
+        )
         assert asked.post("/jobs/pause", data=FORM, headers=as_user("carol")).status_code == 403
         done = asked.post("/jobs/pause", data=FORM, headers=as_user("anna"))
         assert done.url.path == "/jobs/service"
