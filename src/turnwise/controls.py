@@ -132,7 +132,8 @@ class Controls:
     ) -> Execution | None:
         """Wait for the run of a trigger to end, and answer how.
 
-        A run that was stopped, was not started or had no margin is none: the trigger waits on.
+        A run that was stopped, was not started or had no margin is none: the trigger waits on,
+        unless it gave way to another trigger meanwhile. Then that run is the end.
 
         Args:
             service: the service's name.
@@ -267,17 +268,10 @@ class Controls:
         return None if kept is None or kept.gate is None else gate_from_text(kept.gate.body)
 
     def _run_of(self, service: str, gate: Gate, trigger: str) -> Execution | None:
-        """The run that a trigger started, once it has ended."""
-        return next(
-            (
-                row
-                for row in reversed([*self._history(service), *gate.unsaid])
-                if isinstance(row, Execution)
-                and row.trigger == trigger
-                and row.reason not in gates.NO_ATTEMPT
-            ),
-            None,
-        )
+        """The last run of a trigger that nothing is to come of any more; one that had a chance."""
+        rows = [*self._history(service), *gate.unsaid]
+        runs = [row for row in rows if isinstance(row, Execution) and row.trigger == trigger]
+        return max(reversed(runs), key=lambda run: run.reason not in gates.NO_ATTEMPT, default=None)
 
     def _history(self, service: str) -> list[gates.Row]:
         entries = self._storage.history(self.group, service, last=_TRIES)
