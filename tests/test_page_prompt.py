@@ -138,8 +138,8 @@ def test_the_very_first_request_is_answered_before_the_storage_has_answered(
 def test_the_page_that_says_so_leads_to_the_one_that_is_waited_for(
     page: TestClient, held: Held, elsewhere: ThreadPoolExecutor
 ) -> None:
-    said = seen_while_held(page, held, f"/service?name={SERVICE}&span=1h&live=off&told=paused")
-    address = f"/service?name={SERVICE}&span=1h&live=off&told=paused&wait=yes".replace("&", "&amp;")
+    said = seen_while_held(page, held, f"/service?name={SERVICE}&span=1h&live=off")
+    address = f"/service?name={SERVICE}&span=1h&live=off&wait=yes".replace("&", "&amp;")
     assert f'<noscript><meta http-equiv="refresh" content="1; url={address}">' in said.text
     waited: Future[Any] = elsewhere.submit(page.get, address.replace("&amp;", "&"))
     held.release()
@@ -267,17 +267,25 @@ def test_what_is_older_than_an_hour_is_not_shown(
 
 @pytest.mark.usefixtures("patient")
 def test_after_a_command_nothing_is_shown_that_was_read_before_it(
-    page: TestClient, held: Held, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    page: TestClient,
+    held: Held,
+    clock: Clock,
+    elsewhere: ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     page.get(f"/service?name={SERVICE}")
     told = page.post("/pause", data={"name": SERVICE}, headers=OURS)
     assert told.status_code == 303
     monkeypatch.setattr("turnwise.web.app._PROMPT_SECONDS", 0.0)
     clock.now += 16
-    for path in (f"/service?name={SERVICE}", told.headers["Location"]):
-        answer = seen_while_held(page, held, path)
-        assert OLD not in answer.text
-        assert BEING_READ in answer.text
+    answer = seen_while_held(page, held, f"/service?name={SERVICE}")
+    assert OLD not in answer.text
+    assert BEING_READ in answer.text
+    waited: Future[Any] = elsewhere.submit(page.get, told.headers["Location"])
+    held.release()
+    answer = waited.result(20)
+    assert BEING_READ not in answer.text
+    assert "is-paused" in answer.text
 
 
 # A probe ------------------------------------------------------------------------------------------

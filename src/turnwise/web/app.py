@@ -180,8 +180,8 @@ class Page:
     ) -> Response:
         """A page, or its live part alone where a page that is open asks for what is new.
 
-        The live part is waited for, and so is a page whose address says ``wait``. Any other page is
-        answered at once: where the group cannot be read so fast, with what was known, which is said
+        The live part is waited for, and so is a page whose address says ``wait``, or that a command
+        has led to: who gave it shall see what came of it. Any other page is answered at once: where the group cannot be read so fast, with what was known, which is said
         to be old, or with nothing but that the group is being read. It then asks for the live part,
         and without JavaScript leads to the page that is waited for.
         """
@@ -189,6 +189,7 @@ class Page:
         told, waits = TOLD.get(request.query_params.get("told", "")), _waits(request)
         if told is not None and not waits:
             self._forget()  # another process may have carried it out
+            waits = True
         key = (here, urls.prefix, asked)
         part: _Part | _Old | None = self._parts.at_hand(key)
         if part is None and (is_part or waits):
@@ -212,7 +213,7 @@ class Page:
             "here": here,
             "address": _address(request, urls, here),
             "still": _address(request, urls, here, live="off"),
-            "waiting": _address(request, urls, here, keeps=("live", "told"), wait="yes"),
+            "waiting": _address(request, urls, here, keeps=("live",), wait="yes"),
             "live": live,
             "refresh": self._refresh,
             "told": told,
