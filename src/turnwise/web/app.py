@@ -181,9 +181,10 @@ class Page:
         """A page, or its live part alone where a page that is open asks for what is new.
 
         The live part is waited for, and so is a page whose address says ``wait``, or that a command
-        has led to: who gave it shall see what came of it. Any other page is answered at once: where the group cannot be read so fast, with what was known, which is said
-        to be old, or with nothing but that the group is being read. It then asks for the live part,
-        and without JavaScript leads to the page that is waited for.
+        has led to: who gave it shall see what came of it. Any other page is answered at once: where
+        the group cannot be read so fast, with what was known, which is said to be old, or with
+        nothing but that the group is being read. It then asks for the live part, and without
+        JavaScript leads to the page that is waited for.
         """
         urls, is_part = _urls(request), request.headers.get("hx-request") == "true"
         told, waits = TOLD.get(request.query_params.get("told", "")), _waits(request)
