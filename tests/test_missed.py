@@ -1,6 +1,7 @@
 """Periods that pass while nobody plans are told once, by whoever comes first afterwards."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -8,8 +9,10 @@ import pytest
 from machines import SERVICE, START, World, closed_worlds
 from turnwise import gate as gates
 from turnwise.controls import Controls
+from turnwise.cycles import microseconds
 from turnwise.events import PeriodMissed
 from turnwise.machine import planning
+from turnwise.texts import gate_from_text
 
 EACH_CALL = ("heartbeat", "read", "stable", "swap", "offer", "append", "advance")
 
@@ -143,3 +146,22 @@ def test_what_the_gate_knows_as_served_was_not_missed(monkeypatch: pytest.Monkey
     away_from(world, second=65, until=310)
     world.run_to(second=430)
     assert missed(world) == [(120, 300, 2, "nobody_planned")]
+
+
+def test_what_is_still_at_work_for_a_period_in_between_was_not_missed() -> None:
+    """Such as where the clock had jumped ahead over the period, and back."""
+    world = World(takes=timedelta(seconds=5))
+    world.run_to(second=62)
+    state, now = world.machine()._state, microseconds(START + timedelta(seconds=310))
+    kept = world.virtual.storage.read("default", (SERVICE,)).services[SERVICE].gate
+    assert kept is not None
+    at_work = gate_from_text(kept.body)
+    assert at_work.open is not None
+    key = at_work.open.key
+    assert key == microseconds(START + timedelta(seconds=60))
+    state.unplanned = key, now
+    assert planning.told_of_missed(state, now, at_work) == []
+    [event] = planning.told_of_missed(state, now, replace(at_work, open=None))
+    assert isinstance(event, PeriodMissed)
+    assert event.due == key
+    assert planning.told_of_missed(state, now, replace(at_work, open=None)) == []

@@ -7,6 +7,8 @@ Pure functions of the plan, the gate, and who asks. A runner looks
 - ten times within its window, while another run is in the way;
 - once late in a cycle in which it has no slot ahead, if the period is not over: perhaps every
   runner of the plan is gone;
+- where a plan ends, or a cycle of its own, and the next plan starts only later: a clock that was
+  ahead may have left a gap in between, which is to be planned;
 - within the margin before the next cycle, at a moment that depends on its name, so that a thousand
   runners do not plan at once. Which runner comes first differs from cycle to cycle. So each runner
   notices, some day, if its offer was lost.
@@ -21,7 +23,7 @@ from typing import Final
 
 from turnwise import gate as gates
 from turnwise.gate import Gate
-from turnwise.plan import CyclePlan, Plan, Planner, covering
+from turnwise.plan import CyclePlan, Plan, Planner, covering, upcoming
 
 TRIES_IN_A_WINDOW: Final = 10
 _SHORTEST_RETRY: Final = 20_000  # microseconds: a storage shall not be asked without a pause
@@ -65,6 +67,7 @@ def next_look(plan: Plan | None, gate: Gate, who: Lookout, now: int) -> int:
     cycles = () if plan is None else plan.cycles
     instants = [at for cycle in cycles for at in _chances(cycle, gate, who, now)]
     instants.append(_planning(plan, gate, who, now))
+    instants += _gap(plan, who.planner, now)
     if gate.pause is not None and gate.pause.until is not None:
         instants.append(gate.pause.until)
     if gate.trigger is not None and not gates.is_paused(gate, now):
@@ -114,6 +117,13 @@ def _planning(plan: Plan | None, gate: Gate, who: Lookout, now: int) -> int:
         start = cycle.until
     part = 0.25 + 0.75 * _fraction(who.runner_id, start)
     return start - int(planner.rules.margin * part)
+
+
+def _gap(plan: Plan | None, planner: Planner, now: int) -> list[int]:
+    """Where the time before the next planned cycle begins, if nobody has planned it."""
+    current, ahead = covering(plan, now), upcoming(plan, now)
+    start = planner.cycle_at(now).end if current is None else current.end
+    return [start] if ahead is not None and start < ahead.start else []
 
 
 def why_missed(gate: Gate, cycle: CyclePlan, *, now: int) -> str:

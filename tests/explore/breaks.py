@@ -10,7 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 from turnwise import gate as gates
-from turnwise import machine
+from turnwise import looks, machine
 from turnwise import plan as plans
 from turnwise.actions import FunctionEnded, Look, Swap
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
@@ -234,9 +234,14 @@ def late_heartbeats_count() -> AbstractContextManager[object]:
     return patch.object(Group, "beat", any_count)
 
 
-def plans_for_ever() -> AbstractContextManager[object]:
-    """A plan counts, however far away its cycles lie."""
-    return patch.object(plans, "in_force", lambda plan, *_: plan)
+@contextmanager
+def plans_for_ever() -> Iterator[None]:
+    """A plan counts, however far away its cycles lie, and nobody looks at what lies before it."""
+    with (
+        patch.object(plans, "in_force", lambda plan, *_: plan),
+        patch.object(looks, "_gap", lambda *_: []),
+    ):
+        yield
 
 
 def void_plans_stay() -> AbstractContextManager[object]:

@@ -231,7 +231,10 @@ def _told_of_unplanned(state: State, now: int, gate: Gate) -> list[Event]:
     """
     if state.unplanned is None or now < state.unplanned[1]:
         return []
-    (since, until), state.unplanned = state.unplanned, None
+    since, until = state.unplanned
+    if gate.open is not None and gate.open.key is not None and since <= gate.open.key < until:
+        return []  # a clock had jumped ahead, and back: it is late, and still at work
+    state.unplanned = None
     schedule, ahead = state.planner.schedule, gates.horizon(since, until)
     passed = islice(schedule.dues(instant(since), instant(until)), MOST_UNPLANNED)
     dues = [

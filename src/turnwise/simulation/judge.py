@@ -67,6 +67,7 @@ class Judge(Books):
         self._bounds = bounds
         self._plans = PlanOracle(self, self.liveness)
         self._record: Record | None = None
+        self.latest_clock = 0
 
     # What the play tells ----------------------------------------------------------------------
 
@@ -114,6 +115,7 @@ class Judge(Books):
         """A request was carried out; ``is_heard`` says that its answer can still arrive."""
         if not self.stage.gated:
             return
+        self.latest_clock = max(self.latest_clock, self.stage.base + self.stage.now)
         if isinstance(request, Look):
             if isinstance(answer, Seen):
                 self._plans.looked(part.process, answer, is_heard=is_heard)
@@ -303,8 +305,8 @@ class Judge(Books):
         unsaid = {row.id for row in self.gate.unsaid}
         entries = self.stage.storage.history(GROUP, self.service)
         there = {entry.id for entry in entries}
-        now = self.stage.base + self.stage.now
-        kept_since = now - microseconds(settings.retention_age)
+        # A storage's clock that had jumped ahead lets rows go that would be kept by now.
+        kept_since = self.latest_clock - microseconds(settings.retention_age)
         few = len(self.rows) + 64 < settings.retention_count
         for row in self.rows.values():
             if row.started_at > kept_since and few and row.id not in unsaid | there:

@@ -136,7 +136,7 @@ class Liveness:
                 self.causes["ended_badly"] += 1
                 self.missed_dues[due] = "ended_badly"
 
-    def _cause(self, due: int, until: int) -> str:  # noqa: C901, PLR0911 (a cause each)
+    def _cause(self, due: int, until: int) -> str:  # noqa: C901, PLR0911, PLR0912 (a cause each)
         """Why a period was missed, in a word; where there is no cause, it is a violation."""
         books, start, end = self._books, due - self._epoch, until - self._epoch
         if not books.promises_hold:
@@ -153,6 +153,8 @@ class Liveness:
             return "prior_running"
         if due in self._in_grace:
             return "in_grace"
+        if books.paused_spans.overlaps(start - books.interval, start):
+            return "paused"  # that it is resumed is told within a heartbeat
         if any(each.overlaps(start - self._slack, end) for each in self._troubles()):
             return "disturbed"
         lead = self.cycle + self.planner.rules.margin + self._slack
@@ -217,8 +219,10 @@ class Liveness:
             if (runner_id, start) in self._used:
                 continue
             known = self._planned_at[cycle]
-            if known > cycle.start - 1:  # it is told by the revision, within a heartbeat
+            # What has changed is told by the revision, within a heartbeat.
+            if known > cycle.start - 1:
                 start = max(start, known + self._books.interval)
+            start = max(start, self._resumed_before(latest) + self._books.interval)
             if latest - start < 8 * self._books.most_latency or latest > cycle.not_after:
                 continue
             in_the_way = self._open_spans.overlaps(start - self._epoch, latest - self._epoch)
@@ -229,6 +233,11 @@ class Liveness:
                         f"the period that is due at {cycle.due} was missed, and {runner_id}, "
                         "which is in its plan, was well"
                     )
+
+    def _resumed_before(self, at: int) -> int:
+        """When the last pause ended that had ended by an instant, on the storage's clock."""
+        ends = [self._epoch + end for _, end in self._books.paused_spans.spans()]
+        return max((end for end in ends if end <= at), default=0)
 
     def _was_idle(self, process: Process, since: int) -> bool:
         at_work = process.is_at_work or process.idle_since >= since

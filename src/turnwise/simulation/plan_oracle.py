@@ -64,7 +64,9 @@ class PlanOracle:
 
     def _require_nobody_left(self, old: CyclePlan, at: int) -> None:
         """A plan is replaced within its cycle only where nobody of it is well."""
-        ahead = [i for i in range(len(old.runners)) if at <= slot_of(old, i)[1]]
+        slots = [slot_of(old, i) for i in range(len(old.runners))]
+        # Where the window is the whole slot, nobody may start at its very end.
+        ahead = [i for i, (_, latest, end) in enumerate(slots) if at <= latest and at < end]
         since = self._stage.now - 2 * self._books.timeout
         for i in ahead or range(len(old.runners)):
             runner_id = old.runners[i][0]
