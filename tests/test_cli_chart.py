@@ -96,7 +96,7 @@ def test_without_the_extra_one_line_says_what_to_install(
         monkeypatch.delitem(sys.modules, name)
     status, _, err = world.ask(*SVC, "-o", str(tmp_path / "turns.svg"))
     assert status == 2
-    assert "install turnwise[chart]" in err
+    assert "pip install 'turnwise[chart]'" in err
 
 
 # Of a plan, and of a simulation -------------------------------------------------------------------

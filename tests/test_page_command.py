@@ -122,5 +122,5 @@ def test_without_the_extra_it_says_what_to_install(
     url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    assert main(["web", "--storage", url]) == 1
-    assert "install turnwise[web]" in capsys.readouterr().err
+    assert main(["web", "--storage", url]) == 2
+    assert "pip install 'turnwise[web]'" in capsys.readouterr().err

@@ -426,7 +426,7 @@ def _zone(timezone: str) -> tzinfo:
         if not zoneinfo.available_timezones():
             raise MissingExtraError(
                 f"timezone {timezone!r} needs zone data, which this machine has not: "
-                "install turnwise[cron]"
+                "pip install 'turnwise[cron]'"
             ) from None
         raise ValueError(
             f"timezone must be the name of a zone, such as UTC or Europe/Vienna, got {timezone!r}"
@@ -633,7 +633,9 @@ def _cronsim_that_reads(expression: str) -> "type[CronSim]":
     try:
         from cronsim import CronSim, CronSimError  # noqa: PLC0415 (only who uses it needs it)
     except ImportError as error:
-        raise MissingExtraError("Cron needs cronsim: install turnwise[cron]") from error
+        raise MissingExtraError(
+            "Cron needs the extra 'cron': pip install 'turnwise[cron]'"
+        ) from error
 
     def can_read(fields: list[str]) -> bool:
         try:

@@ -19,7 +19,9 @@ from turnwise.errors import MissingExtraError
 try:
     import matplotlib as _matplotlib  # noqa: F401, ICN001 (so that one line says what is missing)
 except ImportError as error:
-    raise MissingExtraError("turnwise.chart needs matplotlib: install turnwise[chart]") from error
+    raise MissingExtraError(
+        "turnwise.chart needs the extra 'chart': pip install 'turnwise[chart]'"
+    ) from error
 
 from turnwise.chart.files import SUFFIXES, rendered, save
 from turnwise.picture.made import (

@@ -120,9 +120,9 @@ def run_app(arguments: list[str]) -> int:
         sys.stdout.flush()  # where it is full, that is known here
     except _UsageError as error:
         return _complain_of_usage(error)
-    except BadInput as error:
+    except (BadInput, MissingExtraError) as error:
         return _complain(str(error), 2)
-    except (StorageError, MissingExtraError, TurnwiseError) as error:
+    except (StorageError, TurnwiseError) as error:
         return _complain(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
         return _complain("interrupted", 130)

@@ -79,7 +79,9 @@ def web(
 
         from turnwise.web import create_app, local_names  # noqa: PLC0415 (an extra)
     except ImportError as error:
-        raise MissingExtraError("the page needs uvicorn: install turnwise[web]") from error
+        raise MissingExtraError(
+            "the page needs the extra 'web': pip install 'turnwise[web]'"
+        ) from error
     with open_existing(storage) as store, _listening(host, port) as listener:
         app = create_app(
             store,

@@ -24,7 +24,7 @@ try:
     import pytest
 except ImportError as error:
     raise MissingExtraError(
-        "turnwise.conformance needs pytest and Hypothesis: install turnwise[conformance]"
+        "turnwise.conformance needs the extra 'conformance': pip install 'turnwise[conformance]'"
     ) from error
 
 # So that a failing assertion shows its values, as in a test's own module.

@@ -33,7 +33,7 @@ try:
     import starlette as _starlette  # noqa: F401
 except ImportError as error:
     raise MissingExtraError(
-        "turnwise.web needs starlette and jinja2: install turnwise[web]"
+        "turnwise.web needs the extra 'web': pip install 'turnwise[web]'"
     ) from error
 
 from starlette.types import ASGIApp
