@@ -338,6 +338,16 @@ def test_a_wait_ends_when_its_time_is_up_or_the_service_is_forgotten(
     assert controls.wait_for(SERVICE, trigger, sleep=lambda _: forget(SERVICE)) is None
 
 
+def test_a_trigger_that_the_history_has_forgotten_is_waited_for_until_the_time_is_up(
+    controls: Controls,
+) -> None:
+    controls.pause(SERVICE)
+    waits: list[float] = []
+    assert controls.wait_for(SERVICE, "forgotten", timeout=0, sleep=waits.append) is None
+    assert controls.wait_for(SERVICE, "forgotten", timeout=0.01, sleep=waits.append) is None
+    assert waits
+
+
 def test_a_drained_runner_is_marked_until_it_is_undrained(
     controls: Controls, storage: Busy, clock: Clock
 ) -> None:

@@ -684,7 +684,9 @@ def test_a_turn_that_ended_well_while_the_storage_is_away_is_recorded_when_it_is
         eventually(lambda: shaky.calls.count("heartbeat") > 20, "many timeouts pass")
         shaky.back()
         heard.wait_for(TurnEnded)
-    assert ends_of(storage, "job") == [("completed", "")]
+    # A busy machine may have kept the first turn from its start; then the next one is it.
+    ends = [end for end in ends_of(storage, "job") if end[1] != "not_started"]
+    assert ends == [("completed", "")]
 
 
 def test_a_lost_turn_is_told_at_once_though_the_storage_hangs_and_its_coroutine_is_cancelled(
