@@ -9,7 +9,7 @@ from records import FIVE, RULES, cycle_plan
 from turnwise import gate as gates
 from turnwise.cycles import SECOND
 from turnwise.looks import Lookout, next_look, period_is_over
-from turnwise.plan import Plan, Planner, next_target
+from turnwise.plan import Plan, Planner, in_force, next_target
 from turnwise.schedules import Every
 
 NOON: Final = 1_790_000_000_000_000 // FIVE * FIVE
@@ -17,8 +17,9 @@ PLANNER: Final = Planner(Every("5m"), FIVE, RULES, "settings", 0)
 
 
 def look(plan: Plan, floor: int, now: int) -> int:
+    """When somebody who has no slot looks next, as a machine asks for it."""
     who = Lookout("nobody of the plan", PLANNER, 20 * SECOND, used_slot=None, is_blocked=False)
-    return next_look(plan, gates.new_gate(floor), who, now)
+    return next_look(in_force(plan, PLANNER, now), gates.new_gate(floor), who, now)
 
 
 def test_what_a_clock_that_was_ahead_left_unplanned_is_looked_at_when_it_begins() -> None:
@@ -37,7 +38,7 @@ def test_what_a_clock_that_was_ahead_left_unplanned_is_looked_at_when_it_begins(
 def test_nobody_sleeps_through_the_instant_at_which_a_plan_could_first_be_made(
     covers: bool, now: int, start: int, floor: int
 ) -> None:
-    """Whatever is planned ahead, and whatever was served."""
+    """Whatever is planned ahead, and whatever was served; within the margin looks are spread."""
     at, begins = NOON + now * SECOND, NOON + start * SECOND
     ahead = cycle_plan(begins, max(NOON + 2 * FIVE, begins + SECOND), "a", "b")
     current = cycle_plan(NOON - FIVE, min(at + 7 * SECOND, begins), "a", "b")
@@ -49,5 +50,5 @@ def test_nobody_sleeps_through_the_instant_at_which_a_plan_could_first_be_made(
 
     assume(isinstance(next_target(plan, PLANNER, is_over, at), int))  # else it plans now
     woken = look(plan, NOON + floor, at)
-    for instant in range(at, min(woken, begins), SECOND):
+    for instant in range(at, min(woken - RULES.margin, begins), SECOND):
         assert isinstance(next_target(plan, PLANNER, is_over, instant), int)
