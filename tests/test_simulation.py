@@ -85,6 +85,8 @@ def test_who_has_a_slot_in_a_plan_that_replaces_a_void_one_hears_of_it_in_time()
         4963,  # the period before one that was planned while the clock was ahead had no plan
         7923,  # where the answer was lost, nobody was told of the plan that replaced a void one
         19912,  # rows that a clock had let go, which was ahead, were looked for in the history
+        42979,  # the same
+        54256,  # the same
         22316,  # who had a slot may hear after it that the service was resumed just before
         40714,  # a period was called missed whose run was late, and still at work
         44419,  # a plan was replaced at the very end of the last window of those who were left
