@@ -22,6 +22,7 @@ from hashlib import sha256
 from typing import Final
 
 from turnwise import gate as gates
+from turnwise.cycles import Slot
 from turnwise.gate import Gate
 from turnwise.plan import CyclePlan, Plan, Planner, covering, upcoming
 
@@ -53,6 +54,16 @@ def slot_is_over(gate: Gate, cycle: CyclePlan, key: int, *, now: int) -> bool:
     """Whether what a slot of the cycle would serve is over, by the rules of its plan."""
     ahead = gates.horizon(cycle.due, cycle.until)
     return gates.is_over(gate, key, now=now, ahead=ahead, attempts=cycle.rules.attempts)
+
+
+def is_for_trigger(gate: Gate, cycle: CyclePlan, slot: Slot, *, now: int) -> bool:
+    """Whether the run that a trigger asks for may start in a slot, in place of what it serves."""
+    if gate.trigger is None:
+        return False
+    key = cycle.key(slot)
+    has_waited = gate.trigger.at <= 2 * cycle.start - cycle.end
+    gives_way = cycle.rules.every_slot or gates.attempts_at(gate, key) > 0
+    return (has_waited and gives_way) or slot_is_over(gate, cycle, key, now=now)
 
 
 def next_look(plan: Plan | None, gate: Gate, who: Lookout, now: int) -> int:

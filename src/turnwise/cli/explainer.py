@@ -8,6 +8,7 @@ from turnwise.atomic_service import AtomicServiceClaim
 from turnwise.atomic_service import AtomicServiceDecisionReason as Reason
 from turnwise.cycles import Cycle, Slot, decide, slot_at
 from turnwise.gate import Ask, Gate, Run
+from turnwise.looks import is_for_trigger, slot_is_over
 from turnwise.overview import words
 from turnwise.overview.known import GroupKnown, Known
 from turnwise.overview.lives import Life, Offered
@@ -154,8 +155,7 @@ class Explainer:
     def _refusal(self, cycle: CyclePlan, slot: Slot, runner_id: str) -> gates.Refusal | None:
         """What the gate would say, were it asked now."""
         gate, now = self.known.gate or gates.new_gate(self.known.now), self.known.now
-        triggered = gate.trigger is not None
-        key = None if triggered and self._is_over(gate, cycle, slot) else cycle.key(slot)
+        key = None if is_for_trigger(gate, cycle, slot, now=now) else cycle.key(slot)
         run = Run(
             run_id="",
             runner_id=runner_id,
@@ -177,12 +177,9 @@ class Explainer:
         admitted = gates.admit(gate, Ask(run, cycle.rules.attempts, cycle.not_after), now=now)
         return None if isinstance(admitted, Gate) else admitted
 
-    def _is_over(self, gate: Gate, cycle: CyclePlan, slot: Slot) -> bool:
-        ahead = gates.horizon(cycle.due, cycle.until)
-        attempts = cycle.rules.attempts
-        return gates.is_over(
-            gate, cycle.key(slot), now=self.known.now, ahead=ahead, attempts=attempts
-        )
+    def _is_over(self, cycle: CyclePlan, slot: Slot) -> bool:
+        gate, now = self.known.gate, self.known.now
+        return gate is not None and slot_is_over(gate, cycle, cycle.key(slot), now=now)
 
     def gate(self, refusal: gates.Refusal | None = None) -> str:
         """What the gate says, in words."""
@@ -201,13 +198,13 @@ class Explainer:
         return self._planned_turn(runner_id) or self._turn_of_later(runner_id)
 
     def _planned_turn(self, runner_id: str) -> NextTurn | None:
-        known, gate = self.known, self.known.gate
+        known = self.known
         for cycle in () if known.plan is None else known.plan.cycles:
             position = cycle.position_of(runner_id)
             if position is None:
                 continue
             slot = cycle.slot(position)
-            if known.now <= slot.latest and not (gate and self._is_over(gate, cycle, slot)):
+            if known.now <= slot.latest and not self._is_over(cycle, slot):
                 said = words.role(position, every_slot=cycle.rules.every_slot)
                 return NextTurn(max(slot.start, known.now), said, planned=True)
         return None

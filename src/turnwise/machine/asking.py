@@ -18,7 +18,7 @@ from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.cycles import Slot, decide, microseconds
 from turnwise.events import Event
 from turnwise.gate import Ask, Gate, PriorRunning, Run
-from turnwise.looks import slot_is_over
+from turnwise.looks import is_for_trigger, slot_is_over
 from turnwise.machine.history import note
 from turnwise.machine.state import Records, State, TurnState, Unsettled, look_again
 from turnwise.plan import CyclePlan
@@ -35,7 +35,7 @@ def ask_in_slot(state: State, now: int, cycle: CyclePlan, gate: Gate) -> list[Ev
         return None
     if not _may_ask(state, now, cycle, slot, gate):
         return None
-    key = None if _is_for_trigger(now, cycle, slot, gate) else cycle.key(slot)
+    key = None if is_for_trigger(gate, cycle, slot, now=now) else cycle.key(slot)
     claim = decide(
         cycle.start,
         cycle.end,
@@ -61,20 +61,10 @@ def ask_in_slot(state: State, now: int, cycle: CyclePlan, gate: Gate) -> list[Ev
     return []
 
 
-def _is_for_trigger(now: int, cycle: CyclePlan, slot: Slot, gate: Gate) -> bool:
-    """Whether the run that a trigger asks for may start in our slot, in place of what it serves."""
-    if gate.trigger is None:
-        return False
-    key = cycle.key(slot)
-    has_waited = gate.trigger.at <= 2 * cycle.start - cycle.end
-    gives_way = cycle.rules.every_slot or gates.attempts_at(gate, key) > 0
-    return (has_waited and gives_way) or slot_is_over(gate, cycle, key, now=now)
-
-
 def _may_ask(state: State, now: int, cycle: CyclePlan, slot: Slot, gate: Gate) -> bool:
     """Whether there is anything to ask for in our slot, once or behind our turn in it."""
     is_used = slot.start == state.used_slot
-    if not _is_for_trigger(now, cycle, slot, gate):
+    if not is_for_trigger(gate, cycle, slot, now=now):
         return not is_used and not slot_is_over(gate, cycle, cycle.key(slot), now=now)
     assert gate.trigger is not None  # noqa: S101 (as was seen)
     # A runner that is alone may have one slot for the whole period: behind its turn is all it gets.
