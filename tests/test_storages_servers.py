@@ -777,7 +777,7 @@ def absent_standby() -> Iterator[None]:
         "SELECT pg_reload_conf()",
     )
     try:
-        eventually(lambda: shown("synchronous_standby_names") == "absent", "it was read")
+        eventually(a_commit_waits, "commits wait for the standby")
         yield
     finally:
         told(
@@ -786,6 +786,23 @@ def absent_standby() -> Iterator[None]:
             "SELECT pg_reload_conf()",
         )
         eventually(lambda: shown("synchronous_standby_names") == "", "it was read")
+
+
+def a_commit_waits() -> bool:
+    """Whether a commit waits for the standby: it does once the server's checkpointer has read so.
+
+    A new session shows the setting before that. The commit that waited is given up.
+    """
+    with ThreadPoolExecutor() as pool:
+        commit = pool.submit(told, "postgresql", "SELECT pg_logical_emit_message(true, 'test', '')")
+        eventually(lambda: commit.done() or is_waited_for_the_standby(), "it is done, or it waits")
+        waits = not commit.done()
+        told("postgresql", STOP_WAITING["cancelled"])
+        return waits
+
+
+def is_waited_for_the_standby() -> bool:
+    return bool(asked("postgresql", f"SELECT count(*) {STANDBY_WAIT}"))
 
 
 def shown(setting: str) -> str:
@@ -817,7 +834,7 @@ def test_a_write_whose_wait_for_the_standby_is_stopped_is_not_believed(
         old = sessions(storage)[operation == "heartbeat"]
         with absent_standby():
             writing = pool.submit(operations[operation])
-            eventually(lambda: asked("postgresql", f"SELECT count(*) {STANDBY_WAIT}"), "it waits")
+            eventually(is_waited_for_the_standby, "it waits")
             told("postgresql", STOP_WAITING[stop])
             with pytest.raises(StorageError):
                 writing.result()

@@ -50,6 +50,7 @@ import redis
 import servers
 from faults.proxy import Proxy
 from faults.replicated import HostPostgres
+from turnwise.errors import StorageError
 from turnwise.events import Event, PeriodMissed, TurnEnded, TurnStarted
 from turnwise.gate import KEPT_KEYS, new_gate
 from turnwise.plan import CyclePlan, Plan, PlanRules
@@ -340,12 +341,18 @@ def measure(options: argparse.Namespace) -> None:
 
 
 def _wait_for_all(url: str, options: argparse.Namespace) -> None:
-    with closing(open_storage(url)) as storage:
-        give_up = time.monotonic() + PATIENCE_SECONDS
-        while len(storage.offers(GROUP)) < options.processes * options.services:
-            if time.monotonic() > give_up:
-                raise TimeoutError("they have not all joined")
-            time.sleep(0.2)
+    """Return when all have joined.
+
+    Hundreds of processes that start keep a small machine from answering: it is asked again.
+    """
+    give_up = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        with suppress(StorageError), closing(open_storage(url)) as storage:
+            if len(storage.offers(GROUP)) == options.processes * options.services:
+                return
+        if time.monotonic() > give_up:
+            raise TimeoutError("they have not all joined")
+        time.sleep(1)
 
 
 def _wait_for_edge(interval: float, warm_up: float) -> None:
