@@ -2,6 +2,7 @@
 
 # ruff: noqa: S608 (what is put into a text is our own)
 
+import gc
 import socket
 import threading
 import time
@@ -20,7 +21,8 @@ import sqlalchemy as sa
 import servers
 from processes import eventually
 from turnwise.errors import SchemaError, StorageError
-from turnwise.storages import Beat, Entry, Kind, Offer, Owner, Record
+from turnwise.storages import Beat, Entry, Kind, Offer, Owner, Record, redis
+from turnwise.storages.opening import open_storage
 from turnwise.storages.sql import SqlStorage, connect, runner, schema_statements
 from turnwise.storages.sql.connect import Answer, Session
 from turnwise.storages.sql.mysql import MysqlSession
@@ -766,6 +768,26 @@ def test_what_the_database_undoes_to_end_a_deadlock_is_done_again(
             purge.result()
         assert next(undone) == 1
         assert storage.history(group, "s") == ()
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql", "redis"])
+def test_a_connection_that_nobody_answers_is_closed_as_soon_as_it_is_given_up(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for room in (connect, redis):
+        monkeypatch.setattr(room, "CONNECT_SECONDS", 0.1)
+        monkeypatch.setattr(room, "ANSWER_SECONDS", 0.1)
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        gc.disable()  # which would close what is left open, some time
+        try:
+            with pytest.raises(StorageError):
+                open_storage(f"{scheme}://turnwise@127.0.0.1:{silent.getsockname()[1]}/0")
+            with closing(silent.accept()[0]) as connection:
+                connection.settimeout(5)
+                while connection.recv(1000):
+                    pass
+        finally:
+            gc.enable()
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import re
 import select
 import socket
 import time
+import traceback
 from collections.abc import Callable
 
 from sqlalchemy.exc import ArgumentError
@@ -242,7 +243,10 @@ class Postgres(Driver):
             else:
                 raw = psycopg.connect(psycopg.conninfo.make_conninfo(**_with_ours(self._given)))
         except (psycopg.Error, OSError, RuntimeError) as error:
-            raise Failure(error) from None
+            failure = Failure(error)
+            # psycopg's frames hold what is half open, and hold each other, after a timeout.
+            traceback.clear_frames(error.__traceback__)
+            raise failure from None
         return PostgresSession(raw, self._may_prepare)
 
 
