@@ -37,24 +37,27 @@ turnwise audit --since 1d --json || page somebody
 }
 
 
+Since = Annotated[
+    datetime,
+    option(
+        "--since",
+        parser=instant_or_duration,
+        default="30d",
+        help="Judge what was due from this instant on, or from so long ago, such as 7d.",
+    ),
+]
+EveryPeriod = Annotated[
+    bool, option("--all", help="List every period, and not those alone that went wrong.")
+]
+
+
 def audit(
     *,
     storage: StorageUrl = None,
     group: Group = DEFAULT_GROUP,
     service: ServiceOrAll = None,
-    since: Annotated[
-        datetime,
-        option(
-            "--since",
-            parser=instant_or_duration,
-            metavar="INSTANT|DURATION",
-            default="30d",
-            help="Judge what was due from this instant on, or from so long ago, such as 7d.",
-        ),
-    ] = _THIRTY_DAYS,  # type: ignore[assignment] # both are read
-    every: Annotated[
-        bool, option("--all", help="List every period, and not those alone that went wrong.")
-    ] = False,
+    since: Since = _THIRTY_DAYS,  # type: ignore[assignment] # both are read
+    every: EveryPeriod = False,
     as_json: Json = False,
 ) -> int:
     """Say for each period that was due whether it was served, and if not, why.

@@ -44,40 +44,40 @@ ChartFile = Annotated[
 ]
 
 
+Output = Annotated[
+    Path,
+    option(
+        "--output", "-o", metavar="FILE", help=f"Where to draw it; its name ends with {_FORMATS}."
+    ),
+]
+Last = Annotated[
+    timedelta | None,
+    option(
+        "--last",
+        parser=duration,
+        default="all that is kept",
+        help="How far back from the end it reaches.",
+    ),
+]
+Until = Annotated[
+    datetime | None,
+    option(
+        "--until",
+        parser=instant,
+        default="now",
+        help="Where it ends, such as 2026-01-31T12:00:00Z.",
+    ),
+]
+
+
 def chart(
     *,
     service: Service,
-    output: Annotated[
-        Path,
-        option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help=f"Where to draw it; its name ends with {_FORMATS}.",
-        ),
-    ],
+    output: Output,
     storage: StorageUrl = None,
     group: Group = DEFAULT_GROUP,
-    last: Annotated[
-        timedelta | None,
-        option(
-            "--last",
-            parser=duration,
-            metavar="DURATION",
-            default="all that is kept",
-            help="How far back from the end it reaches.",
-        ),
-    ] = None,
-    until: Annotated[
-        datetime | None,
-        option(
-            "--until",
-            parser=instant,
-            metavar="INSTANT",
-            default="now",
-            help="Where it ends, such as 2026-01-31T12:00:00Z.",
-        ),
-    ] = None,
+    last: Last = None,
+    until: Until = None,
 ) -> int:
     """Draw the runs of a service: a lane for each runner.
 

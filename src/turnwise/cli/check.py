@@ -26,21 +26,23 @@ turnwise check --service nightly --max-age 26h
 }
 
 
+MaxAge = Annotated[
+    timedelta | None,
+    option(
+        "--max-age",
+        parser=duration,
+        default="the period, and as long as a run of it may start and take",
+        help="How old the last success may be.",
+    ),
+]
+
+
 def check(
     *,
     storage: StorageUrl = None,
     group: Group = DEFAULT_GROUP,
     service: ServiceOrAll = None,
-    max_age: Annotated[
-        timedelta | None,
-        option(
-            "--max-age",
-            parser=duration,
-            metavar="DURATION",
-            default="the period, and as long as a run of it may start and take",
-            help="How old the last success may be.",
-        ),
-    ] = None,
+    max_age: MaxAge = None,
 ) -> int:
     """Say in one line whether all is well, for a monitoring system.
 

@@ -61,22 +61,24 @@ Reason = Annotated[
 ]
 
 
+Until = Annotated[
+    datetime | None,
+    option(
+        "--until",
+        parser=instant_or_duration,
+        default="until turnwise resume",
+        help="When the pause ends by itself: an instant in UTC, or how long from now.",
+    ),
+]
+
+
 def pause(
     service: ServiceArgument,
     *,
     storage: StorageUrl = None,
     group: Group = DEFAULT_GROUP,
     reason: Reason = "",
-    until: Annotated[
-        datetime | None,
-        option(
-            "--until",
-            parser=instant_or_duration,
-            metavar="INSTANT|DURATION",
-            default="until turnwise resume",
-            help="When the pause ends by itself: an instant in UTC, or how long from now.",
-        ),
-    ] = None,
+    until: Until = None,
 ) -> int:
     """Let a service start no run any more, on any machine.
 
@@ -116,20 +118,23 @@ def resume(
     return 0
 
 
+WaitForIt = Annotated[
+    bool,
+    option(
+        "--wait",
+        help="Wait until the run has ended, and exit with its status: 0 where it went well, "
+        "the command's own where it failed, else 1.",
+    ),
+]
+
+
 def trigger(
     service: ServiceArgument,
     *,
     storage: StorageUrl = None,
     group: Group = DEFAULT_GROUP,
     reason: Reason = "",
-    wait: Annotated[
-        bool,
-        option(
-            "--wait",
-            help="Wait until the run has ended, and exit with its status: 0 where it went well, "
-            "the command's own where it failed, else 1.",
-        ),
-    ] = False,
+    wait: WaitForIt = False,
 ) -> int:
     """Run a service once, now, whether it is due or not.
 
@@ -191,19 +196,25 @@ def undrain(
     return 0
 
 
+What = Annotated[
+    str, typer.Argument(metavar="service|runner", help="What to forget: the word itself.")
+]
+ItsName = Annotated[str, typer.Argument(parser=name, metavar="NAME", help="Its name or id.")]
+Force = Annotated[
+    bool, option("--force", help="Forget it although a runner that it concerns lives.")
+]
+Yes = Annotated[bool, option("--yes", "-y", help="Do not ask.")]
+
+
 def forget(
-    what: Annotated[
-        str, typer.Argument(metavar="service|runner", help="What to forget: the word itself.")
-    ],
-    its_name: Annotated[str, typer.Argument(parser=name, metavar="NAME", help="Its name or id.")],
+    what: What,
+    its_name: ItsName,
     *,
     storage: StorageUrl = None,
     group: Group = DEFAULT_GROUP,
     reason: Reason = "",
-    force: Annotated[
-        bool, option("--force", help="Forget it although a runner that it concerns lives.")
-    ] = False,
-    yes: Annotated[bool, option("--yes", "-y", help="Do not ask.")] = False,
+    force: Force = False,
+    yes: Yes = False,
 ) -> int:
     """Forget a service, with its history, or a runner that is gone.
 

@@ -29,21 +29,24 @@ turnwise explain --service nightly --runner web-3
 }
 
 
+Runner = Annotated[
+    str | None,
+    option(
+        "--runner",
+        parser=name,
+        metavar="ID",
+        default=f"all that have a slot, or up to {MOST_SHOWN} where none has",
+        help="Whom to explain it for.",
+    ),
+]
+
+
 def explain(
     *,
     service: Service,
     storage: StorageUrl = None,
     group: Group = DEFAULT_GROUP,
-    runner: Annotated[
-        str | None,
-        option(
-            "--runner",
-            parser=name,
-            metavar="ID",
-            default=f"all that have a slot, or up to {MOST_SHOWN} where none has",
-            help="Whom to explain it for.",
-        ),
-    ] = None,
+    runner: Runner = None,
     at: At = None,
     as_json: Json = False,
 ) -> int:

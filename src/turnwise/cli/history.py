@@ -40,51 +40,49 @@ def _kind(text: str) -> str:
     return text.lower()
 
 
+ServiceOrGroup = Annotated[
+    str | None,
+    option("--service", parser=name, default="the group itself", help="The service's name."),
+]
+Last = Annotated[
+    int | None,
+    option(
+        "--last",
+        parser=whole_number,
+        default=f"{_LAST}, or all with --since",
+        help="Show the newest so many rows.",
+    ),
+]
+Since = Annotated[
+    datetime | None,
+    option(
+        "--since",
+        parser=instant_or_duration,
+        default="all that is kept",
+        help="Show rows from this instant on, or from so long ago, such as 30d.",
+    ),
+]
+Kinds = Annotated[
+    list[str] | None,
+    option(
+        "--status",
+        parser=_kind,
+        metavar="STATUS",
+        default="all",
+        help="Show rows of this status alone: completed, abandoned, blocked, running, or "
+        "command for what operators did. May be given several times.",
+    ),
+]
+
+
 def history(
     *,
-    service: Annotated[
-        str | None,
-        option(
-            "--service",
-            parser=name,
-            metavar="NAME",
-            default="the group itself",
-            help="The service's name.",
-        ),
-    ] = None,
+    service: ServiceOrGroup = None,
     storage: StorageUrl = None,
     group: Group = DEFAULT_GROUP,
-    last: Annotated[
-        int | None,
-        option(
-            "--last",
-            parser=whole_number,
-            metavar="N",
-            default=f"{_LAST}, or all with --since",
-            help="Show the newest so many rows.",
-        ),
-    ] = None,
-    since: Annotated[
-        datetime | None,
-        option(
-            "--since",
-            parser=instant_or_duration,
-            metavar="INSTANT|DURATION",
-            default="all that is kept",
-            help="Show rows from this instant on, or from so long ago, such as 30d.",
-        ),
-    ] = None,
-    status: Annotated[
-        list[str] | None,
-        option(
-            "--status",
-            parser=_kind,
-            metavar="STATUS",
-            default="all",
-            help="Show rows of this status alone: completed, abandoned, blocked, running, or "
-            "command for what operators did. May be given several times.",
-        ),
-    ] = None,
+    last: Last = None,
+    since: Since = None,
+    status: Kinds = None,
     as_json: Json = False,
 ) -> int:
     """Show the runs of a service, oldest first, and what was done to it.

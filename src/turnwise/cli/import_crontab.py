@@ -35,34 +35,39 @@ _NO_NAMES: Final = frozenset(
 _WITH_WORD: Final = frozenset(["cd", "flock", "timeout"])
 
 
+CrontabFile = Annotated[
+    str, typer.Argument(metavar="FILE", help="The crontab; - is what comes in on stdin.")
+]
+IsSystem = Annotated[
+    bool, option("--system", help="A user stands before each command, as in /etc/crontab.")
+]
+Zone = Annotated[
+    str | None,
+    option(
+        "--timezone",
+        metavar="ZONE",
+        default="what TZ= in the crontab says, or this machine's",
+        help="The zone that the schedules go by where no CRON_TZ= stands above them, such as "
+        "Europe/Vienna.",
+    ),
+]
+StorageToWrite = Annotated[
+    str | None,
+    option(
+        "--storage",
+        metavar="URL",
+        default="none, and a comment says where it belongs",
+        help="Write this storage into the file, such as sqlite:///turns.db.",
+    ),
+]
+
+
 def import_crontab(
-    file: Annotated[
-        str, typer.Argument(metavar="FILE", help="The crontab; - is what comes in on stdin.")
-    ],
+    file: CrontabFile,
     *,
-    system: Annotated[
-        bool,
-        option("--system", help="A user stands before each command, as in /etc/crontab."),
-    ] = False,
-    timezone: Annotated[
-        str | None,
-        option(
-            "--timezone",
-            metavar="ZONE",
-            default="what TZ= in the crontab says, or this machine's",
-            help="The zone that the schedules go by where no CRON_TZ= stands above them, such as "
-            "Europe/Vienna.",
-        ),
-    ] = None,
-    storage: Annotated[
-        str | None,
-        option(
-            "--storage",
-            metavar="URL",
-            default="none, and a comment says where it belongs",
-            help="Write this storage into the file, such as sqlite:///turns.db.",
-        ),
-    ] = None,
+    system: IsSystem = False,
+    timezone: Zone = None,
+    storage: StorageToWrite = None,
 ) -> int:
     """Write a crontab as a file for turnwise up, to stdout.
 

@@ -4,12 +4,22 @@ A command takes an option by naming its type, such as ``storage: StorageUrl = No
 make a service's settings are in :mod:`turnwise.cli.service_options`.
 """
 
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 
 import typer
 
-from turnwise.cli.given import duration, instant, name, one_of
+from turnwise.cli.given import (
+    duration,
+    fraction,
+    instant,
+    instant_or_duration,
+    name,
+    one_of,
+    stagger,
+    whole_number,
+)
 from turnwise.cli.log_choices import FORMATS, LEVELS
 from turnwise.durations import format_duration
 
@@ -19,12 +29,25 @@ GROUP_VARIABLE: Final = "TURNWISE_GROUP"
 DEFAULT_GROUP: Final = "default"
 """The group where neither ``--group`` nor the environment names one."""
 
+_METAVARS: Final[Mapping[object, str]] = {
+    duration: "DURATION",
+    fraction: "FRACTION",
+    instant: "INSTANT",
+    instant_or_duration: "INSTANT|DURATION",
+    name: "NAME",
+    stagger: "DURATION|auto",
+    whole_number: "N",
+}
+"""What stands in the help for what each of these reads."""
+
 
 def option(
     *flags: str,
     help: str,  # noqa: A002 (as typer has it)
     default: str | None = None,
     panel: str | None = None,
+    parser: Callable[[str], object] | None = None,
+    metavar: str | None = None,
     **kept: Any,
 ) -> Any:
     """An option whose help ends with its default, in words.
@@ -34,18 +57,23 @@ def option(
         help: what it does, as a sentence.
         default: what holds without it; None where that needs no word, as for a flag.
         panel: the heading that it stands under in the help; None for the first.
-        **kept: as ``typer.Option`` has them: ``parser``, ``metavar``, ``envvar``, ...
+        parser: reads what was given.
+        metavar: what stands for it in the help; None for what its parser reads.
+        **kept: as ``typer.Option`` has them, such as ``envvar``.
     """
-    said = help if default is None else f"{help} Default: {default}."
     return typer.Option(
-        *flags, help=said, rich_help_panel=panel, show_default=False, show_envvar=False, **kept
+        *flags,
+        help=help if default is None else f"{help} Default: {default}.",
+        rich_help_panel=panel,
+        parser=parser,
+        metavar=metavar or _METAVARS.get(parser),
+        show_default=False,
+        show_envvar=False,
+        **kept,
     )
 
 
 # Options of most commands -------------------------------------------------------------------------
-
-DURATION: Final = "DURATION"
-"""What stands for a duration in the help."""
 
 StorageUrl = Annotated[
     str | None,
@@ -62,7 +90,6 @@ StorageUrl = Annotated[
 _GROUP = option(
     "--group",
     parser=name,
-    metavar="NAME",
     envvar=GROUP_VARIABLE,
     default=f"${GROUP_VARIABLE}, or {DEFAULT_GROUP}",
     help="The programs that share their runners and services.",
@@ -70,17 +97,11 @@ _GROUP = option(
 Group = Annotated[str, _GROUP]
 GroupIfAny = Annotated[str | None, _GROUP]
 """The same where a file may name it, too."""
-Service = Annotated[
-    str, option("--service", parser=name, metavar="NAME", help="The service's name.")
-]
+Service = Annotated[str, option("--service", parser=name, help="The service's name.")]
 ServiceOrAll = Annotated[
     str | None,
     option(
-        "--service",
-        parser=name,
-        metavar="NAME",
-        default="all services of the group",
-        help="The service's name.",
+        "--service", parser=name, default="all services of the group", help="The service's name."
     ),
 ]
 ServiceArgument = Annotated[
@@ -95,7 +116,6 @@ At = Annotated[
     option(
         "--at",
         parser=instant,
-        metavar="INSTANT",
         default="now",
         help="Show what holds at this instant, such as 2026-01-31T12:00:00Z.",
     ),
@@ -121,7 +141,6 @@ RunnerId = Annotated[
 _GRACE = option(
     "--grace",
     parser=duration,
-    metavar=DURATION,
     default=format_duration(DEFAULT_GRACE),
     help="Time between asking a command to end, by SIGTERM, and killing it.",
 )

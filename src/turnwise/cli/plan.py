@@ -65,49 +65,52 @@ class Planned:
         return 0 if self.cycle is None else self.cycle.size
 
 
+Runners = Annotated[
+    str,
+    option(
+        "--runners",
+        metavar="N|FILE",
+        help="How many runners there are, or a JSON file: a list of objects with id, "
+        "creation_time, last_heartbeat and, if need be, may_run.",
+    ),
+]
+LongestRun = Annotated[
+    timedelta | None,
+    option(
+        "--longest-run",
+        parser=duration,
+        default="not known",
+        help="How long the longest run takes.",
+    ),
+]
+ClockSkew = Annotated[
+    timedelta,
+    option(
+        "--clock-skew",
+        parser=duration,
+        default="0s",
+        help="The largest difference between the own clocks of two runners.",
+    ),
+]
+NamedService = Annotated[
+    str,
+    option(
+        "--service",
+        parser=name,
+        default="service",
+        help="The service's name: its rotation and its stagger depend on it.",
+    ),
+]
+
+
 @takes_schedule_argument
 @takes_settings
 def plan(
     *,
-    runners: Annotated[
-        str,
-        option(
-            "--runners",
-            metavar="N|FILE",
-            help="How many runners there are, or a JSON file: a list of objects with id, "
-            "creation_time, last_heartbeat and, if need be, may_run.",
-        ),
-    ],
-    longest_run: Annotated[
-        timedelta | None,
-        option(
-            "--longest-run",
-            parser=duration,
-            metavar="DURATION",
-            default="not known",
-            help="How long the longest run takes.",
-        ),
-    ] = None,
-    clock_skew: Annotated[
-        timedelta,
-        option(
-            "--clock-skew",
-            parser=duration,
-            metavar="DURATION",
-            default="0s",
-            help="The largest difference between the own clocks of two runners.",
-        ),
-    ] = timedelta(0),
-    service: Annotated[
-        str,
-        option(
-            "--service",
-            parser=name,
-            metavar="NAME",
-            default="service",
-            help="The service's name: its rotation and its stagger depend on it.",
-        ),
-    ] = "service",
+    runners: Runners,
+    longest_run: LongestRun = None,
+    clock_skew: ClockSkew = timedelta(0),
+    service: NamedService = "service",
     at: At = None,
     settings: Settings,
     as_json: Json = False,

@@ -58,40 +58,43 @@ From a crontab of several machines, by one of them:
 }
 
 
+CommandToRun = Annotated[list[str], typer.Argument(metavar="COMMAND [ARG]...", help="What to run.")]
+Once = Annotated[
+    bool, option("--once", help="Wait for one turn, run, and exit with the command's status.")
+]
+NoWait = Annotated[
+    bool,
+    option(
+        "--no-wait",
+        help=f"With --once: run if it is this runner's turn now, else exit with {NO_TURN}.",
+    ),
+]
+PingUrl = Annotated[
+    str | None,
+    option(
+        "--ping-url",
+        metavar="URL",
+        envvar="TURNWISE_PING_URL",
+        default="$TURNWISE_PING_URL, or none",
+        help="Send each start to URL/start, each success to URL, and each failure to "
+        "URL/fail, as dead man's switches such as healthchecks.io take them. One with a "
+        "secret belongs into the environment.",
+    ),
+]
+
+
 @takes_settings
 def run(
-    command: Annotated[
-        list[str],
-        typer.Argument(metavar="COMMAND [ARG]...", help="What to run."),
-    ],
+    command: CommandToRun,
     *,
     storage: StorageUrl = None,
     group: Group = DEFAULT_GROUP,
     service: Service,
     runner_id: RunnerId = None,
-    once: Annotated[
-        bool, option("--once", help="Wait for one turn, run, and exit with the command's status.")
-    ] = False,
-    no_wait: Annotated[
-        bool,
-        option(
-            "--no-wait",
-            help=f"With --once: run if it is this runner's turn now, else exit with {NO_TURN}.",
-        ),
-    ] = False,
+    once: Once = False,
+    no_wait: NoWait = False,
     grace: Grace = DEFAULT_GRACE,
-    ping_url: Annotated[
-        str | None,
-        option(
-            "--ping-url",
-            metavar="URL",
-            envvar="TURNWISE_PING_URL",
-            default="$TURNWISE_PING_URL, or none",
-            help="Send each start to URL/start, each success to URL, and each failure to "
-            "URL/fail, as dead man's switches such as healthchecks.io take them. One with a "
-            "secret belongs into the environment.",
-        ),
-    ] = None,
+    ping_url: PingUrl = None,
     log_format: LogFormat = "text",
     log_level: LogLevel = "info",
     settings: Settings,

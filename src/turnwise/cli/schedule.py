@@ -94,38 +94,41 @@ class Due:
     missing: bool = False
 
 
+From = Annotated[
+    datetime | None,
+    option(
+        "--from",
+        parser=instant_or_duration,
+        default="now",
+        help="The first instant that counts: one in UTC, such as 2026-01-31, or how long ago.",
+    ),
+]
+Until = Annotated[
+    datetime | None,
+    option(
+        "--until",
+        parser=instant_or_duration,
+        default=f"the first {_SHOWN} due instants",
+        help="Where it ends: an instant, or how long after the start, such as 365d.",
+    ),
+]
+Compared = Annotated[
+    str | None,
+    option(
+        "--compare",
+        metavar="SCHEDULE",
+        default="none",
+        help="Show where another schedule is due at other instants. Exit status 1 where it is.",
+    ),
+]
+
+
 def schedule(
     text: ScheduleArgument,
     *,
-    start: Annotated[
-        datetime | None,
-        option(
-            "--from",
-            parser=instant_or_duration,
-            metavar="INSTANT|DURATION",
-            default="now",
-            help="The first instant that counts: one in UTC, such as 2026-01-31, or how long ago.",
-        ),
-    ] = None,
-    until: Annotated[
-        datetime | None,
-        option(
-            "--until",
-            parser=instant_or_duration,
-            metavar="INSTANT|DURATION",
-            default=f"the first {_SHOWN} due instants",
-            help="Where it ends: an instant, or how long after the start, such as 365d.",
-        ),
-    ] = None,
-    compare: Annotated[
-        str | None,
-        option(
-            "--compare",
-            metavar="SCHEDULE",
-            default="none",
-            help="Show where another schedule is due at other instants. Exit status 1 where it is.",
-        ),
-    ] = None,
+    start: From = None,
+    until: Until = None,
+    compare: Compared = None,
     as_json: Json = False,
 ) -> int:
     """List when a schedule is due, in UTC and on the wall of its zone.

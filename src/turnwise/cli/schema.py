@@ -19,16 +19,19 @@ turnwise schema --storage postgresql://app@db/app --upgrade
 _DATABASES = ("sqlite", "postgresql", "postgres", "mysql", "mariadb")
 
 
+Upgrade = Annotated[
+    bool,
+    option(
+        "--upgrade",
+        help="Bring the tables that an older turnwise has made to this version, instead.",
+    ),
+]
+
+
 def schema(
     *,
     storage: StorageUrl = None,
-    upgrade: Annotated[
-        bool,
-        option(
-            "--upgrade",
-            help="Bring the tables that an older turnwise has made to this version, instead.",
-        ),
-    ] = False,
+    upgrade: Upgrade = False,
 ) -> int:
     """Print the statements that create the tables of a database.
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 
 from turnwise.cli.errors import BadInput, settings_as_options
 from turnwise.cli.given import duration, fraction, stagger, whole_number
-from turnwise.cli.options import DURATION, option
+from turnwise.cli.options import option
 from turnwise.durations import format_duration
 from turnwise.schedules import Cron, Every, Schedule, parse_schedule
 from turnwise.settings import Settings
@@ -30,7 +30,6 @@ EveryInterval = Annotated[
     option(
         "--every",
         parser=duration,
-        metavar=DURATION,
         default="5m, without --cron and --schedule",
         help="Time between two due instants, such as 30s or 5m.",
         panel=_WHEN,
@@ -41,7 +40,6 @@ Offset = Annotated[
     option(
         "--offset",
         parser=duration,
-        metavar=DURATION,
         default="0s",
         help="Moves the due instants of --every from whole multiples of it since 1970, UTC: "
         "--every 1d --offset 3h is 03:00 UTC.",
@@ -84,7 +82,6 @@ StartWithin = Annotated[
     option(
         "--start-within",
         parser=duration,
-        metavar=DURATION,
         default="until the next due instant",
         help="How long after its due instant a run may still start.",
         panel=_WHEN,
@@ -95,7 +92,6 @@ StaggerBy = Annotated[
     option(
         "--stagger",
         parser=stagger,
-        metavar=f"{DURATION}|auto",
         default="0s",
         help="Spreads services that are due at one instant within this time, by their names; auto "
         "is a tenth of --every.",
@@ -107,7 +103,6 @@ Attempts = Annotated[
     option(
         "--attempts",
         parser=whole_number,
-        metavar="N",
         default=f"{DEFAULTS.attempts}",
         help="How many runs a due instant gets in all, where they fail or their runner dies.",
         panel=_WHO,
@@ -118,7 +113,6 @@ Timeout = Annotated[
     option(
         "--timeout",
         parser=duration,
-        metavar=DURATION,
         default="none",
         help="How long a run may take; then it is ended, and has failed.",
         panel=_WHO,
@@ -129,7 +123,6 @@ Standbys = Annotated[
     option(
         "--standbys",
         parser=whole_number,
-        metavar="N",
         default=f"{DEFAULTS.standbys}",
         help="How many runners stand by in each cycle, to take over from the first.",
         panel=_WHO,
@@ -148,7 +141,6 @@ CycleLength = Annotated[
     option(
         "--cycle",
         parser=duration,
-        metavar=DURATION,
         default=format_duration(DEFAULTS.cycle),
         help="The longest time for which the set of runners stays as it is. Shorter: a takeover "
         "and a new runner come sooner.",
@@ -160,7 +152,6 @@ Margin = Annotated[
     option(
         "--margin",
         parser=duration,
-        metavar=DURATION,
         default="20s, at most a fifteenth of a cycle",
         help="Time at the end of each slot in which nobody starts.",
         panel=_FINE,
@@ -171,7 +162,6 @@ HeartbeatTimeout = Annotated[
     option(
         "--heartbeat-timeout",
         parser=duration,
-        metavar=DURATION,
         default="60s, at most a fifth of a cycle",
         help="Silence after which a runner counts as dead, and a standby takes over.",
         panel=_FINE,
@@ -182,7 +172,6 @@ MaxStartFraction = Annotated[
     option(
         "--max-start-fraction",
         parser=fraction,
-        metavar="FRACTION",
         default=f"{DEFAULTS.max_start_slot_fraction}",
         help="The part of a slot, over 0 and at most 1, within which a run may start.",
         panel=_FINE,
@@ -193,7 +182,6 @@ Stabilization = Annotated[
     option(
         "--stabilization",
         parser=duration,
-        metavar=DURATION,
         default="0s",
         help="Age below which a runner that has joined starts no run.",
         panel=_FINE,
@@ -204,7 +192,6 @@ MinRunMargin = Annotated[
     option(
         "--min-run-margin",
         parser=duration,
-        metavar=DURATION,
         default="50ms, at most a hundredth of a cycle",
         help="Time that must be left of the slot once the storage has let a run start.",
         panel=_FINE,
@@ -215,7 +202,6 @@ RetentionAge = Annotated[
     option(
         "--retention-age",
         parser=duration,
-        metavar=DURATION,
         default=format_duration(DEFAULTS.retention_age),
         help="How long the service's history is kept.",
         panel=_FINE,
@@ -226,7 +212,6 @@ RetentionCount = Annotated[
     option(
         "--retention-count",
         parser=whole_number,
-        metavar="N",
         default=f"{DEFAULTS.retention_count:,}",
         help="How many rows of the service's history are kept.",
         panel=_FINE,

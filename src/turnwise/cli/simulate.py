@@ -88,98 +88,105 @@ def _span(flag: str, said: str, default: str, panel: str | None = _FAULTS) -> An
     )
 
 
+Runners = Annotated[
+    int, option("--runners", parser=whole_number, help="How many runners there are.")
+]
+JobLength = Annotated[timedelta, _span("--job", "How long a run takes.", "40s", None)]
+Spread = Annotated[
+    JobSpread,
+    option(
+        "--job-spread",
+        metavar="|".join(JobSpread),
+        default="fixed",
+        help="How the durations of runs vary around --job; the longest takes ten times that.",
+    ),
+]
+Days = Annotated[
+    float,
+    option("--days", parser=fraction, metavar="N", default="1", help="How much time to simulate."),
+]
+Seed = Annotated[
+    int,
+    option(
+        "--seed",
+        parser=whole_number,
+        default="0",
+        help="Where chance begins: the same seed has the same result, anywhere.",
+    ),
+]
+CrashEvery = Annotated[
+    timedelta | None, _span("--crash-every", "Mean time between two kills of each runner.", "never")
+]
+CrashLasts = Annotated[
+    timedelta, _span("--crash-lasts", "How long until another is in its place.", "1m")
+]
+KillEvery = Annotated[
+    timedelta | None,
+    _span("--kill-in-turn-every", "Mean time between two kills of who is at work.", "never"),
+]
+SuspendEvery = Annotated[
+    timedelta | None,
+    _span("--suspend-every", "Mean time between two stops of each runner.", "never"),
+]
+SuspendLasts = Annotated[
+    timedelta, _span("--suspend-lasts", "How long a runner is stopped, on average.", "10s")
+]
+OutageEvery = Annotated[
+    timedelta | None,
+    _span("--outage-every", "Mean time between two outages of the storage.", "never"),
+]
+OutageLasts = Annotated[
+    timedelta, _span("--outage-lasts", "How long an outage takes, on average.", "1m")
+]
+DeployEvery = Annotated[
+    timedelta | None,
+    _span("--deploy-every", "Mean time between two replacements of all runners.", "never"),
+]
+DeployStep = Annotated[
+    timedelta, _span("--deploy-step", "Time from one replacement to the next.", "10s")
+]
+FailEvery = Annotated[
+    timedelta | None, _span("--fail-every", "Mean time between two runs that fail.", "never")
+]
+Latency = Annotated[timedelta, _span("--latency", "The longest way to the storage, or back.", "0s")]
+WhoseClock = Annotated[
+    Clock,
+    option(
+        "--clock",
+        metavar="|".join(Clock),
+        default="storage",
+        help="local: each runner goes by its own clock, and no gate keeps them apart.",
+        panel=_FAULTS,
+    ),
+]
+ClockSkew = Annotated[
+    timedelta, _span("--clock-skew", "The largest difference between two clocks.", "0s")
+]
+
+
 @takes_schedule_argument
 @takes_settings
 def simulate(
     *,
-    runners: Annotated[
-        int,
-        option("--runners", parser=whole_number, metavar="N", help="How many runners there are."),
-    ],
-    job: Annotated[timedelta, _span("--job", "How long a run takes.", "40s", None)] = timedelta(
-        seconds=40
-    ),
-    job_spread: Annotated[
-        JobSpread,
-        option(
-            "--job-spread",
-            metavar="|".join(JobSpread),
-            default="fixed",
-            help="How the durations of runs vary around --job; the longest takes ten times that.",
-        ),
-    ] = JobSpread.FIXED,
-    days: Annotated[
-        float,
-        option(
-            "--days",
-            parser=fraction,
-            metavar="N",
-            default="1",
-            help="How much time to simulate.",
-        ),
-    ] = 1,
-    seed: Annotated[
-        int,
-        option(
-            "--seed",
-            parser=whole_number,
-            metavar="N",
-            default="0",
-            help="Where chance begins: the same seed has the same result, anywhere.",
-        ),
-    ] = 0,
+    runners: Runners,
+    job: JobLength = timedelta(seconds=40),
+    job_spread: Spread = JobSpread.FIXED,
+    days: Days = 1,
+    seed: Seed = 0,
     settings: Settings,
-    crash_every: Annotated[
-        timedelta | None,
-        _span("--crash-every", "Mean time between two kills of each runner.", "never"),
-    ] = None,
-    crash_lasts: Annotated[
-        timedelta, _span("--crash-lasts", "How long until another is in its place.", "1m")
-    ] = timedelta(minutes=1),
-    kill_in_turn_every: Annotated[
-        timedelta | None,
-        _span("--kill-in-turn-every", "Mean time between two kills of who is at work.", "never"),
-    ] = None,
-    suspend_every: Annotated[
-        timedelta | None,
-        _span("--suspend-every", "Mean time between two stops of each runner.", "never"),
-    ] = None,
-    suspend_lasts: Annotated[
-        timedelta, _span("--suspend-lasts", "How long a runner is stopped, on average.", "10s")
-    ] = timedelta(seconds=10),
-    outage_every: Annotated[
-        timedelta | None,
-        _span("--outage-every", "Mean time between two outages of the storage.", "never"),
-    ] = None,
-    outage_lasts: Annotated[
-        timedelta, _span("--outage-lasts", "How long an outage takes, on average.", "1m")
-    ] = timedelta(minutes=1),
-    deploy_every: Annotated[
-        timedelta | None,
-        _span("--deploy-every", "Mean time between two replacements of all runners.", "never"),
-    ] = None,
-    deploy_step: Annotated[
-        timedelta, _span("--deploy-step", "Time from one replacement to the next.", "10s")
-    ] = timedelta(seconds=10),
-    fail_every: Annotated[
-        timedelta | None, _span("--fail-every", "Mean time between two runs that fail.", "never")
-    ] = None,
-    latency: Annotated[
-        timedelta, _span("--latency", "The longest way to the storage, or back.", "0s")
-    ] = _ZERO,
-    clock: Annotated[
-        Clock,
-        option(
-            "--clock",
-            metavar="|".join(Clock),
-            default="storage",
-            help="local: each runner goes by its own clock, and no gate keeps them apart.",
-            panel=_FAULTS,
-        ),
-    ] = Clock.STORAGE,
-    clock_skew: Annotated[
-        timedelta, _span("--clock-skew", "The largest difference between two clocks.", "0s")
-    ] = _ZERO,
+    crash_every: CrashEvery = None,
+    crash_lasts: CrashLasts = timedelta(minutes=1),
+    kill_in_turn_every: KillEvery = None,
+    suspend_every: SuspendEvery = None,
+    suspend_lasts: SuspendLasts = timedelta(seconds=10),
+    outage_every: OutageEvery = None,
+    outage_lasts: OutageLasts = timedelta(minutes=1),
+    deploy_every: DeployEvery = None,
+    deploy_step: DeployStep = timedelta(seconds=10),
+    fail_every: FailEvery = None,
+    latency: Latency = _ZERO,
+    clock: WhoseClock = Clock.STORAGE,
+    clock_skew: ClockSkew = _ZERO,
     as_json: Json = False,
     chart: ChartFile = None,
 ) -> int:

@@ -40,17 +40,17 @@ turnwise status --json | jq '.services[].state'
 }
 
 
+Watch = Annotated[bool, option("--watch", help="Show it anew each second, until Ctrl-C.")]
+EveryRunner = Annotated[bool, option("--all", help="List every runner, also those that are gone.")]
+
+
 def status(
     *,
     storage: StorageUrl = None,
     group: Group = DEFAULT_GROUP,
     service: ServiceOrAll = None,
-    watch: Annotated[
-        bool, option("--watch", help="Show it anew each second, until Ctrl-C.")
-    ] = False,
-    every: Annotated[
-        bool, option("--all", help="List every runner, also those that are gone.")
-    ] = False,
+    watch: Watch = False,
+    every: EveryRunner = False,
     as_json: Json = False,
 ) -> int:
     """Show what the services of a group do, who is alive, and what ran last.

@@ -109,29 +109,33 @@ class Asked:
         )
 
 
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="[FILE|MODULE:NAME]",
+        help=f"A file of services, {_DEFAULT_FILE} where none is named; or a scheduler in a "
+        "Python module.",
+        show_default=False,
+    ),
+]
+OnlyCheck = Annotated[
+    bool,
+    option(
+        "--check",
+        help="Say what is wrong, with line numbers, and what would run when; start nothing.",
+    ),
+]
+JsonSchema = Annotated[
+    bool, option("--json-schema", help="Print a JSON schema of such files, for editors, and exit.")
+]
+
+
 def up(
     ctx: typer.Context,
-    target: Annotated[
-        str,
-        typer.Argument(
-            metavar="[FILE|MODULE:NAME]",
-            help=f"A file of services, {_DEFAULT_FILE} where none is named; or a scheduler in a "
-            "Python module.",
-            show_default=False,
-        ),
-    ] = _DEFAULT_FILE,
+    target: Target = _DEFAULT_FILE,
     *,
-    check: Annotated[
-        bool,
-        option(
-            "--check",
-            help="Say what is wrong, with line numbers, and what would run when; start nothing.",
-        ),
-    ] = False,
-    json_schema: Annotated[
-        bool,
-        option("--json-schema", help="Print a JSON schema of such files, for editors, and exit."),
-    ] = False,
+    check: OnlyCheck = False,
+    json_schema: JsonSchema = False,
     storage: StorageUrl = None,
     group: GroupIfAny = None,
     runner_id: RunnerId = None,

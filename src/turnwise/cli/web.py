@@ -26,46 +26,50 @@ turnwise web --host 0.0.0.0 --allowed-host jobs.example.com
 }
 
 
+Host = Annotated[
+    str,
+    option(
+        "--host",
+        metavar="ADDRESS",
+        default="127.0.0.1",
+        help="The address to listen at; 0.0.0.0 is every one that this machine has.",
+    ),
+]
+Port = Annotated[
+    int,
+    option(
+        "--port",
+        parser=whole_number,
+        default="8321",
+        help="The port to listen at; 0 for one that is free.",
+    ),
+]
+AllowControl = Annotated[
+    bool,
+    option(
+        "--allow-control", help="Let whoever can reach the page pause, resume, trigger and drain."
+    ),
+]
+AllowedHosts = Annotated[
+    list[str] | None,
+    option(
+        "--allowed-host",
+        metavar="NAME",
+        default="localhost and this machine's name",
+        help="A name that the page may be asked for by, such as jobs.example.com; an address "
+        "always may. May be given several times.",
+    ),
+]
+
+
 def web(
     *,
     storage: StorageUrl = None,
     group: Group = DEFAULT_GROUP,
-    host: Annotated[
-        str,
-        option(
-            "--host",
-            metavar="ADDRESS",
-            default="127.0.0.1",
-            help="The address to listen at; 0.0.0.0 is every one that this machine has.",
-        ),
-    ] = "127.0.0.1",
-    port: Annotated[
-        int,
-        option(
-            "--port",
-            parser=whole_number,
-            metavar="N",
-            default="8321",
-            help="The port to listen at; 0 for one that is free.",
-        ),
-    ] = 8321,
-    allow_control: Annotated[
-        bool,
-        option(
-            "--allow-control",
-            help="Let whoever can reach the page pause, resume, trigger and drain.",
-        ),
-    ] = False,
-    allowed_host: Annotated[
-        list[str] | None,
-        option(
-            "--allowed-host",
-            metavar="NAME",
-            default="localhost and this machine's name",
-            help="A name that the page may be asked for by, such as jobs.example.com; an address "
-            "always may. May be given several times.",
-        ),
-    ] = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8321,
+    allow_control: AllowControl = False,
+    allowed_host: AllowedHosts = None,
 ) -> int:
     """Serve a page with all services, their turns, and the runners, until Ctrl-C.
 
