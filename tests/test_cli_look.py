@@ -365,6 +365,24 @@ def test_explain_while_it_is_paused_says_so(serving: Looked) -> None:
     assert "next turn: not before it is resumed" in words
 
 
+@pytest.mark.parametrize("start_within", [None, "30s"])
+def test_explain_says_who_may_start_what_is_triggered_though_the_period_is_served(
+    world: Looked, start_within: str | None
+) -> None:
+    """How long after its due instant a run may start concerns the period, and no trigger."""
+    world.serve(start_within=start_within)
+    world.advance("6m10s")
+    carol = ("--runner", "carol [x]", "--at", "2026-01-01T12:06:50Z")
+    assert "it may start now" not in explain(world, *carol)
+    Controls(world.virtual.storage, by="ops").trigger("svc")
+    words = explain(world, *carol)
+    assert "runner carol [x]: assigned it may start now" in words
+    assert "next turn: now, as standby" in words
+    world.advance("1m")
+    run = world.virtual.runs("svc")[-1]
+    assert (run.trigger is not None, run.runner_id) == (True, "carol [x]")
+
+
 def test_explain_without_a_plan_says_that_none_is_there_yet(world: Looked) -> None:
     world.serve()
     world.advance("5s")

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from turnwise import gate as gates
 from turnwise.atomic_service import AtomicServiceClaim
 from turnwise.atomic_service import AtomicServiceDecisionReason as Reason
-from turnwise.cycles import Cycle, Slot, decide, slot_at
-from turnwise.gate import Ask, Gate, Run
-from turnwise.looks import is_for_trigger, slot_is_over
+from turnwise.cycles import Cycle, Slot, slot_at
+from turnwise.gate import Gate
+from turnwise.looks import slot_is_over
+from turnwise.machine.asking import ask_for, claim_of
 from turnwise.overview import words
 from turnwise.overview.known import GroupKnown, Known
 from turnwise.overview.lives import Life, Offered
@@ -72,7 +73,7 @@ class Explainer:
             reason, why = self._without_slot(outside, self._joined_at(runner_id))
         else:
             slot = cycle.slot(position)
-            claim = self._claim(cycle, runner_id)
+            claim = claim_of(cycle, runner_id, self.known.now)
             reason, why = self._with_slot(cycle, slot, runner_id, claim)
             if outside is not None:
                 why = f"{outside}; if it asked: {why}"
@@ -123,18 +124,6 @@ class Explainer:
             return "paused", words.paused(known)
         return "not_planned", "no plan covers now: whoever looks next makes one"
 
-    def _claim(self, cycle: CyclePlan, runner_id: str) -> AtomicServiceClaim:
-        return decide(
-            cycle.start,
-            cycle.end,
-            cycle.runners,
-            runner_id,
-            self.known.now,
-            margin=cycle.rules.margin,
-            window=cycle.rules.window,
-            stabilization=cycle.rules.stabilization,
-        )
-
     def _with_slot(
         self, cycle: CyclePlan, slot: Slot, runner_id: str, claim: AtomicServiceClaim
     ) -> tuple[str, str]:
@@ -155,31 +144,25 @@ class Explainer:
     def _refusal(self, cycle: CyclePlan, slot: Slot, runner_id: str) -> gates.Refusal | None:
         """What the gate would say, were it asked now."""
         gate, now = self.known.gate or gates.new_gate(self.known.now), self.known.now
-        key = None if is_for_trigger(gate, cycle, slot, now=now) else cycle.key(slot)
-        run = Run(
+        ask = ask_for(
+            gate,
+            cycle,
+            slot,
+            now=now,
             run_id="",
             runner_id=runner_id,
             boot_id="",
             heartbeat_timeout=1,
-            token=0,
-            key=key,
-            due=cycle.due,
-            until=cycle.until,
-            cycle_start=cycle.start,
-            slot_start=slot.start,
-            slot_end=slot.end,
-            position=slot.position,
-            attempt=1,
-            started_at=now,
-            size=cycle.size,
-            digest=cycle.digest,
         )
-        admitted = gates.admit(gate, Ask(run, cycle.rules.attempts, cycle.not_after), now=now)
+        admitted = gates.admit(gate, ask, now=now)
         return None if isinstance(admitted, Gate) else admitted
 
     def _is_over(self, cycle: CyclePlan, slot: Slot) -> bool:
+        """Whether nothing is left for a slot: what it serves is over, and no trigger waits."""
         gate, now = self.known.gate, self.known.now
-        return gate is not None and slot_is_over(gate, cycle, cycle.key(slot), now=now)
+        if gate is None or gate.trigger is not None:
+            return False
+        return slot_is_over(gate, cycle, cycle.key(slot), now=now)
 
     def gate(self, refusal: gates.Refusal | None = None) -> str:
         """What the gate says, in words."""

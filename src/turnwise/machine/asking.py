@@ -14,6 +14,7 @@
 from dataclasses import replace
 
 from turnwise import gate as gates
+from turnwise.atomic_service import AtomicServiceClaim
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.cycles import Slot, decide, microseconds
 from turnwise.events import Event
@@ -35,30 +36,81 @@ def ask_in_slot(state: State, now: int, cycle: CyclePlan, gate: Gate) -> list[Ev
         return None
     if not _may_ask(state, now, cycle, slot, gate):
         return None
-    key = None if is_for_trigger(gate, cycle, slot, now=now) else cycle.key(slot)
-    claim = decide(
-        cycle.start,
-        cycle.end,
-        cycle.runners,
-        state.runner_id,
-        now,
-        margin=cycle.rules.margin,
-        window=cycle.rules.window,
-        stabilization=cycle.rules.stabilization,
-    )
+    claim = claim_of(cycle, state.runner_id, now)
     if claim.atomic_service_run is None:
         # A runner that has had its turn in the slot did not come too late for it.
         if claim.skip_reason is None or slot.start in (state.asked_in, state.used_slot):
             return None
         return note(state, cycle, position, claim.reason.value, claim.skip_message, now)
-    last = slot.end - 1
-    not_after = last if key is None else min(last, cycle.not_after)
-    run = _run(state, cycle, slot, position, key, now)
-    admitted = gates.admit(gate, Ask(run, cycle.rules.attempts, not_after), now=now)
+    ask = ask_for(
+        gate,
+        cycle,
+        slot,
+        now=now,
+        run_id=state.names(),
+        runner_id=state.runner_id,
+        boot_id=state.boot_id,
+        heartbeat_timeout=state.timeout,
+    )
+    admitted = gates.admit(gate, ask, now=now)
     if not isinstance(admitted, Gate):
         return _refused(state, cycle, position, admitted, now)
-    _admit(state, gate, admitted, not_after)
+    _admit(state, gate, admitted, ask.not_after)
     return []
+
+
+def claim_of(cycle: CyclePlan, runner_id: str, now: int) -> AtomicServiceClaim:
+    """What the decision says to a runner of a plan, by the rules that the plan was made by."""
+    rules = cycle.rules
+    return decide(
+        cycle.start,
+        cycle.end,
+        cycle.runners,
+        runner_id,
+        now,
+        margin=rules.margin,
+        window=rules.window,
+        stabilization=rules.stabilization,
+    )
+
+
+def ask_for(
+    gate: Gate,
+    cycle: CyclePlan,
+    slot: Slot,
+    *,
+    now: int,
+    run_id: str,
+    runner_id: str,
+    boot_id: str,
+    heartbeat_timeout: int,
+) -> Ask:
+    """What a runner asks of the gate in its slot: a run for what the slot serves, or a trigger's.
+
+    The gate fills in its token, attempt and start.
+    """
+    key = None if is_for_trigger(gate, cycle, slot, now=now) else cycle.key(slot)
+    last = slot.end - 1
+    run = Run(
+        run_id=run_id,
+        runner_id=runner_id,
+        boot_id=boot_id,
+        heartbeat_timeout=heartbeat_timeout,
+        token=0,
+        key=key,
+        due=cycle.due,
+        until=cycle.until,
+        cycle_start=cycle.start,
+        slot_start=slot.start,
+        slot_end=slot.end,
+        position=slot.position,
+        attempt=1,
+        started_at=now,
+        size=cycle.size,
+        digest=cycle.digest,
+    )
+    not_after = last if key is None else min(last, cycle.not_after)
+    return Ask(run, cycle.rules.attempts, not_after)
 
 
 def _may_ask(state: State, now: int, cycle: CyclePlan, slot: Slot, gate: Gate) -> bool:
@@ -69,30 +121,6 @@ def _may_ask(state: State, now: int, cycle: CyclePlan, slot: Slot, gate: Gate) -
     assert gate.trigger is not None  # noqa: S101 (as was seen)
     # A runner that is alone may have one slot for the whole period: behind its turn is all it gets.
     return not is_used or state.tried != (slot.start, gate.trigger.id)
-
-
-def _run(
-    state: State, cycle: CyclePlan, slot: Slot, position: int, key: int | None, now: int
-) -> Run:
-    """The run as we would have it; the gate fills in its token, attempt and start."""
-    return Run(
-        run_id=state.names(),
-        runner_id=state.runner_id,
-        boot_id=state.boot_id,
-        heartbeat_timeout=state.timeout,
-        token=0,
-        key=key,
-        due=cycle.due,
-        until=cycle.until,
-        cycle_start=cycle.start,
-        slot_start=slot.start,
-        slot_end=slot.end,
-        position=position,
-        attempt=1,
-        started_at=now,
-        size=cycle.size,
-        digest=cycle.digest,
-    )
 
 
 def _refused(
