@@ -86,6 +86,9 @@ Not guaranteed
 A process that is suspended in the middle of its work for longer than ``T``, and then wakes, may do
 something before it looks at a clock. :meth:`turnwise.turn.Turn.check` tells it; the fencing token
 lets others refuse it.
+
+A storage that loses the row of a run's owner twice within ``T`` shows the same silence after each
+loss. Whoever reads nothing in between buries an owner that is well. One loss does no harm.
 """
 
 import copy
