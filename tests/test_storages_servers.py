@@ -431,6 +431,43 @@ def test_what_stable_brings_does_not_grow_with_the_number_of_runners(
         assert (found.size, found.alive) == (300, frozenset({"r299"}))
 
 
+@contextmanager
+def opened_until_it_is_counted(prefix: str) -> Iterator[SqlStorage]:
+    """A storage on PostgreSQL; the server has counted what it read once its sessions are gone."""
+    with opened("postgresql", f"table_prefix={prefix}") as storage:
+        numbers = ", ".join(str(each.raw.info.backend_pid) for each in sessions(storage))
+        yield storage
+    there = f"SELECT count(*) FROM pg_stat_activity WHERE pid IN ({numbers})"
+    eventually(lambda: asked("postgresql", there) == 0, "both sessions have ended")
+
+
+@pytest.mark.parametrize(
+    ("operation", "rows"), [("read", 1), ("heartbeat", 4), ("stable", 3 * 200)]
+)
+def test_postgresql_reads_the_rows_it_needs_alone_in_tables_that_it_has_not_analyzed(
+    operation: str, rows: int, group: str
+) -> None:
+    prefix = f"f{uuid4().hex[:8]}_"
+    read = f"""SELECT SUM(seq_tup_read + COALESCE(idx_tup_fetch, 0))
+    FROM pg_stat_user_tables WHERE relname IN ('{prefix}runners', '{prefix}offers')"""
+    with opened_until_it_is_counted(prefix) as storage:
+        for number in range(200):
+            storage.heartbeat(group, Beat(f"r{number}", "boot", 1, 3600 * SECOND))
+            storage.offer(group, Offer(f"r{number}", "boot", "s", "{}", 3600 * SECOND))
+        put(storage, group, Owner("run", "r7", "boot", SECOND))
+    before = asked("postgresql", read)
+    with opened_until_it_is_counted(prefix) as storage:
+        for number in range(2, 12):
+            if operation == "read":
+                assert storage.read(group, ["s"]).services["s"].sight is not None
+            elif operation == "heartbeat":
+                beat = Beat("r7", "boot", number, 3600 * SECOND, ("run",))
+                assert "s" in storage.heartbeat(group, beat).sights
+            else:
+                assert storage.stable(group, "s", rotation=0, limit=3).size == 200
+    assert 0 < asked("postgresql", read) - before <= 10 * rows
+
+
 # The tables ---------------------------------------------------------------------------------
 
 

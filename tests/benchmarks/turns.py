@@ -50,8 +50,8 @@ def main() -> None:
     print(f"{'storage':<12}{'runners':>8}{'turn':>8}{'floor':>8}{'ratio':>8}{'goal':>6}", end="")
     print(f"{'look':>8}{'beat':>8}")
     for name in arguments.storage or SHARED:
-        with tempfile.TemporaryDirectory() as folder, _floor(name, Path(folder)) as floor:
-            for runners in arguments.runners:
+        for runners in arguments.runners:
+            with tempfile.TemporaryDirectory() as folder, _floor(name, Path(folder)) as floor:
                 storage = SHARED[name](Path(folder))()
                 people(storage, runners)
                 row = _measure(storage, floor, arguments.rounds)

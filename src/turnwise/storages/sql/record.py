@@ -17,16 +17,15 @@ from functools import partial
 from turnwise.storages import Kind, Owner, Reading, Record, ServiceReading, Sight, Swapped
 from turnwise.storages.sql.connect import LockedError
 from turnwise.storages.sql.database import Database
-from turnwise.storages.sql.runner import sight_of
+from turnwise.storages.sql.runner import same_life, sight_of
 from turnwise.storages.sql.statements import Value
 
-_READ = """
-SELECT {row} {start}, v.revision, r.service, r.kind, r.version, r.body, r.run_id, r.runner_id,
-  r.boot_id, r.heartbeat_timeout, o.beat_count, o.runs, o.left_at {end_of_row}
-FROM {revisions} v
-LEFT JOIN {records} r ON r.group_name = :group AND r.service IN (:services) AND r.version <> ''
-LEFT JOIN {runners} o
-  ON o.group_name = :group AND o.runner_id = r.runner_id AND o.boot_id = r.boot_id
+_READ = f"""
+SELECT {{row}} {{start}}, v.revision, r.service, r.kind, r.version, r.body, r.run_id, r.runner_id,
+  r.boot_id, r.heartbeat_timeout, o.beat_count, o.runs, o.left_at {{end_of_row}}
+FROM {{revisions}} v
+LEFT JOIN {{records}} r ON r.group_name = :group AND r.service IN (:services) AND r.version <> ''
+LEFT JOIN {{runners}} o ON {same_life("o", "r")}
 WHERE v.group_name = :group
 """
 _READ_WITHOUT_REVISION = _READ.replace(

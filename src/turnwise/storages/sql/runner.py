@@ -22,6 +22,19 @@ from turnwise.storages.sql.database import Database
 
 _LIFE = "group_name = :group AND runner_id = :runner_id AND boot_id = :boot_id"
 
+
+def same_life(sought: str, known: str) -> str:
+    """That a row of the table ``sought`` is of the life that one of the table ``known`` names.
+
+    PostgreSQL takes a table for nearly empty until it has analyzed it, and would then go through
+    the whole group for each row. It is told the group by a function of the known row, so that it
+    has no other way than to look the one row up. (Whatever index it takes must then fit: so a
+    heartbeat names the hash of its life as well as what it is of.)
+    """
+    return f"""{sought}.group_name = COALESCE({known}.group_name, '')
+  AND {sought}.runner_id = {known}.runner_id AND {sought}.boot_id = {known}.boot_id"""
+
+
 # It changes no column that an index has.
 _BEAT = f"""
 UPDATE {{runners}} SET heard_at = {{now}}, beat_count = :count, runs = :runs,
@@ -45,20 +58,19 @@ VALUES (:group, :runner_id, :boot_id, COALESCE((SELECT joined FROM (
 
 # First the lives of the runner id, or one row of nothing; then the open runs of the group that
 # the heartbeat names, or whose service this life offers.
-_PULSE = """
-SELECT {row} {start}, (SELECT revision FROM {revisions} WHERE group_name = :group),
-  (SELECT COUNT(*) FROM {drained} WHERE group_name = :group AND runner_id = :runner_id),
-  NULL, NULL, NULL, life.boot_id, NULL, NULL, life.beat_count, NULL, life.left_at {end_of_row}
+_PULSE = f"""
+SELECT {{row}} {{start}}, (SELECT revision FROM {{revisions}} WHERE group_name = :group),
+  (SELECT COUNT(*) FROM {{drained}} WHERE group_name = :group AND runner_id = :runner_id),
+  NULL, NULL, NULL, life.boot_id, NULL, NULL, life.beat_count, NULL, life.left_at {{end_of_row}}
 FROM (SELECT 1 AS one) one
-LEFT JOIN {runners} life ON life.group_name = :group AND life.runner_id = :runner_id
+LEFT JOIN {{runners}} life ON life.group_name = :group AND life.runner_id = :runner_id
 UNION ALL
-SELECT {row} {start}, NULL, NULL, r.service, r.run_id, r.runner_id, r.boot_id, r.heartbeat_timeout,
-  f.service, o.beat_count, o.runs, o.left_at {end_of_row}
-FROM {records} r
-LEFT JOIN {offers} f ON f.group_name = :group AND f.service = r.service
-  AND f.runner_id = :runner_id AND f.boot_id = :boot_id
-LEFT JOIN {runners} o
-  ON o.group_name = :group AND o.runner_id = r.runner_id AND o.boot_id = r.boot_id
+SELECT {{row}} {{start}}, NULL, NULL, r.service, r.run_id, r.runner_id, r.boot_id,
+  r.heartbeat_timeout, f.service, o.beat_count, o.runs, o.left_at {{end_of_row}}
+FROM {{records}} r
+LEFT JOIN {{offers}} f ON f.group_name = COALESCE(r.group_name, '') AND f.service = r.service
+  AND f.life = :life AND f.runner_id = :runner_id AND f.boot_id = :boot_id
+LEFT JOIN {{runners}} o ON {same_life("o", "r")}
 WHERE r.group_name = :group AND r.run_id IS NOT NULL AND r.kind = 'gate'
   AND (f.service IS NOT NULL OR r.run_id IN (:runs))
 """
@@ -87,19 +99,18 @@ AND NOT EXISTS (
 _WITHDRAW = f"DELETE FROM {{offers}} WHERE {_LIFE} AND service = :service"
 
 # Silence is counted up to the start; who is heard of after it, and is seen, is no less alive.
-_STABLE = """
+_STABLE = f"""
 WITH counting AS (
   SELECT o.runner_id, MAX(r.digest) AS digest
-  FROM {offers} o JOIN {runners} r
-    ON r.group_name = o.group_name AND r.runner_id = o.runner_id AND r.boot_id = o.boot_id
+  FROM {{offers}} o JOIN {{runners}} r ON {same_life("r", "o")}
   WHERE o.group_name = :group AND o.service = :service AND o.may_run = 1 AND r.left_at IS NULL
-    AND r.heard_at <= {seen} AND r.heard_at >= {start} - o.heartbeat_timeout
+    AND r.heard_at <= {{seen}} AND r.heard_at >= {{start}} - o.heartbeat_timeout
     AND NOT EXISTS (
-      SELECT 1 FROM {drained} d WHERE d.group_name = :group AND d.runner_id = o.runner_id)
+      SELECT 1 FROM {{drained}} d WHERE d.group_name = :group AND d.runner_id = o.runner_id)
   GROUP BY o.runner_id
 ), members AS (
   SELECT c.runner_id, (
-    SELECT MIN(life.joined_at) FROM {runners} life
+    SELECT MIN(life.joined_at) FROM {{runners}} life
     WHERE life.group_name = :group AND life.runner_id = c.runner_id) AS joined_at
   FROM counting c
 ), placed AS (
@@ -109,7 +120,7 @@ WITH counting AS (
 ), turned AS (
   SELECT runner_id, joined_at, (place + size - :rotation % size) % size AS place FROM placed
 )
-SELECT {start}, total.size, total.digest, t.runner_id, t.joined_at, t.place
+SELECT {{start}}, total.size, total.digest, t.runner_id, t.joined_at, t.place
 FROM (SELECT COUNT(*) AS size, COALESCE(SUM(digest), 0) AS digest FROM counting) total
 LEFT JOIN turned t ON t.place < :limit OR t.runner_id IN (:among)
 ORDER BY t.place
@@ -138,13 +149,12 @@ _PURGE = {
         f"DELETE FROM {{runners}} WHERE {_OLD}",
     ),
     "postgresql": (
-        f"""WITH gone AS (DELETE FROM {{runners}} WHERE {_OLD} RETURNING runner_id, boot_id)
-        DELETE FROM {{offers}} o USING gone WHERE o.group_name = :group
-          AND o.runner_id = gone.runner_id AND o.boot_id = gone.boot_id""",
+        f"""WITH gone AS (
+          DELETE FROM {{runners}} WHERE {_OLD} RETURNING group_name, runner_id, boot_id)
+        DELETE FROM {{offers}} o USING gone WHERE {same_life("o", "gone")}""",
     ),
     "mysql": (
-        """DELETE r, o FROM {runners} r LEFT JOIN {offers} o ON o.group_name = :group
-          AND o.runner_id = r.runner_id AND o.boot_id = r.boot_id
+        f"""DELETE r, o FROM {{runners}} r LEFT JOIN {{offers}} o ON {same_life("o", "r")}
         WHERE r.group_name = :group AND r.heard_at < :before""",
     ),
 }
@@ -185,8 +195,9 @@ class Runners(Database):
 
     def _pulse(self, line: Line, group: str, beat: Beat, *, found: bool) -> Pulse | None:
         """What is read after the write; None where the row is not there."""
-        this = {"runner_id": beat.runner_id, "boot_id": beat.boot_id}
-        rows = self._ask(line, _PULSE, group=group, **this, runs=beat.runs).rows
+        life = {"runner_id": beat.runner_id, "boot_id": beat.boot_id}
+        this = {"group": group, **life, "life": _hash(**life)}
+        rows = self._ask(line, _PULSE, **this, runs=beat.runs).rows
         lives, sights, open_runs = {}, {}, set()
         for _, _, _, service, run_id, runner_id, boot_id, timeout, offered, *said in rows:
             count, runs, left_at = said
@@ -221,12 +232,12 @@ class Runners(Database):
 
     def offer(self, group: str, offer: Offer) -> int:
         """See :meth:`turnwise.storages.Storage.offer`."""
-        life = {"group": group, "runner_id": offer.runner_id, "boot_id": offer.boot_id}
-        this = {**life, "service": offer.service, "settings": offer.settings}
+        life = {"runner_id": offer.runner_id, "boot_id": offer.boot_id}
+        this = {"group": group, **life, "service": offer.service, "settings": offer.settings}
         rest = {"heartbeat_timeout": offer.heartbeat_timeout, "may_run": int(offer.may_run)}
         with self._work.taken() as line:
-            if not self._ask(line, _OFFER, **this, **rest, life=_hash(offer)).changed:
-                self._ask(line, _OFFER_AGAIN, **this, **rest, life=_hash(offer))
+            if not self._ask(line, _OFFER, **this, **rest, life=_hash(**life)).changed:
+                self._ask(line, _OFFER_AGAIN, **this, **rest, life=_hash(**life))
             return self._advanced(line, _ARE_NEW_SETTINGS, **this)
 
     def withdraw(self, group: str, runner_id: str, boot_id: str, service: str) -> None:
@@ -291,8 +302,8 @@ class Runners(Database):
         self._write(*_FORGET, group=group, runner_id=runner_id)
 
 
-def _hash(offer: Offer) -> str:
-    return sha256(json.dumps([offer.runner_id, offer.boot_id]).encode()).hexdigest()
+def _hash(runner_id: str, boot_id: str) -> str:
+    return sha256(json.dumps([runner_id, boot_id]).encode()).hexdigest()
 
 
 def sight_of(owner: Owner, count: int | None, runs: str | None, left_at: int | None) -> Sight:
