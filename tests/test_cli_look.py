@@ -42,7 +42,8 @@ def flat(text: str) -> str:
 
 
 def fits(text: str) -> bool:
-    return max(map(len, text.splitlines())) <= 80
+    """Whether no line is longer than 80 columns, or ends with blanks that nobody sees."""
+    return all(len(line) <= 80 and not line.endswith(" ") for line in text.splitlines())
 
 
 def stray(world: Looked, runner_id: str, settings: str, *, timeout: int = 60) -> None:

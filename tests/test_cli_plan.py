@@ -58,10 +58,13 @@ def test_a_lone_runner_has_the_whole_cycle_without_guard_time(
     assert "no other is left" in out
 
 
-def test_it_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_fits_80_columns_and_no_line_ends_with_blanks(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     for count in ("1", "3", "50", "999999"):
         _, out, _ = plan(capsys, "--runners", count, "--longest-run", "40s", "--clock-skew", "1s")
         assert max(map(len, out.splitlines())) <= 80
+        assert not any(line.endswith(" ") for line in out.splitlines())
 
 
 def test_an_error_among_the_findings_is_exit_status_1(capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,13 +36,16 @@ def test_it_shows_what_came_of_it_in_80_columns(capsys: pytest.CaptureFixture[st
     assert max(map(len, out.splitlines())) <= 80
 
 
-def test_a_wide_result_fits_80_columns_too(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wide_result_fits_80_columns_too_and_no_line_ends_with_blanks(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     _, out, _ = run(
         capsys, "--runners", "9", "--crash-every", "10m", "--job", "2m", "--job-spread",
         "heavy-tail", "--suspend-every", "10m", "--suspend-lasts", "3m", "--outage-every", "1h",
         "--deploy-every", "1h", "--fail-every", "1h", "--latency", "50ms",
     )  # fmt: skip
     assert max(map(len, out.splitlines())) <= 80
+    assert not any(line.endswith(" ") for line in out.splitlines())
     for fault in ("suspend", "outage", "deploy", "failure"):
         assert f"fault: {fault}" in out
 
@@ -111,7 +114,7 @@ def test_slots_alone_let_long_runs_overlap_and_say_that_they_promise_less(
 ) -> None:
     arguments = ("--runners", "3", "--clock", "local", "--clock-skew", "1s")
     _, out, _ = run(capsys, *arguments, "--job", "30s")
-    assert re.search(r"while another was at work +0 ", out)
+    assert re.search(r"while another was at work +0\n", out)
     assert "each by its own clock, without a gate" in out
     assert "slots alone promise less: what overlapped is counted, and no violation" in out
     assert "in a period" not in out

@@ -17,60 +17,30 @@ from turnwise.names import printable
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
 _RUN, _LOOK, _CONTROL, _MORE = "Run", "Look", "Control", "More"
-_CLI = "turnwise.cli"
 _ENTRIES = {
     "run": Entry(
-        _RUN,
-        "Run a command whenever it is due, on one of many machines.",
-        f"{_CLI}.run",
-        "run",
-        takes_command=True,
+        _RUN, "Run a command whenever it is due, on one of many machines.", takes_command=True
     ),
-    "up": Entry(
-        _RUN,
-        "Serve all services of a file, or of a program.",
-        f"{_CLI}.up",
-        "up",
-    ),
-    "import-crontab": Entry(
-        _RUN,
-        "Turn a crontab into a file of services.",
-        f"{_CLI}.import_crontab",
-        "import_crontab",
-    ),
-    "demo": Entry(
-        _RUN,
-        "Watch three processes take turns, and one take over from another.",
-        f"{_CLI}.demo",
-        "demo",
-    ),
-    "status": Entry(_LOOK, "Who is alive, who runs, what ran last.", f"{_CLI}.status", "status"),
-    "explain": Entry(_LOOK, "Why a runner starts now, or does not.", f"{_CLI}.explain", "explain"),
-    "history": Entry(_LOOK, "What has run, row by row.", f"{_CLI}.history", "history"),
-    "audit": Entry(_LOOK, "What became of each period that was due.", f"{_CLI}.audit", "audit"),
-    "check": Entry(_LOOK, "One line and an exit status, to be watched.", f"{_CLI}.check", "check"),
-    "chart": Entry(_LOOK, "Draw what has run, over time.", f"{_CLI}.chart", "chart"),
-    "web": Entry(_LOOK, "A page to look at, in a browser.", f"{_CLI}.web", "web"),
-    "pause": Entry(_CONTROL, "Let a service start no run any more.", f"{_CLI}.controls", "pause"),
-    "resume": Entry(_CONTROL, "End a pause.", f"{_CLI}.controls", "resume"),
-    "trigger": Entry(_CONTROL, "Run a service once, now.", f"{_CLI}.controls", "trigger"),
-    "drain": Entry(_CONTROL, "Let a runner take no new run.", f"{_CLI}.controls", "drain"),
-    "undrain": Entry(_CONTROL, "Let a runner take runs again.", f"{_CLI}.controls", "undrain"),
-    "forget": Entry(
-        _CONTROL, "Forget a service or a runner that is gone.", f"{_CLI}.controls", "forget"
-    ),
-    "plan": Entry(
-        _MORE, "Who would have which slot, and what settings promise.", f"{_CLI}.plan", "plan"
-    ),
-    "schedule": Entry(
-        _MORE, "List when a schedule is due, a year ahead.", f"{_CLI}.schedule", "schedule"
-    ),
-    "simulate": Entry(
-        _MORE, "Try settings and failures in simulated time.", f"{_CLI}.simulate", "simulate"
-    ),
-    "schema": Entry(
-        _MORE, "Print or upgrade the tables of a database.", f"{_CLI}.schema", "schema"
-    ),
+    "up": Entry(_RUN, "Serve all services of a file, or of a program."),
+    "import-crontab": Entry(_RUN, "Turn a crontab into a file of services."),
+    "demo": Entry(_RUN, "Watch three processes take turns, and one take over from another."),
+    "status": Entry(_LOOK, "Who is alive, who runs, what ran last."),
+    "explain": Entry(_LOOK, "Why a runner starts now, or does not."),
+    "history": Entry(_LOOK, "What has run, row by row."),
+    "audit": Entry(_LOOK, "What became of each period that was due."),
+    "check": Entry(_LOOK, "One line and an exit status, to be watched."),
+    "chart": Entry(_LOOK, "Draw what has run, over time."),
+    "web": Entry(_LOOK, "A page to look at, in a browser."),
+    "pause": Entry(_CONTROL, "Let a service start no run any more.", "controls"),
+    "resume": Entry(_CONTROL, "End a pause.", "controls"),
+    "trigger": Entry(_CONTROL, "Run a service once, now.", "controls"),
+    "drain": Entry(_CONTROL, "Let a runner take no new run.", "controls"),
+    "undrain": Entry(_CONTROL, "Let a runner take runs again.", "controls"),
+    "forget": Entry(_CONTROL, "Forget a service or a runner that is gone.", "controls"),
+    "plan": Entry(_MORE, "Who would have which slot, and what settings promise."),
+    "schedule": Entry(_MORE, "List when a schedule is due, a year ahead."),
+    "simulate": Entry(_MORE, "Try settings and failures in simulated time."),
+    "schema": Entry(_MORE, "Print or upgrade the tables of a database."),
 }
 _EXAMPLES = """\
 turnwise demo

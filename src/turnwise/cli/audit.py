@@ -12,10 +12,9 @@ from turnwise.cli.given import instant_or_duration
 from turnwise.cli.history import start_of
 from turnwise.cli.options import DEFAULT_GROUP, Group, Json, ServiceOrAll, StorageUrl, option
 from turnwise.cli.output import console, cut, literal, print_json, table
-from turnwise.cli.storage import open_existing, require_service
+from turnwise.cli.storage import open_existing, read_known
 from turnwise.cycles import instant, microseconds
 from turnwise.overview import words
-from turnwise.overview.known import read_group
 from turnwise.overview.verdicts import audited, of_period
 
 _THIRTY_DAYS = timedelta(days=30)
@@ -67,9 +66,7 @@ def audit(
     period was missed, or served twice.
     """
     with open_existing(storage) as store:
-        if service is not None:
-            require_service(store, group, service)
-        known = read_group(store, group, None if service is None else (service,))
+        known = read_known(store, group, service)
         start = start_of(since, known.now)
         assert start is not None  # noqa: S101 (it has a default)
         audits = [audited(store, each, start) for each in known.services]

@@ -11,7 +11,7 @@ from turnwise.cli.errors import BadInput
 from turnwise.cli.given import duration, instant
 from turnwise.cli.options import DEFAULT_GROUP, Group, Service, StorageUrl, option
 from turnwise.cli.output import console, literal
-from turnwise.cli.storage import UNKNOWN_SETTINGS, open_existing, require_service
+from turnwise.cli.storage import UNKNOWN_SETTINGS, open_existing, read_known
 from turnwise.cycles import instant as instant_of
 from turnwise.cycles import microseconds
 from turnwise.durations import format_duration
@@ -19,7 +19,7 @@ from turnwise.errors import MissingExtraError
 from turnwise.gate import Execution, Row
 from turnwise.names import printable
 from turnwise.overview.drawn import lanes_of, rows_to_draw
-from turnwise.overview.known import is_run, read_group
+from turnwise.overview.known import is_run
 
 if TYPE_CHECKING:
     from turnwise.chart import Picture
@@ -90,8 +90,7 @@ def chart(
     if last is not None and last <= timedelta(0):
         raise BadInput(f"--last must be positive, got {format_duration(last)}")
     with open_existing(storage) as store:
-        require_service(store, group, service)
-        known = read_group(store, group, (service,)).services[0]
+        known = read_known(store, group, service).services[0]
         if known.settings is None:
             raise BadInput(f"service {printable(service)!r}: {UNKNOWN_SETTINGS}")
         end = known.now if until is None else microseconds(until)

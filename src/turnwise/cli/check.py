@@ -11,12 +11,11 @@ import typer
 from turnwise.cli.errors import BadInput
 from turnwise.cli.given import duration
 from turnwise.cli.options import DEFAULT_GROUP, Group, ServiceOrAll, StorageUrl, option
-from turnwise.cli.storage import open_existing, require_service
+from turnwise.cli.storage import open_existing, read_known
 from turnwise.cycles import microseconds
 from turnwise.errors import StorageError, TurnwiseError
 from turnwise.names import printable
 from turnwise.overview.findings import Level, in_one_line
-from turnwise.overview.known import read_group
 
 EXAMPLES = {
     "check": """\
@@ -70,7 +69,5 @@ def _checked(
     if max_age is not None and max_age <= timedelta(0):
         raise BadInput("--max-age must be positive")
     with open_existing(storage) as store:
-        if service is not None:
-            require_service(store, group, service)
-        known = read_group(store, group, None if service is None else (service,))
+        known = read_known(store, group, service)
     return in_one_line(known, None if max_age is None else microseconds(max_age))

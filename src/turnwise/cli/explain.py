@@ -12,11 +12,11 @@ from turnwise.cli.explainer import MOST_SHOWN, Answer, Explainer
 from turnwise.cli.given import name
 from turnwise.cli.options import DEFAULT_GROUP, At, Group, Json, Service, StorageUrl, option
 from turnwise.cli.output import console, cut, literal, print_json
-from turnwise.cli.storage import UNKNOWN_SETTINGS, open_existing, require_runner, require_service
+from turnwise.cli.storage import UNKNOWN_SETTINGS, open_existing, read_known, require_runner
 from turnwise.cycles import instant, microseconds
 from turnwise.names import printable
 from turnwise.overview import words
-from turnwise.overview.known import Known, read_group
+from turnwise.overview.known import Known
 from turnwise.plan import CyclePlan, upcoming
 
 _MOST_NAMED = 6
@@ -55,10 +55,9 @@ def explain(
     With --at the records are read as they are now, and held against another instant.
     """
     with open_existing(storage) as store:
-        require_service(store, group, service)
+        read = read_known(store, group, service)
         if runner is not None:
             require_runner(store, group, runner)
-        read = read_group(store, group, (service,))
         order = store.stable(group, service, rotation=0, limit=None).runners
     known = read.services[0]
     if known.unreadable is not None or known.settings is None:

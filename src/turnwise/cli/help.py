@@ -73,14 +73,14 @@ def _heading(parameter: Any) -> str:
 class Entry:
     """A command that is loaded when it is called.
 
-    ``module`` has a function ``function``, which is the command, and may have ``EXAMPLES``: a text
-    for each of its commands. ``short`` is its line in the list of commands, under ``heading``.
+    The module of its name in :mod:`turnwise.cli`, or ``module`` there, has a function of its name,
+    and may have ``EXAMPLES``: a text for each of its commands. ``short`` is its line in the list of
+    commands, under ``heading``.
     """
 
     heading: str
     short: str
-    module: str
-    function: str
+    module: str | None = None
     takes_command: bool = False
 
 
@@ -117,7 +117,8 @@ class Commands(TyperGroup):
 @functools.cache
 def load(name: str, entry: Entry) -> Any:
     """A command as typer has it, with its options and its examples."""
-    module = import_module(entry.module)
+    function = name.replace("-", "_")
+    module = import_module(f"turnwise.cli.{entry.module or function}")
     options: dict[str, Any] = {}
     context = dict(CONTEXT)
     if entry.takes_command:
@@ -131,5 +132,5 @@ def load(name: str, entry: Entry) -> Any:
         context_settings=context,
         epilog=getattr(module, "EXAMPLES", {}).get(name),
         **options,
-    )(getattr(module, entry.function))
+    )(getattr(module, function))
     return typer.main.get_command(app)

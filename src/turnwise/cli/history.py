@@ -95,19 +95,13 @@ def history(
     if last is None and since is None:
         last = _LAST
     with open_existing(storage) as store:
-        of = GROUP_ITSELF if service is None else service
         if service is not None:
             require_service(store, group, service)
-        known = read_group(store, group, (of,)).services[0]
-        rows = rows_of(
-            store,
-            known,
-            since=start_of(since, known.now),
-            last=last,
-            kinds=status or None,
-        )
+        known = read_group(store, group, (service or GROUP_ITSELF,)).services[0]
+        start = start_of(since, known.now)
+        rows = rows_of(store, known, since=start, last=last, kinds=status or None)
     if as_json:
-        print_json([_as_json(row, of) for row in rows])
+        print_json([_as_json(row, of_group=service is None) for row in rows])
     elif rows:
         _print(rows, known.now)
     else:
@@ -129,10 +123,10 @@ def start_of(since: datetime | timedelta | None, now: int) -> int | None:
     return max(0, start)
 
 
-def _as_json(row: Row, of: str) -> dict[str, object]:
+def _as_json(row: Row, *, of_group: bool) -> dict[str, object]:
     """A row for a script; in the group's own history with what it was done to."""
     told = words.row_as_json(row)
-    return {**told, "of": row.of} if of == GROUP_ITSELF and isinstance(row, Command) else told
+    return {**told, "of": row.of} if of_group and isinstance(row, Command) else told
 
 
 def _print(rows: list[Row], now: int) -> None:

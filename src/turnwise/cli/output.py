@@ -3,9 +3,11 @@
 import codecs
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import IO, Any, cast
 
 from rich.console import Console
 from rich.table import Table
@@ -20,12 +22,23 @@ __all__ = ["STYLES", "clock", "console", "cut", "literal", "print_json", "rounde
 _WIDE = 1000
 
 
+class _Piped:
+    """Stdout as a pipe or a file gets it: no line ends with the blanks that fill up a table."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stdout, name)
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(re.sub(r" +(?=\n)", "", text))
+
+
 def _console() -> Console:
     """One that folds nothing that goes to a pipe or a file: people search it for whole names."""
     made = Console(highlight=False, soft_wrap=False)
     if not made.is_terminal:
         columns = os.environ.get("COLUMNS", "")
         made.width = (int(columns) if columns.isdigit() else 0) or _WIDE
+        made.file = cast("IO[str]", _Piped())
     return made
 
 

@@ -18,7 +18,7 @@ from turnwise.cli.schedule import odd_day, takes_schedule_argument, zone_name, z
 from turnwise.cli.service_options import takes_settings
 from turnwise.cycles import Slot, instant, microseconds
 from turnwise.overview import words
-from turnwise.plan import CyclePlan, Planner
+from turnwise.plan import CyclePlan, Planner, Target, next_target, with_target
 from turnwise.review import Review, review
 from turnwise.schedules import Schedule
 from turnwise.settings import Settings
@@ -43,13 +43,11 @@ class Planned:
     """The first cycle of a period, planned for a number of runners or for those of a file.
 
     ``sleeping`` count and have no slot in it; ``outside`` do not count, each with why.
-    ``is_of_file`` says that the runners are named.
     """
 
     cycle: CyclePlan | None
     sleeping: tuple[str, ...]
     outside: tuple[tuple[str, str], ...]
-    is_of_file: bool
 
     @property
     def slots(self) -> list[tuple[str, Slot]]:
@@ -126,17 +124,13 @@ def plan(
     with settings_as_options():
         planner = Planner.of(service, settings)
         planned = _planned(runners, planner, settings, now)
-        promised = review(
-            settings,
-            runners=max(planned.size, 1),
-            longest_run=longest_run,
-            clock_skew=clock_skew,
-        )
+        count = max(planned.size, 1)
+        promised = review(settings, runners=count, longest_run=longest_run, clock_skew=clock_skew)
         dues = _next_dues(planner.schedule, now)
     if as_json:
-        print_json(_as_json(settings, planner, planned, promised, dues))
+        print_json(_as_json(planner, planned, promised, dues))
     else:
-        _print(settings, planner, planned, promised, dues)
+        _print(planner, planned, promised, dues)
     if chart is not None:
         _draw(planned, chart, quiet=as_json)
     return 1 if planned.size == 0 or promised.has_errors else 0
@@ -156,25 +150,15 @@ def _next_dues(schedule: Schedule, now: datetime) -> list[datetime]:
 
 
 def _planned(runners: str, planner: Planner, settings: Settings, now: datetime) -> Planned:
-    due = _next_dues(planner.schedule, now)[0]
+    due = microseconds(_next_dues(planner.schedule, now)[0])
     if _is_number(runners):
-        names = [f"runner {number}" for number in range(1, int(runners) + 1)]
-        return _with_slots(names, planner, settings, microseconds(due), turned=0, is_of_file=False)
+        return _with_slots([f"runner {n}" for n in range(1, int(runners) + 1)], planner, due)
     listed = read_runners(runners)
-    at = microseconds(now)
-    timeout = microseconds(settings.heartbeat_timeout)
+    at, timeout = microseconds(now), microseconds(settings.heartbeat_timeout)
     outside = [(one.runner_id, why) for one in listed if (why := one.why_outside(at, timeout))]
     gone = {runner_id for runner_id, _ in outside}
     stable = sorted((one for one in listed if one.runner_id not in gone), key=_place)
-    made = _with_slots(
-        [one.runner_id for one in stable],
-        planner,
-        settings,
-        microseconds(due),
-        turned=planner.first_rotation,
-        is_of_file=True,
-    )
-    return Planned(made.cycle, made.sleeping, tuple(outside), is_of_file=True)
+    return _with_slots([one.runner_id for one in stable], planner, due, outside)
 
 
 def _place(runner: ListedRunner) -> tuple[int, str]:
@@ -192,46 +176,30 @@ def _is_number(text: str) -> bool:
 def _with_slots(
     names: Sequence[str],
     planner: Planner,
-    settings: Settings,
     due: int,
-    *,
-    turned: int,
-    is_of_file: bool,
+    outside: Sequence[tuple[str, str]] | None = None,
 ) -> Planned:
-    """The first cycle of a period, for the runners of a set in its order."""
+    """The first cycle of a period, for the runners of a set in its order.
+
+    Where they are those of a file, of which some may be ``outside``, they are rotated as they would
+    be by the first plan of all; mere numbers are not.
+    """
     if not names:
-        return Planned(None, (), (), is_of_file)
-    start = 0 if planner.rules.every_slot else turned % len(names)
+        return Planned(None, (), tuple(outside or ()))
+    target = next_target(None, planner, lambda *_: False, due)
+    assert isinstance(target, Target)  # noqa: S101 (a period begins, and is not over)
+    start = 0 if outside is None else target.rotation % len(names)
     rotated = [*names[start:], *names[:start]]
-    count = settings.slots(len(names))
-    cycle = planner.cycle_at(due)
-    made = CyclePlan(
-        start=cycle.start,
-        end=cycle.end,
-        number=cycle.number,
-        due=cycle.due,
-        until=cycle.until,
-        rules=planner.rules,
-        runners=tuple((runner, 0) for runner in rotated[:count]),
-        size=len(names),
-        digest=0,
-        periods=0,
-        settings=planner.settings,
-    )
-    return Planned(made, tuple(rotated[count:]), (), is_of_file)
+    with_slot = tuple((runner, 0) for runner in rotated[: target.limit])
+    made = with_target(None, target, with_slot, len(names), digest=0)
+    return Planned(made.cycles[0], tuple(rotated[len(with_slot) :]), tuple(outside or ()))
 
 
 # As text ------------------------------------------------------------------------------------------
 
 
-def _print(
-    settings: Settings,
-    planner: Planner,
-    planned: Planned,
-    promised: Review,
-    dues: Sequence[datetime],
-) -> None:
-    _print_settings(settings, planner, planned.size)
+def _print(planner: Planner, planned: Planned, promised: Review, dues: Sequence[datetime]) -> None:
+    _print_settings(promised.settings, planner, planned.size)
     _print_dues(dues, planner.schedule)
     _print_cycle(planned, planner)
     if planned.size == 0:
@@ -318,17 +286,13 @@ def _bar(cycle: CyclePlan, slots: Sequence[tuple[str, Slot]]) -> str:
 
 
 def _as_json(
-    settings: Settings,
-    planner: Planner,
-    planned: Planned,
-    promised: Review,
-    dues: Sequence[datetime],
+    planner: Planner, planned: Planned, promised: Review, dues: Sequence[datetime]
 ) -> dict[str, object]:
     cycle = planned.cycle
     return {
         "schedule": str(planner.schedule),
         "runners": planned.size,
-        "cycle_seconds": settings.shortest_cycle,
+        "cycle_seconds": promised.settings.shortest_cycle,
         "next_dues": list(dues),
         "slots": [
             {

@@ -12,16 +12,11 @@ from rich.table import Table
 from turnwise.cli.errors import BadInput
 from turnwise.cli.options import DEFAULT_GROUP, Group, Json, ServiceOrAll, StorageUrl, option
 from turnwise.cli.output import STYLES, console, cut, literal, print_json, table
-from turnwise.cli.storage import (
-    UNKNOWN_SETTINGS,
-    open_existing,
-    other_groups,
-    require_service,
-)
+from turnwise.cli.storage import UNKNOWN_SETTINGS, open_existing, other_groups, read_known
 from turnwise.cycles import instant
 from turnwise.gate import Execution, open_row
 from turnwise.overview import words
-from turnwise.overview.known import GroupKnown, Known, is_gone, read_group, rows_of, works
+from turnwise.overview.known import GroupKnown, Known, is_gone, rows_of, works
 from turnwise.overview.lives import Life
 from turnwise.storages import Storage
 
@@ -60,19 +55,13 @@ def status(
     if watch and as_json:
         raise BadInput("--watch and --json do not go together")
     with open_existing(storage) as store:
-        if service is not None:
-            require_service(store, group, service)
         if as_json:
-            print_json(_as_json(store, _read(store, group, service)))
+            print_json(_as_json(store, read_known(store, group, service)))
         elif watch:
             _watch(store, group, service, every=every)
         else:
             console.print(_shown(store, group, service, every=every))
     return 0
-
-
-def _read(storage: Storage, group: str, service: str | None) -> GroupKnown:
-    return read_group(storage, group, None if service is None else (service,))
 
 
 def _watch(storage: Storage, group: str, service: str | None, *, every: bool) -> None:
@@ -96,7 +85,7 @@ def _watch(storage: Storage, group: str, service: str | None, *, every: bool) ->
 
 
 def _shown(storage: Storage, group: str, service: str | None, *, every: bool) -> RenderableType:
-    known = _read(storage, group, service)
+    known = read_known(storage, group, service)
     if not known.services:
         hint = other_groups(storage, group)
         return literal(f"group {group}: no service was ever started; {hint}")

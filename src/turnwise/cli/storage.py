@@ -2,11 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from turnwise.cli.errors import BadInput, nearest, storage_as_input
 from turnwise.names import printable
 from turnwise.storages import Storage
 from turnwise.storages.opening import open_storage, url_of_the_environment
+
+if TYPE_CHECKING:
+    from turnwise.overview.known import GroupKnown
 
 _MOST_NAMES = 10
 
@@ -45,6 +49,19 @@ def open_existing(url: str | None) -> Iterator[Storage]:
         yield storage
     finally:
         storage.close()
+
+
+def read_known(storage: Storage, group: str, service: str | None) -> "GroupKnown":
+    """What is known of a group's services, or of the one that was asked for.
+
+    Raises:
+        BadInput: the group has no such service; the message says which it has.
+    """
+    from turnwise.overview.known import read_group  # noqa: PLC0415 (who serves needs none of it)
+
+    if service is not None:
+        require_service(storage, group, service)
+    return read_group(storage, group, None if service is None else (service,))
 
 
 def require_service(storage: Storage, group: str, service: str) -> None:
