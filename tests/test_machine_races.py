@@ -236,7 +236,9 @@ def test_of_two_who_plan_a_cycle_one_does_and_the_other_goes_by_it() -> None:
         pytest.fail("nobody else has planned")
     told = len(a.told(CyclePlanned))
     a.tell(a.answer(slow))
-    a.go()
+    asked: list[Request] = []
+    a.go(lambda request: bool(asked.append(request)))  # type: ignore[func-returns-value]
+    assert asked == [Look()], "there is nothing that anybody would have to be told"
     assert len(b.told(CyclePlanned)) == planned + 1
     assert len(a.told(CyclePlanned)) == told
     assert a.machine.plan == b.machine.plan
