@@ -803,7 +803,7 @@ def test_what_the_database_undoes_to_end_a_deadlock_is_done_again(
             connection.exec_driver_sql(row.format(group, "1")).all()
             connection.rollback()
             purge.result()
-        assert next(undone) == 1
+        assert next(undone) >= 1  # it may come back too soon, and be undone once more
         assert storage.history(group, "s") == ()
 
 

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -531,12 +530,6 @@ def test_who_is_heard_of_ahead_of_the_hosts_clock_does_not_count(path: Path) -> 
         storage.offer("g", Offer("a", "boot", "s", "{}", 1_000_000))
         sql(path, "UPDATE turnwise_runners SET heard_at = heard_at + 60000000")
         assert storage.stable("g", "s", rotation=0, limit=None).size == 0
-
-
-def test_a_clock_may_tell_the_time_as_a_datetime(path: Path) -> None:
-    at = datetime(2026, 3, 1, 12, 0, 0, 1, tzinfo=UTC)
-    with closing(SqlStorage(f"sqlite:///{path}", clock=lambda: at)) as storage:
-        assert storage.read("g", ["s"]).now == START + 1
 
 
 def test_a_long_history_costs_no_operation_more_than_a_short_one(path: Path) -> None:

@@ -69,8 +69,8 @@ class SqlStorage(Runners, Records, Histories, Joined):
             is taken for the database that it is for.
         create_tables: whether to create what is missing, the database file included. If False,
             a missing file or table is an error.
-        clock: gives now, as an aware datetime or in microseconds, for tests. By default it is the
-            database's own; the host's with SQLite.
+        clock: gives now, in microseconds, for tests. By default it is the database's own; the
+            host's with SQLite.
         engine: an SQLAlchemy ``Engine`` or ``AsyncEngine``, whose URL is used where no other one
             is given. Where its driver is ours (psycopg, PyMySQL), it also makes the connections.
 

@@ -9,13 +9,14 @@ from turnwise.storages.urls import check_spelling, without_password
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-_KINDS = {
+KINDS = {
     "sqlite": "sqlite",
     "postgres": "postgresql",
     "postgresql": "postgresql",
     "mysql": "mysql",
     "mariadb": "mysql",
 }
+"""By what a database is called: which of the three kinds it is."""
 OWN_DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg", "mysql": "pymysql"}
 _MAY_STAND_TWICE = ("host", "port")  # of several servers
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
@@ -91,10 +92,10 @@ class Address:
         except (sa.exc.ArgumentError, ValueError):
             raise ValueError(f"{shown!r} is no URL of a database") from None
         scheme, _, driver = parsed.drivername.partition("+")
-        if scheme not in _KINDS:
-            known = ", ".join(f"{name}:" for name in _KINDS)
+        if scheme not in KINDS:
+            known = ", ".join(f"{name}:" for name in KINDS)
             raise ValueError(f"{shown!r} has the scheme {scheme!r}; known are {known}")
-        kind = _KINDS[scheme]
+        kind = KINDS[scheme]
         for name, value in parsed.query.items():
             if isinstance(value, tuple) and name not in _MAY_STAND_TWICE:
                 raise ValueError(f"{shown!r}: {name} stands in it {len(value)} times")

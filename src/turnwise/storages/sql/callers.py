@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
+from turnwise.storages.sql.address import KINDS
 from turnwise.storages.sql.statements import PARAMETER, Statements, Value
 
 # Who has handed over something of SQLAlchemy's, or of a driver's, has imported it.
@@ -22,12 +23,6 @@ ALLOWED: Final = (
     "an SQLAlchemy Connection or Session, Django's connection, or a connection of psycopg 3, "
     "PyMySQL or sqlite3"
 )
-_KINDS: Final = {
-    "sqlite": "sqlite",
-    "postgresql": "postgresql",
-    "mysql": "mysql",
-    "mariadb": "mysql",
-}
 _OF_SAVEPOINTS: Final = (
     "connection must be in no savepoint (a nested transaction): what is undone back to it would "
     "leave the writes before it. Call this in the outermost one"
@@ -103,7 +98,7 @@ def _of_sqlalchemy(given: "sa.Connection | orm.Session | orm.scoped_session[Any]
         return connection.connection.driver_connection
 
     name = connection.dialect.name
-    return Caller(_KINDS.get(name, name), execute, driver)
+    return Caller(KINDS.get(name, name), execute, driver)
 
 
 # Django -------------------------------------------------------------------------------------------
@@ -122,7 +117,7 @@ def _of_django(connection: Any) -> Caller:
         raise ValueError(_OF_SAVEPOINTS)
     run = _with_placeholder("%s", connection.cursor)
     return Caller(
-        _KINDS.get(connection.vendor, connection.vendor), run, lambda: connection.connection
+        KINDS.get(connection.vendor, connection.vendor), run, lambda: connection.connection
     )
 
 

@@ -14,16 +14,12 @@ gives the clock, all three are one.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
-HostClock = Callable[[], datetime] | Callable[[], int]
-"""Gives now, as an aware datetime or in microseconds since the Unix epoch."""
+HostClock = Callable[[], int]
+"""Gives now, in microseconds since the Unix epoch."""
 
 HOST_NOW = "turnwise_host_now"
 """The name by which a statement on SQLite calls :func:`host_now`, once for each row."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +29,7 @@ class Clock:
     now: str
     start: str
     seen: str
-    host: Callable[[], int] | None = None
+    host: HostClock | None = None
 
 
 def clock_for(kind: str, given: HostClock | None) -> Clock:
@@ -43,7 +39,7 @@ def clock_for(kind: str, given: HostClock | None) -> Clock:
     if given is None:
         return Clock(":now", ":now", f"{HOST_NOW}()", host_now)
     word = "CAST(:now AS BIGINT)" if kind == "postgresql" else ":now"
-    return Clock(word, word, word, _in_microseconds(given))
+    return Clock(word, word, word, given)
 
 
 # In autocommit transaction_timestamp() is when the statement arrived, before its snapshot was
@@ -66,11 +62,3 @@ _SERVERS = {
 def host_now() -> int:
     """Now by this host's clock, in microseconds."""
     return time.time_ns() // 1000
-
-
-def _in_microseconds(read: HostClock) -> Callable[[], int]:
-    def now() -> int:
-        told = read()
-        return told if isinstance(told, int) else (told - _EPOCH) // _MICROSECOND
-
-    return now

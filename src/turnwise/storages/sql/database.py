@@ -51,12 +51,9 @@ class Database:
         self._statements = Statements(self._words(), driver.placeholder)
         process = OwnProcess(f"the storage {self._address.shown}")
         self._work = Line(driver.connect, self._address, process, self._clock.host)
-        in_memory = isinstance(driver, Sqlite) and driver.path is None
-        self._beats = (
-            self._work
-            if in_memory
-            else Line(driver.connect, self._address, process, self._clock.host)
-        )
+        self._beats = self._work
+        if not (isinstance(driver, Sqlite) and driver.path is None):
+            self._beats = Line(driver.connect, self._address, process, self._clock.host)
         try:
             self._find_tables(may_create=create_tables)
             with self._beats.taken(writes=False):
@@ -134,7 +131,7 @@ class Database:
                 raise
             except StorageError:
                 # Somebody else creates them at the same time, and the database minds.
-                if last_try or not may_create or not self._is_open():
+                if last_try or not may_create or not self._work.is_open:
                     raise
                 time.sleep(random.uniform(0, _BETWEEN_TRIES_SECONDS))  # noqa: S311 (no secret)
             else:
@@ -147,9 +144,6 @@ class Database:
 
         with _as_sqlalchemy(session, self._address.kind) as connection:
             open_tables(connection, self._address, may_create=may_create)
-
-    def _is_open(self) -> bool:
-        return self._work.is_open
 
 
 def upgrade(url: str) -> tuple[int, int]:

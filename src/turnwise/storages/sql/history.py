@@ -7,7 +7,7 @@ takes it out of the record, nobody would append again.
 
 # ruff: noqa: S608 (what is put into a text is our own; values are parameters)
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -16,6 +16,8 @@ from turnwise.storages.sql.database import Database
 from turnwise.storages.sql.statements import Value
 
 _OF_SERVICE = "FROM {history} WHERE group_name = :group AND service = :service"
+# Where no kind is spared, the list is one of nothing, which no kind is in.
+_NOT_SPARED = f"{_OF_SERVICE} AND (kind IN (:spare)) IS NOT TRUE"
 _UP = "ORDER BY happened_at, id"
 _DOWN = "ORDER BY happened_at DESC, id DESC"
 
@@ -24,13 +26,11 @@ INSERT INTO {history} (group_name, service, id, happened_at, kind, body)
 VALUES (:group, :service, :id, :at, :kind, :body) {or_keep}
 """
 
-_TOO_OLD = f"""
-SELECT happened_at, id {_OF_SERVICE} {{spared}} AND happened_at < :before {_DOWN} LIMIT 1
-"""
-_TOO_MANY = f"SELECT happened_at, id {_OF_SERVICE} {{spared}} {_DOWN} LIMIT 1 OFFSET :keep"
-_COUNT = f"SELECT COUNT(*), COALESCE(MAX(happened_at), 0) {_OF_SERVICE} {{spared}}"
+_TOO_OLD = f"SELECT happened_at, id {_NOT_SPARED} AND happened_at < :before {_DOWN} LIMIT 1"
+_TOO_MANY = f"SELECT happened_at, id {_NOT_SPARED} {_DOWN} LIMIT 1 OFFSET :keep"
+_COUNT = f"SELECT COUNT(*), COALESCE(MAX(happened_at), 0) {_NOT_SPARED}"
 _COUNT_SINCE = f"{_COUNT} AND happened_at >= :since"
-_UP_TO = f"{_OF_SERVICE} {{spared}} AND happened_at <= :at AND (happened_at < :at OR id <= :id)"
+_UP_TO = f"{_NOT_SPARED} AND happened_at <= :at AND (happened_at < :at OR id <= :id)"
 _PORTION_ENDS = f"SELECT happened_at, id {_UP_TO} {_UP} LIMIT 1 OFFSET :portion"
 _DELETE = f"DELETE {_UP_TO}"
 
@@ -129,21 +129,18 @@ class Histories(Database):
         self, group: str, service: str, *, before: int, keep: int, spare: Sequence[str] = ()
     ) -> None:
         """See :meth:`turnwise.storages.Storage.purge`."""
-        kinds = {f"kind_{number}": kind for number, kind in enumerate(dict.fromkeys(spare))}
-        this: dict[str, Value] = {"group": group, "service": service, **kinds}
-        over = self._read(_without(kinds, _TOO_OLD), **this, before=before).rows
-        over += self._too_many(kinds, this, keep)
+        this: dict[str, Value] = {"group": group, "service": service, "spare": tuple(spare)}
+        over = self._read(_TOO_OLD, **this, before=before).rows
+        over += self._too_many(this, keep)
         if over:
             at, entry_id = max(over)
-            self._forget_up_to(at, entry_id, kinds, this)
+            self._forget_up_to(at, entry_id, this)
 
     @cached_property
     def _counted(self) -> dict[tuple[Value, ...], _Counted]:
         return {}
 
-    def _too_many(
-        self, spared: Iterable[str], this: Mapping[str, Value], keep: int
-    ) -> list[tuple[int, str]]:
+    def _too_many(self, this: Mapping[str, Value], keep: int) -> list[tuple[int, str]]:
         """The newest row that is too many, where there is one.
 
         To count a long history takes long. So what was counted is remembered for a while, and
@@ -152,22 +149,20 @@ class Histories(Database):
         key = tuple(this.values())
         last = self._counted.get(key)
         if last is not None and keep - last.rows >= _PORTION and last.uses < _USES:
-            [(new, newest)] = self._read(
-                _without(spared, _COUNT_SINCE), **this, since=last.newest
-            ).rows
+            [(new, newest)] = self._read(_COUNT_SINCE, **this, since=last.newest).rows
             if last.rows + new <= keep:
                 if new > _PORTION:
                     last = _Counted(last.rows + new, newest, last.uses)
                 self._counted[key] = last._replace(uses=last.uses + 1)
                 return []
-        [(rows, newest)] = self._read(_without(spared, _COUNT), **this).rows
+        [(rows, newest)] = self._read(_COUNT, **this).rows
         # So many more are forgotten, or nearly every purge of a full history would count it.
         slack = keep // 16 if keep >= 16 * _PORTION else 0
         if rows <= keep - min(slack, _PORTION):
             self._counted[key] = _Counted(rows, newest)
             return []
         self._counted[key] = _Counted(keep - slack, newest)
-        return self._read(_without(spared, _TOO_MANY), **this, keep=keep - slack).rows
+        return self._read(_TOO_MANY, **this, keep=keep - slack).rows
 
     def services(self, group: str) -> tuple[str, ...]:
         """See :meth:`turnwise.storages.Storage.services`."""
@@ -180,7 +175,7 @@ class Histories(Database):
     def forget_service(self, group: str, service: str) -> None:
         """See :meth:`turnwise.storages.Storage.forget_service`."""
         self._write(*_FORGET, group=group, service=service)
-        self._forget_up_to(_ALL, "", {}, {"group": group, "service": service})
+        self._forget_up_to(_ALL, "", {"group": group, "service": service, "spare": ()})
 
     def _names(self, these: str, next_of_history: str, **values: Value) -> tuple[str, ...]:
         names = {name for (name,) in self._read(these, **values).rows}
@@ -190,19 +185,11 @@ class Histories(Database):
             names.add(name)
         return tuple(sorted(names))
 
-    def _forget_up_to(
-        self, at: int, entry_id: str, spared: Iterable[str], this: Mapping[str, Value]
-    ) -> None:
+    def _forget_up_to(self, at: int, entry_id: str, this: Mapping[str, Value]) -> None:
         """Forget a row and all before it, in portions: others must get between, and soon."""
-        portion_ends, delete = _without(spared, _PORTION_ENDS), _without(spared, _DELETE)
         while True:
-            ends = self._read(portion_ends, **this, at=at, id=entry_id, portion=_PORTION).rows
+            ends = self._read(_PORTION_ENDS, **this, at=at, id=entry_id, portion=_PORTION).rows
             upper = ends[0] if ends else (at, entry_id)
-            self._write(delete, **this, at=upper[0], id=upper[1])
+            self._write(_DELETE, **this, at=upper[0], id=upper[1])
             if not ends:
                 return
-
-
-def _without(spared: Iterable[str], template: str) -> str:
-    """A statement that leaves rows of some kinds alone; ``spared`` names their parameters."""
-    return template.replace("{spared}", " ".join(f"AND kind <> :{name}" for name in spared))

@@ -11,8 +11,7 @@ to lock, a swap of a record that is not there makes it first: an empty row chang
 # ruff: noqa: S608 (what is put into a text is our own; values are parameters)
 
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 from turnwise.storages import Kind, Owner, Reading, Record, ServiceReading, Sight, Swapped
 from turnwise.storages.sql.connect import LockedError
@@ -23,14 +22,11 @@ from turnwise.storages.sql.statements import Value
 _READ = f"""
 SELECT {{row}} {{start}}, v.revision, r.service, r.kind, r.version, r.body, r.run_id, r.runner_id,
   r.boot_id, r.heartbeat_timeout, o.beat_count, o.runs, o.left_at {{end_of_row}}
-FROM {{revisions}} v
+FROM (SELECT 1 AS one) one
+LEFT JOIN {{revisions}} v ON v.group_name = :group
 LEFT JOIN {{records}} r ON r.group_name = :group AND r.service IN (:services) AND r.version <> ''
 LEFT JOIN {{runners}} o ON {same_life("o", "r")}
-WHERE v.group_name = :group
 """
-_READ_WITHOUT_REVISION = _READ.replace(
-    "FROM {revisions} v", "FROM (SELECT :group AS group_name, 0 AS revision) v"
-)
 
 _MAKE_PLACE = """
 INSERT INTO {records} (group_name, service, kind, version, body)
@@ -77,8 +73,7 @@ class Records(Database):
 
     def read(self, group: str, services: Sequence[str]) -> Reading:
         """See :meth:`turnwise.storages.Storage.read`."""
-        this: dict[str, Value] = {"group": group, "services": tuple(services)}
-        rows = self._read(_READ, **this).rows or self._read(_READ_WITHOUT_REVISION, **this).rows
+        rows = self._read(_READ, group=group, services=tuple(services)).rows
         now, revision = rows[0][:2]
         plans: dict[str, Record] = {}
         gates: dict[str, Record] = {}
@@ -94,7 +89,7 @@ class Records(Database):
             name: ServiceReading(plans.get(name), gates.get(name), sights.get(name))
             for name in services
         }
-        return Reading(now, revision, found)
+        return Reading(now, revision or 0, found)
 
     def swap(
         self,
@@ -106,48 +101,34 @@ class Records(Database):
         not_after: int | None = None,
     ) -> Swapped:
         """See :meth:`turnwise.storages.Storage.swap`."""
-        once = partial(self._swap_at_once, group, service, kind, expected, new, not_after)
+        values = {
+            **values_of(group, service, kind, new),
+            "expected": expected or "",
+            "not_after": _FOREVER if not_after is None else not_after,
+        }
         tries = _TRIES if self._address.kind != "sqlite" else 1  # which has waited by then
-        swapped = self._unless_locked(once)
-        while swapped.busy and (tries := tries - 1):
+        makes = expected is None
+        while (swapped := self._swap_once(values, makes=makes)).busy and (tries := tries - 1):
             time.sleep(_BETWEEN_TRIES_SECONDS)
-            swapped = self._unless_locked(once)
         return swapped
 
-    def _unless_locked(self, swap: Callable[[], Swapped]) -> Swapped:
+    def _swap_once(self, values: dict[str, Value], *, makes: bool) -> Swapped:
+        is_postgresql = self._address.kind == "postgresql"
         try:
-            return swap()
+            with self._work.taken(patient=False) as line:
+                if makes:
+                    self._ask(line, _MAKE_PLACE, **values)
+                answer = self._ask(line, _LOCK_AND_SWAP if is_postgresql else _SWAP, **values)
+                now, done, busy = answer.now or answer.number, answer.changed, False
+                if answer.rows:
+                    [(now, done)] = answer.rows
+                if not now:  # another version is there than was expected, or the row is locked
+                    [(now, there)] = self._ask(line, _NOW_AND_WHETHER_THERE, **values).rows
+                    busy = bool(there) and is_postgresql
+            return Swapped(now, bool(done), busy)
         except LockedError:
             [(now,)] = self._read(_NOW).rows
             return Swapped(now, done=False, busy=True)
-
-    def _swap_at_once(
-        self,
-        group: str,
-        service: str,
-        kind: Kind,
-        expected: str | None,
-        new: Record,
-        not_after: int | None,
-    ) -> Swapped:
-        with self._work.taken(patient=False) as line:
-            if expected is None:
-                self._ask(line, _MAKE_PLACE, group=group, service=service, kind=kind)
-            answer = self._ask(
-                line,
-                _LOCK_AND_SWAP if self._address.kind == "postgresql" else _SWAP,
-                **values_of(group, service, kind, new),
-                expected=expected or "",
-                not_after=_FOREVER if not_after is None else not_after,
-            )
-            now, done, busy = answer.now or answer.number, answer.changed, False
-            if answer.rows:
-                [(now, done)] = answer.rows
-            if not now:  # another version was there than was expected, or no row that is not locked
-                this = {"group": group, "service": service, "kind": kind.value}
-                [(now, there)] = self._ask(line, _NOW_AND_WHETHER_THERE, **this).rows
-                busy = bool(there) and self._address.kind == "postgresql"
-        return Swapped(now, bool(done), busy)
 
 
 def values_of(group: str, service: str, kind: Kind, new: Record) -> dict[str, Value]:
