@@ -386,7 +386,7 @@ def test_what_is_refused_is_said_with_what_is_allowed(
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: Every(5), "interval must be a timedelta or a text such as 5m, got 5"),  # type: ignore[arg-type]
+        (lambda: Every(5), "interval must be a timedelta or a text such as '5m', got 5"),  # type: ignore[arg-type]
         (lambda: Every("5m", 0), "offset must be a timedelta or a text"),  # type: ignore[arg-type]
         (lambda: Cron(5), "expression must be a text such as '0 3 * * *', got 5"),  # type: ignore[arg-type]
         (lambda: Cron("@daily", UTC), "timezone must be a text such as 'Europe/Vienna'"),  # type: ignore[arg-type]

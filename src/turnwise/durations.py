@@ -45,6 +45,23 @@ def parse_duration(text: str) -> timedelta:
         raise ValueError(f"{text!r} is too long: at most {timedelta.max.days} days") from None
 
 
+def duration_of(name: str, value: timedelta | str) -> timedelta:
+    """A duration that is given as a timedelta or as a text, for the argument ``name``.
+
+    Raises:
+        TypeError: it is neither.
+        ValueError: the text is no duration; the message has the argument's name.
+    """
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a timedelta or a text such as '5m', got {value!r}")
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
 def format_duration(duration: timedelta) -> str:
     """Write a duration so that :func:`parse_duration` reads the same one back.
 

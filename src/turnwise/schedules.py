@@ -60,7 +60,7 @@ from functools import lru_cache
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, Self, runtime_checkable
 
-from turnwise.durations import format_duration, parse_duration
+from turnwise.durations import duration_of, format_duration
 from turnwise.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Every:
     offset: timedelta
 
     def __init__(self, interval: timedelta | str, offset: timedelta | str = _ZERO) -> None:
-        interval, offset = _duration("interval", interval), _duration("offset", offset)
+        interval, offset = duration_of("interval", interval), duration_of("offset", offset)
         if not _MICROSECOND <= interval <= _LONGEST:
             raise ValueError(
                 f"interval must be from 1us to {format_duration(_LONGEST)}, "
@@ -274,7 +274,7 @@ class Staggered:
             raise TypeError(
                 f"schedule must be one that is not staggered already, got {str(schedule)!r}"
             )
-        by = _duration("by", by)
+        by = duration_of("by", by)
         if not _ZERO <= by <= _LONGEST_STAGGER:
             raise ValueError(
                 f"by must be from 0s to {format_duration(_LONGEST_STAGGER)}, "
@@ -392,17 +392,6 @@ def _translated(expression: str) -> str:
             f"got {expression!r}"
         )
     return " ".join(fields)
-
-
-def _duration(name: str, value: timedelta | str) -> timedelta:
-    if isinstance(value, timedelta):
-        return value
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a timedelta or a text such as 5m, got {value!r}")
-    try:
-        return parse_duration(value)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
 
 
 def _instant(name: str, value: datetime) -> datetime:

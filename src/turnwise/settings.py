@@ -12,7 +12,7 @@ from itertools import islice, pairwise
 from typing import Final, Literal, Self, cast, get_args
 
 from turnwise.cycles import duration, instant, microseconds, shortest_cycle
-from turnwise.durations import format_duration, parse_duration
+from turnwise.durations import duration_of, format_duration
 from turnwise.schedules import Every, Schedule, Staggered, parse_schedule
 
 Runs = Literal["once", "every_slot"]
@@ -116,7 +116,8 @@ class Settings:
         # So that equal settings have one text: 1 and 1.0 are one fraction.
         fraction = float(self.max_start_slot_fraction)
         object.__setattr__(self, "max_start_slot_fraction", fraction)
-        self._check_relations(shortest)
+        self._check_schedule()
+        self._check_cycle(shortest)
 
     @property
     def shortest_cycle(self) -> timedelta:
@@ -155,7 +156,7 @@ class Settings:
         return Staggered(self.schedule, duration(service_hash % span)) if span else self.schedule
 
     def to_json(self) -> str:
-        """The settings as one JSON object, with durations as :func:`parse_duration` reads them."""
+        """The settings as one JSON object, with durations as texts such as ``5m``."""
         return json.dumps({field.name: _plain(getattr(self, field.name)) for field in fields(self)})
 
     @classmethod
@@ -208,29 +209,7 @@ class Settings:
                 raise TypeError(f"{field.name} must be {name}, got {value!r}")
 
     def _check_ranges(self) -> None:
-        self._require(self.heartbeat_timeout > _ZERO, "heartbeat_timeout", "positive")
-        for name in ("spread_margin", "min_run_margin"):
-            self._require(getattr(self, name) >= _ZERO, name, "0 or more")
-        for name in ("start_within", "timeout"):
-            value = getattr(self, name)
-            allowed = f"positive and at most {format_duration(_LONGEST)}, or None"
-            self._require(value is None or _ZERO < value <= _LONGEST, name, allowed)
-        self._require(
-            self.stagger == "auto"
-            or (isinstance(self.stagger, timedelta) and _ZERO <= self.stagger <= _LONGEST_STAGGER),
-            "stagger",
-            f"'auto', or 0 or more and at most {format_duration(_LONGEST_STAGGER)}",
-        )
-        self._require(
-            _ZERO <= self.membership_stabilization <= _LONGEST,
-            "membership_stabilization",
-            f"0 or more and at most {format_duration(_LONGEST)}",
-        )
-        self._require(
-            _ZERO < self.retention_age <= _LONGEST_RETENTION,
-            "retention_age",
-            f"positive and at most {format_duration(_LONGEST_RETENTION)}",
-        )
+        self._check_durations()
         self._require(
             0 < self.max_start_slot_fraction <= 1, "max_start_slot_fraction", "over 0 and at most 1"
         )
@@ -242,11 +221,28 @@ class Settings:
             1 <= self.retention_count <= _MOST_ROWS, "retention_count", f"1 to {_MOST_ROWS:,}"
         )
 
+    def _check_durations(self) -> None:
+        self._require(self.heartbeat_timeout > _ZERO, "heartbeat_timeout", "positive")
+        for name in ("spread_margin", "min_run_margin"):
+            self._require(getattr(self, name) >= _ZERO, name, "0 or more")
+        for name in ("start_within", "timeout"):
+            value = getattr(self, name)
+            allowed = f"positive and at most {format_duration(_LONGEST)}, or None"
+            self._require(value is None or _ZERO < value <= _LONGEST, name, allowed)
+        at_most = f"0 or more and at most {format_duration(_LONGEST_STAGGER)}"
+        is_fit = isinstance(self.stagger, timedelta) and _ZERO <= self.stagger <= _LONGEST_STAGGER
+        self._require(is_fit or self.stagger == "auto", "stagger", f"'auto', or {at_most}")
+        at_most = f"0 or more and at most {format_duration(_LONGEST)}"
+        is_fit = _ZERO <= self.membership_stabilization <= _LONGEST
+        self._require(is_fit, "membership_stabilization", at_most)
+        at_most = f"positive and at most {format_duration(_LONGEST_RETENTION)}"
+        self._require(_ZERO < self.retention_age <= _LONGEST_RETENTION, "retention_age", at_most)
+
     def _require(self, holds: bool, name: str, allowed: str) -> None:  # noqa: FBT001
         if not holds:
             raise ValueError(f"{name} must be {allowed}, got {_text(getattr(self, name))}")
 
-    def _check_relations(self, shortest: timedelta) -> None:
+    def _check_schedule(self) -> None:
         if self.runs == "every_slot" and not isinstance(self.schedule, Every):
             raise ValueError(
                 f"runs ('every_slot') goes with a schedule of the form 'every ...' alone, and "
@@ -262,6 +258,8 @@ class Settings:
                 f"stagger ({_text(self.stagger)}) must be 0s where the schedule is staggered "
                 f"itself, and it is {str(self.schedule)!r}"
             )
+
+    def _check_cycle(self, shortest: timedelta) -> None:
         cycle = f"the shortest cycle ({format_duration(shortest)})"
         if self.heartbeat_timeout > shortest:
             raise ValueError(
@@ -271,12 +269,8 @@ class Settings:
         # With every slot the number of runners is not known here: review() holds it against them.
         shares = 1 + self.standbys if self.runs == "once" else 1
         slot = shortest // shares
-        bound = cycle
-        if shares > 1:
-            bound = (
-                f"a slot, which is {format_duration(slot)}: {cycle} shared by "
-                f"1 + standbys ({self.standbys})"
-            )
+        shared = f"{cycle} shared by 1 + standbys ({self.standbys})"
+        bound = cycle if shares == 1 else f"a slot, which is {format_duration(slot)}: {shared}"
         if self.spread_margin >= slot:
             raise ValueError(
                 f"spread_margin ({format_duration(self.spread_margin)}) must be shorter than "
@@ -311,6 +305,8 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "retention_age": _DURATION,
     "retention_count": _NUMBER,
 }
+DURATIONS: Final = frozenset(name for name, (types, _) in _TYPES.items() if timedelta in types)
+"""The knobs that are durations, which a text may stand for."""
 
 
 def _scaled_defaults(shortest: timedelta) -> dict[str, timedelta]:
@@ -340,15 +336,11 @@ def _plain(value: object) -> object:
 
 def _stored(name: str, value: object) -> object:
     """A knob as it was stored; what is no duration is left to the constructor's checks."""
-    durations = timedelta in _TYPES.get(name, ((), ""))[0]
-    if not durations or value is None or value == "auto":
+    if name not in DURATIONS or value is None or value == "auto":
         return value
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a duration such as '5m', got {value!r}")
-    try:
-        return parse_duration(value)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
+    return duration_of(name, value)
 
 
 def _text(value: object) -> str:

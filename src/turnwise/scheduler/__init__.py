@@ -29,9 +29,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
-from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
+from turnwise.durations import duration_of
 from turnwise.errors import SchemaError, StorageError
 from turnwise.events import Observer
 from turnwise.machine import Machine
@@ -43,7 +43,7 @@ from turnwise.scheduler.calls import Loops
 from turnwise.scheduler.engine import Engine
 from turnwise.scheduler.functions import served
 from turnwise.scheduler.health import Health, health_of
-from turnwise.scheduler.knobs import Duration, Knobs, duration_of
+from turnwise.scheduler.knobs import Duration, Knobs
 from turnwise.scheduler.registration import Function, Registration, checked_settings
 from turnwise.scheduler.signals import SignalsEnd
 from turnwise.schedules import Schedule
@@ -195,12 +195,7 @@ class Scheduler(Registration):
         self.start()
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.stop(self._grace)
 
     async def __aenter__(self) -> Self:
@@ -217,12 +212,7 @@ class Scheduler(Registration):
             raise
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         import asyncio  # noqa: PLC0415 (the program has it)
 
         await asyncio.to_thread(self.stop, self._grace)

@@ -3,9 +3,9 @@
 from datetime import timedelta
 from typing import TypedDict
 
-from turnwise.durations import parse_duration
+from turnwise.durations import duration_of
 from turnwise.schedules import Schedule
-from turnwise.settings import Runs, Settings
+from turnwise.settings import DURATIONS, Runs, Settings
 
 Duration = timedelta | str
 """A duration: a timedelta, or a text such as ``"1h30m"``."""
@@ -52,39 +52,7 @@ def settings_with(schedule: Schedule, knobs: Knobs) -> Settings:
 
 
 def _read(name: str, value: object) -> object:
-    is_text = isinstance(value, str) and name in _DURATIONS
+    is_text = isinstance(value, str) and name in DURATIONS
     if not is_text or (name, value) == ("stagger", "auto"):
         return value
     return duration_of(name, str(value))
-
-
-_DURATIONS = frozenset(
-    {
-        "cycle",
-        "start_within",
-        "timeout",
-        "stagger",
-        "spread_margin",
-        "heartbeat_timeout",
-        "membership_stabilization",
-        "min_run_margin",
-        "retention_age",
-    }
-)
-
-
-def duration_of(name: str, value: Duration) -> timedelta:
-    """A duration that is given as a timedelta or as a text.
-
-    Raises:
-        TypeError: it is neither.
-        ValueError: the text is no duration; the message has the argument's name.
-    """
-    if isinstance(value, timedelta):
-        return value
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a timedelta or a text such as '5m', got {value!r}")
-    try:
-        return parse_duration(value)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None

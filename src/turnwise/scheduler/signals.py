@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Self
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -32,12 +32,7 @@ class SignalsEnd:
             self._before = {each: signal.signal(each, self._heard) for each in _SIGNALS}
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         for number, handler in self._before.items():
             if handler is not None:  # one that was not set from Python cannot be put back
                 signal.signal(number, handler)

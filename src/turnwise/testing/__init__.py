@@ -22,13 +22,13 @@ long as you like, in milliseconds::
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
 from typing import Self
 
 from turnwise.cycles import duration, instant, microseconds
+from turnwise.durations import duration_of
 from turnwise.events import Event, Observer, StorageAsked
 from turnwise.gate import Execution, Run, open_row
-from turnwise.scheduler.knobs import Duration, duration_of
+from turnwise.scheduler.knobs import Duration
 from turnwise.scheduler.registration import Function, Registration
 from turnwise.settings import Settings
 from turnwise.storages import Storage
@@ -222,12 +222,7 @@ class VirtualScheduler(Registration):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def close(self) -> None:
