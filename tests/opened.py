@@ -25,7 +25,7 @@ from turnwise.storages.sql.tables import NAMES
 class Known(SqlStorage):
     """An SQL storage that looks through a server's tables once in this process, and never again.
 
-    To see that they are whole takes forty questions, which is most of what a test would cost.
+    To see that they are whole takes ten questions, which is most of what a test would cost.
     """
 
     _seen: ClassVar[set[str]] = set()

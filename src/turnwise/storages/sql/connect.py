@@ -238,7 +238,7 @@ class Line:
         raise AssertionError  # the last try returns or raises
 
     def _once(self, statement: Statement, values: Mapping[str, Value]) -> Answer:
-        session = self.session()
+        session = self._session or self.session()  # which was looked at as it was taken
         if self._host_clock is None or not statement.reads_host_clock:
             return session.execute(statement, statement.arguments(values))
         now = self._host_clock()

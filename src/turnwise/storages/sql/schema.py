@@ -121,29 +121,37 @@ def _refuse_old(connection: sa.Connection, address: Address, there: set[str]) ->
 
 
 def _require_whole(connection: sa.Connection, address: Address, metadata: sa.MetaData) -> None:
-    inspector = sa.inspect(connection)
+    inspector, names = sa.inspect(connection), [table.name for table in metadata.sorted_tables]
+    columns = inspector.get_multi_columns(address.schema, filter_names=names)
+    keys = _unique_keys(inspector, names, address.schema)
     for table in metadata.sorted_tables:
-        found = {column["name"] for column in inspector.get_columns(table.name, address.schema)}
+        where = (address.schema, table.name)
+        found = {column["name"] for column in columns[where]}
         for column in table.columns:
             if column.name not in found:
                 raise SchemaError(f"{address.shown}: the table {table.name} lacks {column.name}")
-        key = {column.name for column in table.primary_key}
-        if key not in _unique_keys(inspector, table.name, address.schema):
+        if {column.name for column in table.primary_key} not in keys[where]:
             raise SchemaError(
                 f"{address.shown}: the table {table.name} lacks its primary key "
                 f"({', '.join(column.name for column in table.primary_key)})"
             )
 
 
-def _unique_keys(inspector: sa.Inspector, table: str, schema: str | None) -> list[set[str | None]]:
-    keys = [set[str | None](inspector.get_pk_constraint(table, schema)["constrained_columns"])]
-    for index in inspector.get_indexes(table, schema):
-        is_partial = any("where" in name for name in index.get("dialect_options", {}))
-        if index["unique"] and not is_partial:
-            keys.append(set(index["column_names"]))
-    return keys + [
-        set(unique["column_names"]) for unique in inspector.get_unique_constraints(table, schema)
-    ]
+def _unique_keys(
+    inspector: sa.Inspector, names: list[str], schema: str | None
+) -> dict[tuple[str | None, str], list[set[str | None]]]:
+    """For each table: the sets of columns of which no two rows may have the same."""
+    primary = inspector.get_multi_pk_constraint(schema, filter_names=names)
+    keys = {where: [set[str | None](key["constrained_columns"])] for where, key in primary.items()}
+    for where, indexes in inspector.get_multi_indexes(schema, filter_names=names).items():
+        for index in indexes:
+            is_partial = any("where" in name for name in index.get("dialect_options", {}))
+            if index["unique"] and not is_partial:
+                keys[where].append(set(index["column_names"]))
+    uniques = inspector.get_multi_unique_constraints(schema, filter_names=names)
+    for where, constraints in uniques.items():
+        keys[where] += [set(unique["column_names"]) for unique in constraints]
+    return keys
 
 
 def _require_version(connection: sa.Connection, address: Address, *, may_create: bool) -> None:
