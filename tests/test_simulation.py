@@ -213,32 +213,72 @@ def test_heartbeats_that_change_nothing_are_left_out_and_the_result_is_the_same(
     """Played one by one they lead to the same, whatever goes wrong around them."""
     scenarios = [random_scenario(seed) for seed in range(60)]
     left_out = [simulate(scenario) for scenario in scenarios]
-    monkeypatch.setattr(World, "calm_until", lambda world: world.now)
+    monkeypatch.setattr(World, "rest", lambda _world, _process: False)
     for scenario, result in zip(scenarios, left_out, strict=True):
         played = simulate(scenario)
         assert played == result, scenario.seed
         assert times_of(played) == times_of(result), scenario.seed
 
 
-def test_heartbeats_are_left_out_only_where_nobody_has_done_or_changed_anything_since() -> None:
-    """A look has its own process send the next one; what changes a record has everybody do so."""
+class Sleeper:
+    """Whose heartbeats are due every 10, and are left out while it rests."""
+
+    def __init__(self, world: World, due: int, heard: list[tuple[int, int]]) -> None:
+        self.world, self.due, self.heard = world, due, heard
+        self.number, self.left_out, self.is_awake = due, 0, False
+
+    def leave_out(self, until: int) -> int | None:
+        while self.due < until:
+            self.due += 10
+            self.left_out += 1
+        return self.due - 10 if self.left_out else None
+
+    def play_last(self) -> None:
+        self.left_out = 0
+        self.heard.append((self.number, self.world.now))
+
+    def go_on(self) -> None:
+        self.is_awake = True
+
+
+def test_who_rests_is_heard_of_when_somebody_reads_it_and_goes_on_when_something_changes() -> None:
+    """The last heartbeat of each is played at its own time, the earlier first."""
     world = World(QUIET_WORLD, lambda clock: MemoryStorage(clock=clock))
-    one, other = object(), object()
-    world.beat_at(1, print)  # that of the other
-    for process in (one, other):
-        world.note(process, changed=False, calm_until=world.end - 1)
-    assert world.calm_until() == world.end - 1
-    world.note(other, changed=False, calm_until=None)
-    assert world.calm_until() == world.now
-    world.note(other, changed=False, calm_until=world.end)
-    assert world.calm_until() == world.end - 1
-    world.note(other, changed=True, calm_until=world.end)
-    world.note(other, changed=False, calm_until=world.end)
-    assert world.calm_until() == world.now
+    heard: list[tuple[int, int]] = []
+    one, other = Sleeper(world, 7, heard), Sleeper(world, 3, heard)
+    assert world.rest(one)
+    assert world.rest(other)
+    world.now = 30
+    world.catch_up()
+    assert heard == [(3, 23), (7, 27)]
+    assert world.now == 30
+    world.catch_up()
+    assert len(heard) == 2, "none was due since"
+    world.now = 35
+    world.disturb()
+    assert heard[2:] == [(3, 33)]
+    assert one.is_awake
+    assert other.is_awake
+    world.now = 100
+    world.catch_up()
+    assert len(heard) == 3, "nobody rests any more"
+
+
+@pytest.mark.parametrize("changes", [True, False])
+def test_what_happens_disturbs_those_at_rest_unless_it_is_known_to_change_nothing(
+    changes: bool,
+) -> None:
+    world = World(QUIET_WORLD, lambda clock: MemoryStorage(clock=clock))
+    resting = Sleeper(world, 7, [])
+    world.rest(resting)
+    world.at(20, lambda _: None, changes=changes)
+    world.go_through()
+    assert resting.is_awake == changes
+    assert resting.heard == ([(7, 17)] if changes else [])
 
 
 def test_who_has_nothing_to_do_for_hours_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the heartbeats between two nightly turns a fifth is played, and all are counted."""
+    """Of the heartbeats between two nightly turns few are played, and all are counted."""
     day, played = timedelta(days=1), 0
     heartbeat = MemoryStorage.heartbeat
 
@@ -253,7 +293,7 @@ def test_who_has_nothing_to_do_for_hours_costs_nothing(monkeypatch: pytest.Monke
     result = well(simulate(calm))
     expected = 5 * (3 * day // nightly.heartbeat_interval)
     assert abs(result.operations["Beat"] - expected) <= 5
-    assert played < expected / 5
+    assert played < expected / 100
 
 
 def test_without_one_of_its_faults_the_others_of_a_scenario_stay_as_they_are() -> None:

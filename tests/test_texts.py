@@ -88,8 +88,15 @@ def plan_records(draw: st.DrawFn) -> Plan:
 
 @pytest.fixture(autouse=True)
 def _nothing_was_read_before() -> None:
-    for cached in (texts.plan_from_text, texts.gate_from_text, texts._shape):
-        cached.cache_clear()
+    texts._shape.cache_clear()
+    forget_what_was_written()
+
+
+def forget_what_was_written() -> None:
+    """So that it is read from its text, as another process would."""
+    texts._written_here.clear()
+    texts.plan_from_text.cache_clear()
+    texts.gate_from_text.cache_clear()
 
 
 # There and back -----------------------------------------------------------------------------
@@ -98,6 +105,7 @@ def _nothing_was_read_before() -> None:
 @given(gate_records)
 def test_a_gate_is_read_back_as_it_was_written(gate: Gate) -> None:
     text = texts.gate_to_text(gate)
+    forget_what_was_written()
     assert text.isascii()
     assert texts.gate_from_text(text) == gate
 
@@ -105,6 +113,7 @@ def test_a_gate_is_read_back_as_it_was_written(gate: Gate) -> None:
 @given(plan_records())
 def test_a_plan_is_read_back_as_it_was_written(plan: Plan) -> None:
     text = texts.plan_to_text(plan)
+    forget_what_was_written()
     assert text.isascii()
     assert texts.plan_from_text(text) == plan
 
@@ -124,7 +133,9 @@ def test_words_are_read_back_as_the_enumerations_that_they_were() -> None:
     gate = opened(gate, NOON + 1, now=NOON + 1)
     closed = gates.complete(gate, "run", now=NOON + 2)
     assert isinstance(closed, Gate)
-    paused, _, completed = texts.gate_from_text(texts.gate_to_text(closed)).unsaid
+    text = texts.gate_to_text(closed)
+    forget_what_was_written()
+    paused, _, completed = texts.gate_from_text(text).unsaid
     assert isinstance(paused, Command)
     assert paused.name is CommandName.PAUSE
     assert isinstance(completed, Execution)
@@ -215,10 +226,35 @@ def test_the_record_of_a_service_stays_small() -> None:
 
 
 def test_the_same_text_is_read_once() -> None:
-    text = texts.gate_to_text(gates.new_gate(7))
-    assert texts.gate_from_text(text) is texts.gate_from_text(text)
-    text = texts.plan_to_text(Plan((cycle_plan(10, 20),)))
-    assert texts.plan_from_text(text) is texts.plan_from_text(text)
+    gate, plan = texts.gate_to_text(gates.new_gate(7)), texts.plan_to_text(TWENTY)
+    forget_what_was_written()
+    assert texts.gate_from_text(gate) is texts.gate_from_text(gate)
+    assert texts.plan_from_text(plan) is texts.plan_from_text(plan)
+
+
+def test_what_was_written_here_is_not_read_at_all() -> None:
+    gate = gates.new_gate(7)
+    assert texts.gate_from_text(texts.gate_to_text(gate)) is gate
+    assert texts.plan_from_text(texts.plan_to_text(TWENTY)) is TWENTY
+
+
+def test_only_the_last_64_records_that_were_written_are_remembered() -> None:
+    gate = gates.new_gate(7)
+    text = texts.gate_to_text(gate)
+    for floor in range(8, 8 + 64):
+        texts.gate_to_text(gates.new_gate(floor))
+    assert len(texts._written_here) == 64
+    assert texts.gate_from_text(text) == gate
+    assert texts.gate_from_text(text) is not gate
+
+
+def test_what_was_written_as_a_plan_is_no_gate() -> None:
+    text = texts.plan_to_text(TWENTY)
+    with pytest.raises(ValueError, match="no gate"):
+        texts.gate_from_text(text)
+
+
+TWENTY = Plan((cycle_plan(10, 20),))
 
 
 # What nobody wrote --------------------------------------------------------------------------

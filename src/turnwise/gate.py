@@ -355,17 +355,26 @@ def is_served(gate: Gate, key: int, *, now: int, ahead: int) -> bool:
     """Whether ``key`` counts as served at ``now``, with a horizon of ``ahead`` microseconds."""
     if key <= gate.floor <= now + ahead:
         return True
-    return key in gate.served and key <= now + ahead
+    served = gate.served
+    # Most ask for the last key that was served, or for one that comes after it.
+    if not served or key > served[-1]:
+        return False
+    return (key == served[-1] or key in served) and key <= now + ahead
 
 
 def attempts_at(gate: Gate, key: int) -> int:
     """How many attempts at ``key`` have ended without serving it."""
-    return next((count for known, count in gate.attempts if known == key), 0)
+    for known, count in gate.attempts:
+        if known == key:
+            return count
+    return 0
 
 
 def is_over(gate: Gate, key: int, *, now: int, ahead: int, attempts: int) -> bool:
     """Whether no run for ``key`` is to be admitted any more: served, or its attempts used up."""
-    return is_served(gate, key, now=now, ahead=ahead) or attempts_at(gate, key) >= attempts
+    if is_served(gate, key, now=now, ahead=ahead):
+        return True
+    return attempts_at(gate, key) >= attempts
 
 
 def is_paused(gate: Gate, now: int) -> bool:
@@ -430,9 +439,12 @@ def finish(
     run = gate.open
     if run is None or run.run_id != run_id:
         return NotOpen(run_id, said_of(gate, run_id))
-    closed = replace(gate, open=None, unsaid=_telling(gate, closed_row(run, now, status, reason)))
-    if status is Status.COMPLETED:
-        closed = replace(closed, success=Success(run.due, now, run.run_id))
+    closed = replace(
+        gate,
+        open=None,
+        unsaid=_telling(gate, closed_row(run, now, status, reason)),
+        success=Success(run.due, now, run_id) if status is Status.COMPLETED else gate.success,
+    )
     had_no_chance = status is not Status.COMPLETED and reason in NO_ATTEMPT
     if run.key is None:
         return _triggered_again(closed, run, now, reason) if had_no_chance else closed
@@ -473,6 +485,8 @@ def said_of(gate: Gate, run_id: str) -> Execution | None:
 
 def without(gate: Gate, ids: frozenset[str]) -> Gate:
     """The gate without what the history is known to have."""
+    if not any(row.id in ids for row in gate.unsaid):
+        return gate
     return replace(gate, unsaid=tuple(row for row in gate.unsaid if row.id not in ids))
 
 
@@ -543,12 +557,14 @@ def _triggered_again(gate: Gate, run: Run, now: int, reason: str) -> Gate:
 
 def _within_horizon(gate: Gate, key: int, limit: int) -> Gate:
     """The gate without what lies beyond ``limit``, but for ``key`` itself."""
-    served = tuple(known for known in gate.served if known <= limit)
-    attempts = tuple(pair for pair in gate.attempts if pair[0] <= limit or pair[0] == key)
+    served = tuple([known for known in gate.served if known <= limit])
+    attempts = tuple([pair for pair in gate.attempts if pair[0] <= limit or pair[0] == key])
     floor = gate.floor
     if floor > limit:
         # The highest floor that says nothing of the keys that are still known.
         floor = min([key, *served, *(known for known, _ in attempts)]) - 1
+    elif len(served) == len(gate.served) and len(attempts) == len(gate.attempts):
+        return gate
     return replace(gate, floor=floor, served=served, attempts=attempts)
 
 
@@ -561,7 +577,7 @@ def _with_attempt(gate: Gate, key: int) -> Gate:
 
 def _with_served(gate: Gate, key: int) -> Gate:
     keys = sorted({*gate.served, key})
-    attempts = tuple(pair for pair in gate.attempts if pair[0] != key)
+    attempts = tuple([pair for pair in gate.attempts if pair[0] != key])
     kept = replace(gate, served=tuple(keys[-KEPT_KEYS:]), attempts=attempts)
     return _with_floor(kept, keys[:-KEPT_KEYS])
 
@@ -572,6 +588,6 @@ def _with_floor(gate: Gate, gone: list[int]) -> Gate:
     return replace(
         gate,
         floor=floor,
-        served=tuple(key for key in gate.served if key > floor),
-        attempts=tuple(pair for pair in gate.attempts if pair[0] > floor),
+        served=tuple([key for key in gate.served if key > floor]),
+        attempts=tuple([pair for pair in gate.attempts if pair[0] > floor]),
     )

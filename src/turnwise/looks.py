@@ -75,17 +75,18 @@ def next_look(plan: Plan | None, gate: Gate, who: Lookout, now: int) -> int:
         who: the runner.
         now: the storage's now.
     """
-    cycles = () if plan is None else plan.cycles
-    instants = [at for cycle in cycles for at in _chances(cycle, gate, who, now)]
-    instants.append(_planning(plan, gate, who, now))
-    instants += _gap(plan, who.planner, now)
+    instants = [_planning(plan, gate, who, now)]
+    if plan is not None:
+        for cycle in plan.cycles:
+            instants += _chances(cycle, gate, who, now)
+        instants += _gap(plan, who.planner, now)
     if gate.pause is not None and gate.pause.until is not None:
         instants.append(gate.pause.until)
     if gate.trigger is not None and not gates.is_paused(gate, now):
         # Where no plan covers now, whoever looks next makes one.
         current = covering(plan, now)
         instants.append(now + who.interval if current is None else current.end)
-    return min((at for at in instants if at > now), default=now + who.interval)
+    return min([at for at in instants if at > now], default=now + who.interval)
 
 
 def late_in(cycle: CyclePlan, runner_id: str) -> int:
@@ -130,11 +131,14 @@ def _planning(plan: Plan | None, gate: Gate, who: Lookout, now: int) -> int:
     return start - int(planner.rules.margin * part)
 
 
-def _gap(plan: Plan | None, planner: Planner, now: int) -> list[int]:
+def _gap(plan: Plan, planner: Planner, now: int) -> list[int]:
     """Where the time before the next planned cycle begins, if nobody has planned it."""
-    current, ahead = covering(plan, now), upcoming(plan, now)
+    ahead = upcoming(plan, now)
+    if ahead is None:
+        return []
+    current = covering(plan, now)
     start = planner.cycle_at(now).end if current is None else current.end
-    return [start] if ahead is not None and start < ahead.start else []
+    return [start] if start < ahead.start else []
 
 
 def why_missed(gate: Gate, cycle: CyclePlan, *, now: int) -> str:

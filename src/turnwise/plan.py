@@ -106,15 +106,8 @@ class CyclePlan:
 
     def slot(self, position: int) -> Slot:
         """The slot at a position."""
-        rules = self.rules
-        return _slot_at(
-            self.start,
-            self.end,
-            position,
-            len(self.runners),
-            margin=rules.margin,
-            window=rules.window,
-        )
+        rules, count = self.rules, len(self.runners)
+        return _slot_at(self.start, self.end, position, count, rules.margin, rules.window)
 
     def key(self, slot: Slot) -> int:
         """What a run in this slot serves: the period, or with every slot the slot itself."""
@@ -180,7 +173,11 @@ class Planner:
 
 
 _planner = lru_cache(maxsize=256)(Planner._made)  # noqa: SLF001 (of this module)
-_slot_at = lru_cache(maxsize=4096)(slot_at)  # the same few are asked for, again and again
+
+
+@lru_cache(maxsize=4096)  # the same few are asked for, again and again
+def _slot_at(start: int, end: int, position: int, count: int, margin: int, window: float) -> Slot:
+    return slot_at(start, end, position, count, margin=margin, window=window)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,9 +218,14 @@ def settings_digest(settings: str) -> str:
 
 def in_force(plan: Plan | None, planner: Planner, now: int) -> Plan | None:
     """The plan, where it covers now or the next cycle of the planner; None where it does not."""
-    if plan is None or plan.cycles[-1].start <= now < plan.cycles[0].end:
+    if plan is None:
+        return None
+    first, last = plan.cycles[0], plan.cycles[-1]
+    if now < first.end and last.start <= now:
         return plan
     mine = planner.cycle_at(now)
+    if now < first.end and last.start <= mine.end:
+        return plan
     reach = planner.cycle_at(mine.end).end
     kept = tuple([cycle for cycle in plan.cycles if now < cycle.end and cycle.start < reach])
     if len(kept) == len(plan.cycles):
@@ -233,17 +235,19 @@ def in_force(plan: Plan | None, planner: Planner, now: int) -> Plan | None:
 
 def covering(plan: Plan | None, now: int) -> CyclePlan | None:
     """The planned cycle that contains ``now``."""
-    for cycle in () if plan is None else plan.cycles:
-        if cycle.start <= now < cycle.end:
-            return cycle
+    if plan is not None:
+        for cycle in plan.cycles:
+            if cycle.start <= now < cycle.end:
+                return cycle
     return None
 
 
 def upcoming(plan: Plan | None, now: int) -> CyclePlan | None:
     """The planned cycle that starts after ``now``."""
-    for cycle in () if plan is None else plan.cycles:
-        if now < cycle.start:
-            return cycle
+    if plan is not None:
+        for cycle in plan.cycles:
+            if now < cycle.start:
+                return cycle
     return None
 
 

@@ -5,6 +5,9 @@ is short, and so that a later version can add fields that an earlier one can do 
 another version wrote and this one cannot read is a ``ValueError``, never a guess: each value must
 be of its field's type, and a number less than 2**53, which a float holds exactly and which as
 microseconds is the year 2255.
+
+A record never changes, so a text is read once: the last records that were read are kept by their
+texts, and so are the last ones that were written here. Whoever writes one will read it back.
 """
 
 import json
@@ -27,7 +30,7 @@ _MOST_CYCLES: Final = 2
 
 def plan_to_text(plan: Plan) -> str:
     """A plan as JSON, in ASCII."""
-    return _dumps(plan.cycles)
+    return _keep(plan, _dumps(plan.cycles))
 
 
 @lru_cache(maxsize=4096)  # the same record is read by many, and by one many times
@@ -37,12 +40,12 @@ def plan_from_text(text: str) -> Plan:
     Raises:
         ValueError: the text is no plan, such as one that another version of turnwise wrote.
     """
-    return _read("plan", text, _plan)
+    return _kept(Plan, text) or _read("plan", text, _plan)
 
 
 def gate_to_text(gate: Gate) -> str:
     """A gate as JSON, in ASCII."""
-    return _dumps(gate)
+    return _keep(gate, _dumps(gate))
 
 
 @lru_cache(maxsize=4096)
@@ -52,7 +55,7 @@ def gate_from_text(text: str) -> Gate:
     Raises:
         ValueError: the text is no gate, such as one that another version of turnwise wrote.
     """
-    return _read("gate", text, lambda stored: _made(Gate, stored))
+    return _kept(Gate, text) or _read("gate", text, lambda stored: _made(Gate, stored))
 
 
 def row_to_text(row: Row) -> str:
@@ -87,6 +90,26 @@ def _written(value: object) -> dict[str, object]:
 
 # One for all: json.dumps makes an encoder for each text, which costs as much as a gate.
 _dumps = json.JSONEncoder(separators=(",", ":"), default=_written).encode
+
+
+# What was written here ----------------------------------------------------------------------------
+
+_written_here: Final[dict[str, Plan | Gate]] = {}
+_MOST_KEPT: Final = 64
+
+
+def _keep(record: Plan | Gate, text: str) -> str:
+    """Remember what was written as a text; the oldest goes where there are too many."""
+    _written_here[text] = record
+    if len(_written_here) > _MOST_KEPT:
+        _written_here.pop(next(iter(_written_here)), None)
+    return text
+
+
+def _kept(of: type[_T], text: str) -> _T | None:
+    """What was written here as a text."""
+    record = _written_here.get(text)
+    return record if isinstance(record, of) else None
 
 
 # Reading ------------------------------------------------------------------------------------------

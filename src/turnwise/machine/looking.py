@@ -77,7 +77,9 @@ def _take_part(state: State, at: int, records: Records, gate: Gate) -> list[Even
     state.blocked_by = None
     plan = plans.in_force(records.plan, state.planner, now)
     cycle = plans.covering(plan, now)
-    events = told_of_settings(state, cycle) + told_of_missed(state, now, gate)
+    events = told_of_settings(state, cycle)
+    if state.owed is not None or state.unplanned is not None:
+        events += told_of_missed(state, now, gate)
     if cycle is not None and state.can_serve and state.is_wanted:
         asked = ask_in_slot(state, now, cycle, gate)
         if asked is not None:

@@ -59,6 +59,10 @@ def plan_ahead(
         return True
     if _ahead_may_be_void(state, now, plan, gate):
         return True
+    if plan is not None and cycle is not None:
+        is_planned = plan.cycles[-1].start > now
+        if is_planned or now < cycle.end - state.planner.rules.margin:
+            return False  # as next_target would say, at more length
     target = plans.next_target(
         state.seen.plan,
         state.planner,

@@ -83,7 +83,7 @@ class Link:
         if self._is_unreachable():
             self._answer_later(who, request, Failed("no connection"))
         else:
-            world.at(now + world.travel_time(), self._arrives, (who, request))
+            world.at(now + world.travel_time(), self._arrives, (who, request), changes=False)
         return None
 
     def received(self, answer: Any) -> Any:
@@ -101,7 +101,7 @@ class Link:
         who, request = sent
         world, now = self._world, self._world.now
         if now < self.held_until:
-            world.at(self.held_until, self._arrives, sent)
+            world.at(self.held_until, self._arrives, sent, changes=False)
             return
         if self._is_unreachable() or now < self.lost_request_until:
             self._answer_later(who, request, Failed("the request was lost"))
@@ -141,4 +141,5 @@ class Link:
 
     def _answer_later(self, who: Any, request: Message, answer: Any) -> None:
         world = self._world
-        world.at(world.now + world.travel_time(), self._end.answered, (who, request, answer))
+        back = who, request, answer
+        world.at(world.now + world.travel_time(), self._end.answered, back, changes=False)

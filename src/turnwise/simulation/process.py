@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 from turnwise import gate as gates
 from turnwise.actions import (
     Answer,
+    Append,
     Begun,
     Elapsed,
     Failed,
@@ -20,9 +21,11 @@ from turnwise.actions import (
     FunctionEnded,
     ListOffers,
     Look,
+    Purge,
     Request,
     Serve,
     StopRequested,
+    Swap,
     Wait,
 )
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
@@ -35,10 +38,14 @@ from turnwise.machine import Machine, TurnState
 from turnwise.simulation.link import Leave, Link, Message
 from turnwise.simulation.trouble import Trouble
 from turnwise.simulation.world import GROUP, NEVER, World
-from turnwise.storages import Beat, Pulse, Storage
+from turnwise.storages import Beat, Kind, Pulse, Storage
 
 _ROUND_AND_ROUND: Final = 100  # requests at one instant: no machine has so much to do
-_READ_ONLY: Final = (Look, FindStable, ListOffers)
+
+# What a request has to do with the heartbeats of others that are left out. Those that are not named
+# here may change what a heartbeat's answer shows.
+_APART: Final = frozenset({Look, ListOffers, Append})
+_READS_THEM: Final = frozenset({FindStable, Purge})
 
 
 @dataclass(slots=True, eq=False)
@@ -122,8 +129,9 @@ class Process:
         self.suspended_until = 0
         self.drained_until = 0
         self._beat_at = 0
-        self._is_calm = self._changes = False
-        self._wake_at = NEVER
+        self._rests = self._owes_one = False
+        self._is_calm = False  # nothing has happened since its last heartbeat, which was no news
+        self._wake_at = self._awaited_beat = NEVER
         self._leaves = False
 
     # What is done to it -----------------------------------------------------------------------
@@ -161,16 +169,10 @@ class Process:
             self._go()
 
     def _beat_is_due(self, due: int) -> None:
-        """The same for a heartbeat. One that changes nothing is left out, if another follows."""
-        if due != self._wake_at or not self.alive:
-            return
-        left_out = (self.world.calm_until() - 1 - due) // self.heart.interval
-        if left_out > 0:
-            self.world.asked[Beat.__name__] += left_out
-            self._beat_at += left_out * self.heart.interval
-            self._wait_for_beat()
-        else:
-            self._wake(due)
+        """The same for a heartbeat."""
+        if due == self._awaited_beat and self.alive and not self._rests:
+            self._awaited_beat = NEVER
+            self._go()
 
     def _go(self) -> None:
         """Do all that can be done now, and wait for what comes next."""
@@ -179,17 +181,17 @@ class Process:
             self._wait_until(self.suspended_until)
             return
         at = now + self.offset
-        beats = at >= self._beat_at
-        self._changes = False
-        self._is_calm = beats and self._beat(at)
+        self._is_calm = False
+        if not self._rests and at >= self._beat_at:
+            self._is_calm = self._beat(at)
         due = NEVER
         if self.heart.has_joined or self.stopping:
             due = self._drive_all(at)
-        calm_until = due - self.offset if self._is_calm else None
-        self.world.note(self, changed=self._changes, calm_until=calm_until)
-        if due < self._beat_at:
+        if due < NEVER:
             self._wait_until(due - self.offset)
-        elif self._beat_at < NEVER and self.alive:
+        if self._is_calm:
+            self._rests = self.world.rest(self)
+        if not self._rests and self.alive:
             self._wait_for_beat()
 
     def _drive_all(self, at: int) -> int:
@@ -213,9 +215,9 @@ class Process:
 
     def _wait_for_beat(self) -> None:
         due = self._beat_at - self.offset
-        if due != self._wake_at:
-            self._wake_at = due
-            self.world.beat_at(due, self._beat_is_due)
+        if self._beat_at < NEVER and due != self._awaited_beat:
+            self._awaited_beat = due
+            self.world.at(due, self._beat_is_due, due, changes=False)
 
     def _drive(self, part: Part, at: int) -> None:
         """Have a machine do what it has to do, up to its next wait."""
@@ -231,14 +233,11 @@ class Process:
                 part.is_finished, part.until = True, None
                 return
             elif isinstance(action, Serve):
-                self._changes = True
                 self._serve(part)
             else:
-                self._is_calm = False
-                self._changes |= not isinstance(action, _READ_ONLY)
                 answer = self.link.ask(part, action)
                 if answer is None:
-                    part.until = None
+                    part.until, self._is_calm = None, False
                     return
                 self._tell(part, at, answer)
             if not self.alive:
@@ -267,7 +266,7 @@ class Process:
     def _leave_where_finished(self, at: int) -> None:
         if self._leaves or not all(part.is_finished for part in self.parts):
             return
-        self._leaves = self._changes = True
+        self._leaves = True
         gap = any(part.machine.leaves_a_gap(at) for part in self.parts)
         self._beat_at = NEVER  # its heartbeats end first
         if self.link.ask(None, Leave(gap)) is not None:
@@ -277,19 +276,47 @@ class Process:
 
     def _beat(self, at: int) -> bool:
         """Send a heartbeat; whether all is calm: it was answered, and nothing is at work."""
-        parts = self.parts
-        runs = (
-            parts[0].machine.runs
-            if len(parts) == 1
-            else tuple(run for part in parts for run in part.machine.runs)
-        )
+        runs: tuple[str, ...] = ()
+        is_idle = not self.stopping
+        for part in self.parts:
+            if part.machine.turn is not None:
+                runs += part.machine.runs
+                is_idle = False
         answer = self.link.ask(None, self.heart.beat(at, runs))
         if answer is None:
             self._beat_at = NEVER
             return False
-        has_news = self._changes = self._heartbeat_answered(at, answer)
-        is_idle = all(part.machine.turn is None for part in parts)
+        has_news = self._heartbeat_answered(at, answer)
         return is_idle and not (has_news or answer.sights or answer.others)
+
+    def leave_out(self, until: int) -> int | None:
+        """Leave out, and count, what is due before ``until``; when the last of them was due."""
+        interval = self.heart.interval
+        number = -(-(until + self.offset - self._beat_at) // interval)
+        if number > 0:
+            self.world.asked[Beat.__name__] += number
+            self._beat_at += number * interval
+            self._owes_one = True
+        return self._beat_at - interval - self.offset if self._owes_one else None
+
+    def play_last(self) -> None:
+        """Send the last heartbeat that was left out, now that its time is set."""
+        self._owes_one = False
+        self.world.asked[Beat.__name__] -= 1
+        at = self.world.now + self.offset
+        pulse = self.link.ask(None, self.heart.beat(at, ()))
+        heard, events = self.heart.receive(at, pulse)
+        assert heard is not None  # noqa: S101 (nothing is wrong with it while it rests)
+        for part in self.parts:
+            events += part.machine.receive(at, heard)
+        if events or self.heart.due != self._beat_at:
+            self.world.say(f"a heartbeat of {self.runner_id} was left out, and had news: {events}")
+
+    def go_on(self) -> None:
+        """Send the heartbeats that come."""
+        self._rests = self._is_calm = False
+        if self.alive:
+            self._wait_for_beat()
 
     def _heartbeat_answered(self, at: int, answer: Pulse | Failed) -> bool:
         """Take what came of a heartbeat; whether there was anything to tell."""
@@ -354,6 +381,7 @@ class Process:
 
     def act(self, who: Part | None, request: Message, *, is_heard: bool = True) -> Any:
         """What the storage does, and what whoever watches sees of it."""
+        self._mind_those_at_rest(request)
         try:
             if isinstance(request, Beat):
                 return self.view.heartbeat(GROUP, request)
@@ -368,6 +396,25 @@ class Process:
         answer = carry_out(self.view, GROUP, who.service, request)
         self._watchers[who.service].saw(who, request, answer, is_heard=is_heard)
         return answer
+
+    def _mind_those_at_rest(self, request: Message) -> None:
+        """Before a request is carried out: has it to do with heartbeats that are left out?"""
+        kind = type(request)
+        if kind in _APART:
+            return
+        if isinstance(request, Beat):
+            # That of one who joins may show another life of its id; that of one who died as well.
+            is_apart = self.heart.has_joined and self.alive
+        elif isinstance(request, Swap):
+            is_apart = request.kind is Kind.PLAN
+        elif kind in _READS_THEM:
+            self.world.catch_up()
+            return
+        else:
+            is_apart = False
+        if not is_apart:
+            self._is_calm = False
+            self.world.disturb()
 
     def answered(self, message: tuple[Part | None, Message, Any]) -> None:
         """An answer comes back."""
@@ -385,6 +432,8 @@ class Process:
             self._heartbeat_answered(at, answer)
             self._go()
         else:
+            if self._rests:
+                self.world.wake(self)
             self._tell(part, at, answer)
             self._go()
 

@@ -8,7 +8,8 @@ import heapq
 from collections import Counter
 from collections.abc import Callable
 from itertools import count
-from typing import Any, Final
+from operator import itemgetter
+from typing import Any, Final, Protocol
 
 from turnwise.cycles import instant, microseconds
 from turnwise.simulation.scenario import NOTHING, Scenario, drawer
@@ -18,9 +19,22 @@ from turnwise.storages import Storage
 
 GROUP: Final = "group"
 NEVER: Final = 2**62
-# When, in which order, what, and whether it can make an answer to a heartbeat another one.
+# When, in which order, what, and whether it may change what a heartbeat's answer shows.
 _Happening = tuple[int, int, Callable[[Any], object], object, bool]
 _MOST_AT_ONCE: Final = 100_000
+
+
+class Resting(Protocol):
+    """Whose heartbeats change nothing, and are left out."""
+
+    def leave_out(self, until: int) -> int | None:
+        """Leave out, and count, what is due before ``until``; when the last of them was due."""
+
+    def play_last(self) -> None:
+        """Send the last heartbeat that was left out, now that its time is set."""
+
+    def go_on(self) -> None:
+        """Send the heartbeats that come."""
 
 
 class World:
@@ -66,10 +80,9 @@ class World:
         self.next_fails = False
         self.next_poison: int | None = None
         self.kill_next_turn: int | None = None
-        # What comes next; heartbeats apart, because most of them change nothing.
+        # What comes next, and whose heartbeats are left out meanwhile.
         self._heap: list[_Happening] = []
-        self._beats: list[_Happening] = []
-        self._calm: dict[object, int] = {}
+        self._resting: dict[Resting, None] = {}
         self.number = count().__next__
 
     # Time -------------------------------------------------------------------------------------
@@ -85,27 +98,19 @@ class World:
         """Have something happen at a time.
 
         Where ``changes`` is False, it is known to change nothing that a heartbeat's answer shows,
-        or says so itself (:meth:`note`).
+        or says so itself (:meth:`disturb`).
         """
         heapq.heappush(self._heap, (time, self.number(), happen, what, changes))
 
-    def beat_at(self, time: int, happen: Callable[[int], object]) -> None:
-        """Have a process send a heartbeat at a time, which it is told: the next that it does."""
-        heapq.heappush(self._beats, (time, self.number(), happen, time, False))
-
     def go_through(self) -> None:
         """Let happen what happens until the end, in order."""
-        heap, beats, calm, pop, end = self._heap, self._beats, self._calm, heapq.heappop, self.end
+        heap, pop, end = self._heap, heapq.heappop, self.end
+        resting = self._resting
         at_once = 0
-        while heap or beats:
-            if beats and (not heap or beats[0] < heap[0]):
-                time, _, happen, what, changes = pop(beats)
-            else:
-                time, _, happen, what, changes = pop(heap)
+        while heap:
+            time, _, happen, what, changes = pop(heap)
             if time > end:
                 break
-            if changes:
-                calm.clear()
             if time != self.now:
                 self.now, at_once = time, 0
             else:
@@ -113,36 +118,52 @@ class World:
                 if at_once > _MOST_AT_ONCE:
                     self.say("time stands still: too much happens at one instant")
                     break
+            if changes and resting:
+                self.disturb()
             happen(what)
         self.now = end
+        self.count_heartbeats(end + 1)
 
     # Heartbeats that change nothing --------------------------------------------------------------
 
-    def note(self, process: object, *, changed: bool, calm_until: int | None) -> None:
-        """A process has gone on.
+    def rest(self, process: Resting) -> bool:
+        """Have a process send no heartbeats, until somebody reads them or disturbs it.
 
-        Where it has only sent a heartbeat, and the answer was no news and led to nothing,
-        ``calm_until`` is when it has something else to do; otherwise it is None. ``changed`` says
-        that it may have changed what others read.
+        Its last heartbeat was answered at once, and the answer was no news and led to nothing. So
+        each of the next ones would be answered as that one was, at another time, until something
+        is changed that the answer shows.
         """
-        if changed:
-            self._calm.clear()
-        elif calm_until is None:
-            self._calm.pop(process, None)
-        else:
-            self._calm[process] = calm_until
+        self._resting[process] = None
+        return True
 
-    def calm_until(self) -> int:
-        """Until when nothing can happen but heartbeats that change nothing, asked at one of them.
+    def count_heartbeats(self, until: int) -> None:
+        """Count the heartbeats that were due before an instant and were left out."""
+        for process in self._resting:
+            process.leave_out(until)
 
-        So it is where each process has sent such a heartbeat since anything has changed, and since
-        it did anything else. Then each answer is the one before, at another time, until the next
-        thing happens.
-        """
-        if len(self._calm) <= len(self._beats):  # one of them has just been taken off
-            return self.now
-        following = self._heap[0][0] if self._heap else self.end
-        return min(following, self.end, *self._calm.values())
+    def catch_up(self) -> None:
+        """Somebody reads when processes were last heard of: play what each of them sent last."""
+        now = self.now
+        sent = [(process.leave_out(now), process) for process in self._resting]
+        owed = [(due, process) for due, process in sent if due is not None]
+        for due, process in sorted(owed, key=itemgetter(0)):
+            self.now = due
+            process.play_last()
+        self.now = now
+
+    def disturb(self) -> None:
+        """Something changes what the answers to heartbeats show: each process sends the next."""
+        if self._resting:
+            self.catch_up()
+            rested = list(self._resting)
+            self._resting.clear()
+            for process in rested:
+                process.go_on()
+
+    def wake(self, process: Resting) -> None:
+        """A process has something of its own to do: it sends the next heartbeat."""
+        self._resting.pop(process, None)
+        process.go_on()
 
     def step_clock(self, by: int) -> None:
         """The storage's clock jumps."""
