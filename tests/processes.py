@@ -16,8 +16,8 @@ from unittest import mock
 
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.cli import main
-from turnwise.cli.demo import executions
 from turnwise.gate import Execution
+from turnwise.overview.known import runs_of
 from turnwise.storages.sql import SqlStorage
 
 COMMAND = [sys.executable, "-m", "turnwise.cli"]
@@ -187,7 +187,7 @@ class History:
 
     def runs(self) -> list[Execution]:
         """Every run that was admitted, in the order of their start."""
-        return executions(self.storage, GROUP, SERVICE)
+        return runs_of(self.storage, GROUP, SERVICE)
 
     def running(self) -> Execution | None:
         """The open run, where there is one."""

@@ -25,12 +25,12 @@ from processes import (
 from turnwise.cli import jobs, main, processes
 from turnwise.cli import up as up_command
 from turnwise.cli.command import Command
-from turnwise.cli.demo import executions
 from turnwise.cli.file import Common, Configuration, Job, read_text
 from turnwise.cli.pings import Pings
 from turnwise.cli.serving import next_wish
 from turnwise.cli.up import Asked
 from turnwise.errors import TurnwiseError
+from turnwise.overview.known import runs_of
 from turnwise.scheduler import Scheduler
 from turnwise.storages.sql import SqlStorage
 
@@ -70,7 +70,7 @@ class Up:
     def completed(self, service: str, group: str = "default") -> list[str]:
         storage = SqlStorage(f"sqlite:///{self._storage}")
         try:
-            runs = executions(storage, group, service)
+            runs = runs_of(storage, group, service)
         finally:
             storage.close()
         return [run.id for run in runs if str(run.status) == "completed"]

@@ -125,6 +125,7 @@ class _Shape:
     slots: int
     slot: timedelta
     window: timedelta
+    most_slots: int
 
 
 def review(
@@ -148,20 +149,16 @@ def review(
     Raises:
         ValueError: ``runners`` is below 1, or a duration is negative.
     """
-    if runners < 1:
-        raise ValueError(f"runners must be 1 or more, got {runners}")
-    for name, length in (("longest_run", longest_run), ("clock_skew", clock_skew)):
-        if length is not None and length < _ZERO:
-            raise ValueError(f"{name} must be 0 or more, got {format_duration(length)}")
+    _check(runners, longest_run, clock_skew)
     shape = _shape(settings, runners)
     slots, slot, once = shape.slots, shape.slot, settings.runs == "once"
-    room = _room_for_a_run(shape, clock_skew)
-    most_slots = shape.shortest_cycle // (settings.spread_margin + MICROSECOND)
-    somebody_starts = slots == 1 or slots <= most_slots
+    somebody_starts = slots == 1 or slots <= shape.most_slots
     others = runners > 1 and somebody_starts
     gap = shape.period if once else slot
     takeover = slot if slots > 1 else shape.cycle
-    interval = settings.heartbeat_interval
+    room = _room_for_a_run(shape, clock_skew)
+    found = _findings(settings, runners, shape, longest_run=longest_run, skew=clock_skew)
+    runs = 1 if once else runners
     return Review(
         settings=settings,
         runners=runners,
@@ -169,22 +166,27 @@ def review(
         slots=slots,
         slot=slot,
         window=shape.window,
-        most_slots=most_slots,
+        most_slots=shape.most_slots,
         overlap_excluded_by_time=None if longest_run is None else longest_run <= room,
         takeover=takeover if others else None,
         gap_without_fault=gap if somebody_starts else None,
         gap_with_one_dead=gap + takeover if others else None,
         gap_after_kill=_after_kill(settings, shape) if others else None,
         first_slot_delay=shape.cycle + settings.spread_margin,
-        heartbeats_per_cycle=-(-shape.cycle // interval) * runners,
+        heartbeats_per_cycle=-(-shape.cycle // settings.heartbeat_interval) * runners,
         looks_per_cycle=2 * runners + 1,
-        statements_per_cycle=_STATEMENTS_OF_A_PLAN
-        + _STATEMENTS_OF_A_RUN * (1 if once else runners),
+        statements_per_cycle=_STATEMENTS_OF_A_PLAN + _STATEMENTS_OF_A_RUN * runs,
         closed_share=1 - slots * (shape.window / shape.cycle),
-        findings=tuple(
-            _findings(settings, runners, shape, longest_run=longest_run, skew=clock_skew)
-        ),
+        findings=tuple(found),
     )
+
+
+def _check(runners: int, longest_run: timedelta | None, clock_skew: timedelta) -> None:
+    if runners < 1:
+        raise ValueError(f"runners must be 1 or more, got {runners}")
+    for name, length in (("longest_run", longest_run), ("clock_skew", clock_skew)):
+        if length is not None and length < _ZERO:
+            raise ValueError(f"{name} must be 0 or more, got {format_duration(length)}")
 
 
 def _shape(settings: Settings, runners: int) -> _Shape:
@@ -199,7 +201,9 @@ def _shape(settings: Settings, runners: int) -> _Shape:
     slot = cycle / slots
     margin = settings.spread_margin if slots > 1 else _ZERO
     window = max(slot - margin, _ZERO) * settings.max_start_slot_fraction
-    return _Shape(shortest, longest, settings.shortest_cycle, cycle, slots, slot, window)
+    shortest_cycle = settings.shortest_cycle
+    most_slots = shortest_cycle // (settings.spread_margin + MICROSECOND)
+    return _Shape(shortest, longest, shortest_cycle, cycle, slots, slot, window, most_slots)
 
 
 def _periods(schedule: Schedule) -> tuple[timedelta, timedelta]:
@@ -250,20 +254,8 @@ def _findings(
     skew: timedelta,
 ) -> Iterator[Finding]:
     yield from _findings_on_slots(settings, shape)
-    yield from _findings_on_time(settings, runners, shape, skew)
-    if runners == 1:
-        yield Finding(
-            Level.WARNING,
-            "one runner alone: when it dies, the service stops until it is back",
-            "start a second runner",
-        )
-    elif settings.runs == "once" and settings.standbys == 0:
-        yield Finding(
-            Level.WARNING,
-            "no standby: where the primary of a cycle is dead, or its turn fails, the service "
-            "waits for the next cycle",
-            "have one standby or more",
-        )
+    yield from _findings_on_clocks(settings, shape, skew)
+    yield from _findings_on_takeovers(settings, runners, shape)
     if longest_run is None:
         yield Finding(
             Level.NOTE,
@@ -281,9 +273,8 @@ def _findings(
 
 
 def _findings_on_slots(settings: Settings, shape: _Shape) -> Iterator[Finding]:
-    slots = shape.slots
+    slots, most = shape.slots, shape.most_slots
     margin = format_duration(settings.spread_margin)
-    most = shape.shortest_cycle // (settings.spread_margin + MICROSECOND)
     if slots > 1 and slots > most:
         yield Finding(
             Level.ERROR,
@@ -310,9 +301,7 @@ def _findings_on_slots(settings: Settings, shape: _Shape) -> Iterator[Finding]:
         )
 
 
-def _findings_on_time(
-    settings: Settings, runners: int, shape: _Shape, skew: timedelta
-) -> Iterator[Finding]:
+def _findings_on_clocks(settings: Settings, shape: _Shape, skew: timedelta) -> Iterator[Finding]:
     if skew > settings.spread_margin:
         yield Finding(
             Level.WARNING,
@@ -331,6 +320,9 @@ def _findings_on_time(
             "that are",
             f"let the stabilization be {format_duration(shape.cycle)} or less",
         )
+
+
+def _findings_on_takeovers(settings: Settings, runners: int, shape: _Shape) -> Iterator[Finding]:
     after_kill = _after_kill(settings, shape)
     within = settings.start_within
     last = shape.shortest_period if within is None else min(within, shape.shortest_period)
@@ -341,6 +333,19 @@ def _findings_on_time(
             f"starts, and an attempt may start within {format_duration(last)} of its due instant "
             "only: then the period is missed, and the next one is served",
             "shorten the heartbeat timeout or the cycle, or let attempts start for longer",
+        )
+    if runners == 1:
+        yield Finding(
+            Level.WARNING,
+            "one runner alone: when it dies, the service stops until it is back",
+            "start a second runner",
+        )
+    elif settings.runs == "once" and settings.standbys == 0:
+        yield Finding(
+            Level.WARNING,
+            "no standby: where the primary of a cycle is dead, or its turn fails, the service "
+            "waits for the next cycle",
+            "have one standby or more",
         )
 
 

@@ -18,9 +18,9 @@ from typing import Self
 from faults.participant import GROUP, SERVICE, Event, Line, Resource
 from processes import eventually
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
-from turnwise.cli.demo import executions
 from turnwise.errors import StorageError
 from turnwise.gate import LOST, NO_MARGIN, NOT_STARTED, OWNER_DEAD, STOPPED, Execution
+from turnwise.overview.known import runs_of
 from turnwise.schedules import Every
 from turnwise.settings import Settings
 from turnwise.storages.opening import open_storage
@@ -208,7 +208,7 @@ class Scene:
         def read() -> list[Execution] | None:
             try:
                 with closing(open_storage(self.url)) as storage:
-                    return executions(storage, GROUP, SERVICE)
+                    return runs_of(storage, GROUP, SERVICE)
             except StorageError:
                 return None
 

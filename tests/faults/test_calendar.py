@@ -22,9 +22,10 @@ from faults.scene import SLACK_SECONDS, Promised
 from faults.storages import url_of, why_missing
 from processes import COMMAND, environment, eventually
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
-from turnwise.cli.demo import count_overlaps, executions
+from turnwise.cli.demo import count_overlaps
 from turnwise.cycles import instant
 from turnwise.gate import Execution
+from turnwise.overview.known import runs_of
 from turnwise.schedules import Schedule, parse_schedule
 from turnwise.settings import Settings
 from turnwise.storages.opening import open_storage
@@ -110,7 +111,7 @@ class Processes:
     def runs(self) -> list[Execution]:
         """The runs that the storage keeps."""
         with closing(open_storage(self.url)) as storage:
-            return executions(storage, "default", SERVICE)
+            return runs_of(storage, "default", SERVICE)
 
     def members(self) -> int:
         """How many processes take part."""

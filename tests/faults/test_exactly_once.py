@@ -23,8 +23,8 @@ from faults.participant import Line, Resource
 from faults.storages import url_of, why_missing
 from processes import eventually
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
-from turnwise.cli.demo import executions
 from turnwise.gate import Execution
+from turnwise.overview.known import runs_of
 from turnwise.storages.opening import open_storage
 
 pytestmark = pytest.mark.faults
@@ -125,7 +125,7 @@ class Ordeal:
     def runs(self) -> list[Execution]:
         """The admitted runs that the storage keeps."""
         with closing(open_storage(self.url)) as storage:
-            return executions(storage, GROUP, SERVICE)
+            return runs_of(storage, GROUP, SERVICE)
 
     def require_once(self) -> str:
         """Each period that counts as served has its effect once, and no other has one."""

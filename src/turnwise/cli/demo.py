@@ -18,10 +18,10 @@ from turnwise.cli.errors import storage_as_input
 from turnwise.cli.output import clock, console, literal, rounded
 from turnwise.cycles import duration, microseconds
 from turnwise.durations import format_duration
-from turnwise.gate import Execution, open_row
-from turnwise.storages import ServiceReading, Storage
+from turnwise.gate import Execution
+from turnwise.overview.known import runs_of
+from turnwise.storages import Storage
 from turnwise.storages.opening import URL_VARIABLE, open_storage
-from turnwise.texts import gate_from_text, row_from_text
 
 _GROUP = "demo"
 _SERVICE = "demo"
@@ -54,7 +54,7 @@ def demo() -> int:
     try:
         with _runner_processes(url, folder) as processes:
             _Show(storage, processes).watch()
-        return _summarise(executions(storage, _GROUP, _SERVICE))
+        return _summarise(runs_of(storage, _GROUP, _SERVICE))
     finally:
         console.print(literal(f"database and logs:        {folder}"), soft_wrap=True)
         storage.close()
@@ -117,7 +117,7 @@ class _Show:
         """Until enough turns are served, or the time is up."""
         give_up = time.monotonic() + _LONGEST_SECONDS
         while time.monotonic() < give_up:
-            runs = executions(self.storage, _GROUP, _SERVICE)
+            runs = runs_of(self.storage, _GROUP, _SERVICE)
             for run in runs:
                 self._tell(run)
             served = sum(run.status is Status.COMPLETED for run in runs)
@@ -152,22 +152,6 @@ class _Show:
                 self.killed = run
                 now = self.storage.read(_GROUP, ()).now
                 _say(run, now, "is killed in its run (SIGKILL)")
-
-
-def executions(storage: Storage, group: str, service: str) -> list[Execution]:
-    """The runs that were admitted, oldest first: those of the history, and what the gate has."""
-    kept = storage.read(group, (service,)).services.get(service, ServiceReading()).gate
-    gate = None if kept is None else gate_from_text(kept.body)
-    rows = [row_from_text(entry.body) for entry in storage.history(group, service)]
-    if gate is not None:
-        rows += gate.unsaid
-        rows += [] if gate.open is None else [open_row(gate.open)]
-    runs = {row.id: row for row in rows if isinstance(row, Execution) and row.token is not None}
-    # A run that is open in the gate, and ended in the history that was read after it, has ended.
-    for row in rows:
-        if isinstance(row, Execution) and row.id in runs and row.ended_at is not None:
-            runs[row.id] = row
-    return sorted(runs.values(), key=_order)
 
 
 def _order(run: Execution) -> tuple[int, int]:

@@ -17,15 +17,7 @@ from turnwise.looks import period_is_over
 from turnwise.overview.lives import Life, Lives, Offered, settings_from
 from turnwise.plan import CyclePlan, Plan, Planner, covering, settings_digest
 from turnwise.settings import Settings
-from turnwise.storages import (
-    Entry,
-    OfferRow,
-    Reading,
-    RunnerRow,
-    ServiceReading,
-    Sight,
-    Storage,
-)
+from turnwise.storages import Entry, OfferRow, Reading, RunnerRow, ServiceReading, Sight, Storage
 from turnwise.texts import gate_from_text, plan_from_text, row_from_text
 
 _SETTINGS_ROWS = 20
@@ -322,6 +314,14 @@ def rows_of(
             rows.setdefault(row.id, row)
     in_order = sorted(rows.values(), key=lambda row: (row.at, row.id))
     return in_order if last is None else in_order[max(0, len(in_order) - last) :]
+
+
+def runs_of(storage: Storage, group: str, service: str) -> list[Execution]:
+    """The runs of a service that were admitted, in the order of their tokens."""
+    known = read_group(storage, group, (service,)).services[0]
+    rows = rows_of(storage, known)
+    runs = [row for row in rows if isinstance(row, Execution) and row.token is not None]
+    return sorted(runs, key=lambda run: run.token or 0)
 
 
 def _only_in_gate(gate: Gate | None) -> list[Row]:

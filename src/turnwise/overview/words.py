@@ -196,17 +196,23 @@ def _in_short(text: str | None) -> str:
 
 def row_as_json(row: Row) -> dict[str, object]:
     """A row of a history for a script: instants as such, in UTC."""
-    if isinstance(row, Command):
-        return {
-            "id": row.id,
-            "kind": "command",
-            "command": str(row.name),
-            "at": instant(row.at),
-            "by": row.by,
-            "reason": row.reason,
-            "until": _instant(row.until),
-            "settings": row.settings,
-        }
+    return _command_as_json(row) if isinstance(row, Command) else _execution_as_json(row)
+
+
+def _command_as_json(row: Command) -> dict[str, object]:
+    return {
+        "id": row.id,
+        "kind": "command",
+        "command": str(row.name),
+        "at": instant(row.at),
+        "by": row.by,
+        "reason": row.reason,
+        "until": _instant(row.until),
+        "settings": row.settings,
+    }
+
+
+def _execution_as_json(row: Execution) -> dict[str, object]:
     return {
         "id": row.id,
         "kind": "execution",

@@ -27,7 +27,8 @@ from typing import Self
 from turnwise.cycles import duration, instant, microseconds
 from turnwise.durations import duration_of
 from turnwise.events import Event, Observer, StorageAsked
-from turnwise.gate import Execution, Run, open_row
+from turnwise.gate import Execution, Run
+from turnwise.overview.known import runs_of
 from turnwise.scheduler.knobs import Duration
 from turnwise.scheduler.registration import Function, Registration
 from turnwise.settings import Settings
@@ -35,7 +36,6 @@ from turnwise.storages import Storage
 from turnwise.storages.memory import MemoryStorage
 from turnwise.testing.process import VirtualProcess
 from turnwise.testing.virtual_time import VirtualTime, sleep
-from turnwise.texts import gate_from_text, row_from_text
 from turnwise.turn import Turn, TurnView
 
 __all__ = ["FakeTurn", "VirtualScheduler", "fake_turn"]
@@ -327,14 +327,7 @@ class VirtualScheduler(Registration):
 
     def runs(self, service: str) -> tuple[Execution, ...]:
         """The runs of a service in the order of their start, with the one that is open."""
-        rows = [row_from_text(each.body) for each in self.storage.history(self.group, service)]
-        kept = self.storage.read(self.group, (service,)).services[service].gate
-        if kept is not None:
-            gate = gate_from_text(kept.body)
-            rows += gate.unsaid
-            rows += [] if gate.open is None else [open_row(gate.open)]
-        runs = {row.id: row for row in rows if isinstance(row, Execution) and row.token}
-        return tuple(sorted(runs.values(), key=lambda run: run.token or 0))
+        return tuple(runs_of(self.storage, self.group, service))
 
     # Inside -----------------------------------------------------------------------------------
 
