@@ -116,10 +116,8 @@ def test_a_turn_starts_while_a_microsecond_of_its_slot_is_left(left: int, *, sta
     assert isinstance(turns.next_of_turn(machine._state, turn, at), Serve) == starts
 
 
-@given(timeout=st.one_of(st.none(), st.integers(1, 30_000_000)), confirmed=st.integers(0, 10**7))
-def test_a_turn_at_work_waits_until_it_is_lost_or_overdue(
-    timeout: int | None, confirmed: int
-) -> None:
+@given(timeout=st.one_of(st.none(), st.integers(1, 30_000_000)), after=st.integers(0, 10**7))
+def test_a_turn_at_work_waits_until_it_is_lost_or_overdue(timeout: int | None, after: int) -> None:
     world = World(takes=timedelta(hours=1))
     world.run_to(second=61)
     state, turn = world.machine()._state, world.machine().turn
@@ -127,8 +125,9 @@ def test_a_turn_at_work_waits_until_it_is_lost_or_overdue(
     assert turn.began_at is not None
     limit = None if timeout is None else timeout * MICROSECOND
     state.settings = replace(state.settings, timeout=limit)
-    turn.confirmed_at, state.kept = confirmed, frozenset(row.id for row in turn.gate.unsaid)
-    lost = confirmed + 12_000_000
+    turn.confirmed_at = turn.began_at + after
+    state.kept = frozenset(row.id for row in turn.gate.unsaid)
+    lost = turn.began_at + after + 12_000_000
     until = lost if timeout is None else min(lost, turn.began_at + timeout)
     assert turns.next_of_turn(state, turn, turn.began_at) == Wait(until)
     assert world.machine().watch_at == until
@@ -226,6 +225,7 @@ def test_planning_says_whether_it_has_made_a_request(monkeypatch: pytest.MonkeyP
     def plan_ahead(state: Any, *arguments: Any) -> bool:
         made = real(state, *arguments)
         assert made == (state.then is not None)
+        assert not made or state.target is None or state.target[1] == arguments[2]  # the plan
         of_void = made and state.target is not None and state.target[0].void
         said.add(("void" if of_void else "new", made))
         return made
@@ -267,6 +267,8 @@ def test_who_is_told_to_look_asks_whether_anybody_is_left_of_the_plan_to_come(
         plan = state.seen.plan
         assert planning._ahead_may_be_void(state, us(59), plan, gate) == asks
         assert (state.then is not None) == asks
+        if asks:
+            assert state.target == (plans.replacement(cycle, us(59)), plan)
         assert not planning._ahead_may_be_void(state, us(59), plan, gate), "of this revision"
 
 
