@@ -46,15 +46,12 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Protocol
 
-from turnwise.errors import MissingExtraError, StorageError
-
 __all__ = [
     "GROUP_ITSELF",
     "Beat",
     "Entry",
     "Kind",
     "Locked",
-    "MissingExtraError",
     "Offer",
     "OfferRow",
     "Owner",
@@ -66,7 +63,6 @@ __all__ = [
     "Sight",
     "StableSet",
     "Storage",
-    "StorageError",
     "Swapped",
     "Transaction",
     "Transactional",
