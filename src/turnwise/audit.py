@@ -419,20 +419,23 @@ def _stretches(
             settings = _settings_of(row)
             planner = None if settings is None else Planner.of(service, settings)
             planners[row.settings] = settings, planner
-        followed_at = _FOR_EVER if following is None else following.at
-        end = followed_at
+        followed_at = end = _FOR_EVER
         if following is not None:
-            last_run = bisect_left(starts, following.at) - 1
-            since = max(row.at, starts[last_run] if last_run >= 0 else row.at)
-            offered = [
-                offer.at
-                for offer in offers
-                if since < offer.at < following.at and offer.settings == following.settings
-            ]
-            end = _change(row, following, offered, presence)
+            followed_at = following.at
+            end = _change(row, following, _offered(row, following, offers, starts), presence)
         if row.at < followed_at:
             made.append(_Stretch(row.at, end, followed_at, *planners[row.settings]))
     return made
+
+
+def _offered(
+    before: Command, after: Command, offers: Sequence[Command], starts: Sequence[int]
+) -> list[int]:
+    """When the history says that somebody offered other settings, with no run since by the old."""
+    last_run = bisect_left(starts, after.at) - 1
+    since = max(before.at, starts[last_run] if last_run >= 0 else before.at)
+    between = (each for each in offers if since < each.at < after.at)
+    return [each.at for each in between if each.settings == after.settings]
 
 
 def _change(

@@ -297,6 +297,11 @@ def _end(until: datetime | timedelta | None, now: int) -> int | None:
         raise ValueError(f"until must be aware of its time zone, got {until.isoformat()}")
     end = microseconds(until) if isinstance(until, datetime) else now + microseconds(until)
     if end <= now:
-        at = instant(now).isoformat(timespec="seconds").replace("+00:00", "Z")
-        raise ValueError(f"until must be in the future, and the storage's now is {at}")
+        shown = to_the_second(now)
+        raise ValueError(f"until must be in the future, and the storage's now is {shown}")
     return end
+
+
+def to_the_second(at: int) -> str:
+    """An instant in microseconds for people: ISO 8601, in UTC, such as 2026-01-31T12:00:00Z."""
+    return instant(at).isoformat(timespec="seconds").replace("+00:00", "Z")

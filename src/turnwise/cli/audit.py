@@ -13,7 +13,7 @@ from turnwise.cli.history import start_of
 from turnwise.cli.options import DEFAULT_GROUP, Group, Json, ServiceOrAll, StorageUrl, option
 from turnwise.cli.output import console, cut, literal, print_json, table
 from turnwise.cli.storage import open_existing, read_known
-from turnwise.cycles import instant, microseconds
+from turnwise.cycles import SECOND, instant
 from turnwise.overview import words
 from turnwise.overview.verdicts import audited, of_period
 
@@ -67,22 +67,25 @@ def audit(
     """
     with open_existing(storage) as store:
         known = read_known(store, group, service)
-        start = start_of(since, known.now)
-        assert start is not None  # noqa: S101 (it has a default)
+        start = start_of(since, known.now) or 0
         audits = [audited(store, each, start) for each in known.services]
     if as_json:
         print_json([_as_json(each) for each in audits])
-    elif audits:
-        for number, each in enumerate(audits):
-            if number:
-                console.print()
-            _print(each, every=every)
     else:
-        console.print(literal(f"group {group}: no service was ever started"))
+        _print_all(audits, group, every=every)
     return 0 if all(each.is_well for each in audits) else 1
 
 
 # As text ------------------------------------------------------------------------------------------
+
+
+def _print_all(audits: Sequence[Audit], group: str, *, every: bool) -> None:
+    if not audits:
+        console.print(literal(f"group {group}: no service was ever started"))
+    for number, each in enumerate(audits):
+        if number:
+            console.print()
+        _print(each, every=every)
 
 
 def _print(found: Audit, *, every: bool) -> None:
@@ -169,20 +172,18 @@ def _as_json(found: Audit) -> dict[str, object]:
         "totals": {str(verdict): count for verdict, count in found.totals.items()},
         "served_twice": found.served_twice,
         "causes": {str(cause): count for cause, count in found.causes.items()},
-        "periods": [
-            {
-                "due": instant(each.due),
-                "verdict": str(each.verdict),
-                "cause": None if each.cause is None else str(each.cause),
-                "times_served": each.times,
-                "attempts": each.attempts,
-                "late_seconds": None if each.late is None else each.late / microseconds(_SECOND),
-                "served_by": [run.runner_id for run in each.runs],
-                "reason": each.reason,
-            }
-            for each in found.periods
-        ],
+        "periods": [_period_as_json(each) for each in found.periods],
     }
 
 
-_SECOND = timedelta(seconds=1)
+def _period_as_json(judged: Judged) -> dict[str, object]:
+    return {
+        "due": instant(judged.due),
+        "verdict": str(judged.verdict),
+        "cause": None if judged.cause is None else str(judged.cause),
+        "times_served": judged.times,
+        "attempts": judged.attempts,
+        "late_seconds": None if judged.late is None else judged.late / SECOND,
+        "served_by": [run.runner_id for run in judged.runs],
+        "reason": judged.reason,
+    }

@@ -12,14 +12,14 @@ from turnwise.cli.given import duration, instant
 from turnwise.cli.options import DEFAULT_GROUP, Group, Service, StorageUrl, option
 from turnwise.cli.output import console, literal
 from turnwise.cli.storage import UNKNOWN_SETTINGS, open_existing, read_known
-from turnwise.cycles import instant as instant_of
 from turnwise.cycles import microseconds
 from turnwise.durations import format_duration
 from turnwise.errors import MissingExtraError
 from turnwise.gate import Execution, Row
 from turnwise.names import printable
-from turnwise.overview.drawn import lanes_of, rows_to_draw
-from turnwise.overview.known import is_run
+from turnwise.overview.drawn import picture_of, rows_to_draw
+from turnwise.overview.known import Known, is_run
+from turnwise.storages import Storage
 
 if TYPE_CHECKING:
     from turnwise.chart import Picture
@@ -84,35 +84,37 @@ def chart(
     Where runs are too many to be drawn each, a lane shows how busy it was, with failures on top.
     """
     require_drawable(output)
-    from turnwise.chart import picture_of_history  # noqa: PLC0415 (an extra)
-    from turnwise.picture.text import span  # noqa: PLC0415
-
     if last is not None and last <= timedelta(0):
         raise BadInput(f"--last must be positive, got {format_duration(last)}")
     with open_existing(storage) as store:
         known = read_known(store, group, service).services[0]
-        if known.settings is None:
-            raise BadInput(f"service {printable(service)!r}: {UNKNOWN_SETTINGS}")
-        end = known.now if until is None else microseconds(until)
-        start = None if last is None else max(0, end - microseconds(last))
-        rows = rows_to_draw(store, known, start, end)
-    first, final = _window(rows, start, end, fixed=until is not None or last is not None)
-    picture = picture_of_history(
-        rows,
-        known.settings,
-        instant_of(first),
-        instant_of(final),
-        title=service,
-        service=service,
-        runner_ids=lanes_of(known, first),
-    )
-    if not picture.runs and not picture.attempts:
-        raise BadInput(
-            f"service {printable(service)!r} has no execution from {span(picture)}: say --last for "
-            "a longer time"
-        )
+        picture = _picture(store, known, last, until)
     write(picture, output)
     return 0
+
+
+def _picture(
+    storage: Storage, known: Known, last: timedelta | None, until: datetime | None
+) -> "Picture":
+    """What the history has of the time that was asked for.
+
+    Raises:
+        BadInput: it has no execution in it, or nobody knows by which settings to draw it.
+    """
+    from turnwise.picture.text import span  # noqa: PLC0415 (only where it is drawn)
+
+    named = f"service {printable(known.name)!r}"
+    if known.settings is None:
+        raise BadInput(f"{named}: {UNKNOWN_SETTINGS}")
+    end = known.now if until is None else microseconds(until)
+    start = None if last is None else max(0, end - microseconds(last))
+    rows = rows_to_draw(storage, known, start, end)
+    first, final = _window(rows, start, end, fixed=until is not None or last is not None)
+    picture = picture_of(known, rows, first, final)
+    if not picture.runs and not picture.attempts:
+        said = span(picture)
+        raise BadInput(f"{named} has no execution from {said}: say --last for a longer time")
+    return picture
 
 
 def _window(rows: list[Row], start: int | None, end: int, *, fixed: bool) -> tuple[int, int]:

@@ -52,12 +52,10 @@ def check(
     """
     try:
         level, line = _checked(storage, group, service, max_age)
-    except StorageError as error:
-        level, line = Level.CRITICAL, f"the storage does not answer: {error}"
     except (BadInput, TurnwiseError) as error:
-        away = isinstance(error.__cause__, StorageError)
-        level = Level.CRITICAL if away else Level.UNKNOWN
-        line = f"the storage does not answer: {error}" if away else str(error)
+        is_away = any(isinstance(each, StorageError) for each in (error, error.__cause__))
+        level = Level.CRITICAL if is_away else Level.UNKNOWN
+        line = f"the storage does not answer: {error}" if is_away else str(error)
     said = printable(" ".join(line.split()))
     typer.echo(f"{level.name}: {said}")
     return int(level)

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -21,8 +21,7 @@ from turnwise.cli.options import (
     option,
 )
 from turnwise.cli.storage import open_existing, require_runner, require_service
-from turnwise.controls import ALIVE_WITHIN, Controls
-from turnwise.cycles import instant
+from turnwise.controls import ALIVE_WITHIN, Controls, to_the_second
 from turnwise.gate import Execution, Gate, Run
 from turnwise.names import printable
 from turnwise.storages import Reading, Storage
@@ -85,16 +84,15 @@ def pause(
     Once this command has returned, no run starts. A run that is at work goes on. After the pause
     only the period that has not ended yet is made up for.
     """
-    end: datetime | timedelta | None = until
     with _controls(storage, group) as (store, controls):
         require_service(store, group, service)
         before = _gate(store, group, service)
         try:
-            gate = controls.pause(service, reason=reason, until=end)
+            gate = controls.pause(service, reason=reason, until=until)
         except ValueError as error:
             raise BadInput(f"--{error}") from error
     assert gate.pause is not None  # noqa: S101 (just made)
-    ends = "it is resumed" if gate.pause.until is None else _at(gate.pause.until)
+    ends = "it is resumed" if gate.pause.until is None else to_the_second(gate.pause.until)
     is_changed = before is None or before.pause != gate.pause
     _say(f"{printable(service)} is paused {'' if is_changed else 'already, '}until {ends}")
     if gate.open is not None:
@@ -296,11 +294,8 @@ def _gate_in(reading: Reading, service: str) -> Gate | None:
 
 
 def _run(run: Run) -> str:
-    return f"the run of {printable(run.runner_id)}, token {run.token}, since {_at(run.started_at)}"
-
-
-def _at(at: int) -> str:
-    return instant(at).isoformat(timespec="seconds").replace("+00:00", "Z")
+    since = to_the_second(run.started_at)
+    return f"the run of {printable(run.runner_id)}, token {run.token}, since {since}"
 
 
 def _ask(question: str, *, yes: bool) -> None:

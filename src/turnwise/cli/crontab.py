@@ -132,10 +132,7 @@ class _Reader:
         user, rest = self._user(rest)
         command = self._command(line, rest)
         timezone = self._zone()
-        try:
-            Cron(expression, timezone)
-        except (ValueError, MissingExtraError) as error:
-            raise _LeftOutError(str(error)) from error
+        _check(expression, timezone)
         kept = {k: v for k, v in self._variables.items() if k not in {*_OF_CRON, "HOME", "SHELL"}}
         return CronJob(
             line=number,
@@ -174,6 +171,13 @@ class _Reader:
 
     def _remark(self, number: int, message: str) -> None:
         self.crontab.remarks.append(Remark(number, message))
+
+
+def _check(expression: str, timezone: str) -> None:
+    try:
+        Cron(expression, timezone)
+    except (ValueError, MissingExtraError) as error:
+        raise _LeftOutError(str(error)) from error
 
 
 def _split(text: str, words: int) -> tuple[str, str]:

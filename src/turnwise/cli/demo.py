@@ -64,17 +64,14 @@ def demo() -> int:
 def _runner_processes(url: str, folder: Path) -> Iterator[dict[str, "subprocess.Popen[bytes]"]]:
     """Three ``turnwise run`` processes; their logs go to files beside the database."""
     processes = {}
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith("TURNWISE_")
-    }
-    environment[URL_VARIABLE] = url
+    others = {name: text for name, text in os.environ.items() if not name.startswith("TURNWISE_")}
     try:
         for number in range(1, _RUNNERS + 1):
             name = f"runner-{number}"
             with (folder / f"{name}.log").open("wb") as log:
                 processes[name] = subprocess.Popen(  # noqa: S603 (our own command line)
                     _command(name),
-                    env=environment,
+                    env=others | {URL_VARIABLE: url},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Annotated
 
 from rich.padding import Padding
@@ -18,6 +19,7 @@ from turnwise.names import printable
 from turnwise.overview import words
 from turnwise.overview.known import Known
 from turnwise.plan import CyclePlan, upcoming
+from turnwise.storages import Storage
 
 _MOST_NAMED = 6
 
@@ -55,24 +57,28 @@ def explain(
     With --at the records are read as they are now, and held against another instant.
     """
     with open_existing(storage) as store:
-        read = read_known(store, group, service)
+        explainer = _explainer(store, group, service, at)
         if runner is not None:
             require_runner(store, group, runner)
-        order = store.stable(group, service, rotation=0, limit=None).runners
+    ids = [runner] if runner is not None else explainer.concerned()
+    answers = [explainer.answer(runner_id) for runner_id in ids]
+    if as_json:
+        told = [_as_json(explainer.known, answer) for answer in answers]
+        print_json(told if runner is None else told[0])
+    else:
+        _print(explainer, answers)
+    return 0
+
+
+def _explainer(storage: Storage, group: str, service: str, at: datetime | None) -> Explainer:
+    read = read_known(storage, group, service)
+    order = storage.stable(group, service, rotation=0, limit=None).runners
     known = read.services[0]
     if known.unreadable is not None or known.settings is None:
         raise BadInput(f"service {printable(service)!r}: {known.unreadable or UNKNOWN_SETTINGS}")
     if at is not None:
         known = replace(known, now=microseconds(at))
-    explainer = Explainer(known, read, [runner_id for runner_id, _ in order])
-    ids = [runner] if runner is not None else explainer.concerned()
-    answers = [explainer.answer(runner_id) for runner_id in ids]
-    if as_json:
-        told = [_as_json(known, answer) for answer in answers]
-        print_json(told if runner is None else told[0])
-        return 0
-    _print(explainer, answers)
-    return 0
+    return Explainer(known, read, [runner_id for runner_id, _ in order])
 
 
 # Showing it ---------------------------------------------------------------------------------------

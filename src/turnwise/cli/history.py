@@ -11,12 +11,12 @@ from turnwise.cli.errors import BadInput
 from turnwise.cli.given import instant_or_duration, name, whole_number
 from turnwise.cli.options import DEFAULT_GROUP, Group, Json, StorageUrl, option
 from turnwise.cli.output import STYLES, console, cut, literal, print_json, table
-from turnwise.cli.storage import open_existing, require_service
+from turnwise.cli.storage import open_existing, read_known
 from turnwise.cycles import microseconds
 from turnwise.gate import Command, Row
 from turnwise.overview import words
-from turnwise.overview.known import read_group, rows_of
-from turnwise.storages import GROUP_ITSELF
+from turnwise.overview.known import Known, read_group, rows_of
+from turnwise.storages import GROUP_ITSELF, Storage
 
 _LAST = 20
 _MOST = 1_000_000
@@ -95,9 +95,7 @@ def history(
     if last is None and since is None:
         last = _LAST
     with open_existing(storage) as store:
-        if service is not None:
-            require_service(store, group, service)
-        known = read_group(store, group, (service or GROUP_ITSELF,)).services[0]
+        known = _known(store, group, service)
         start = start_of(since, known.now)
         rows = rows_of(store, known, since=start, last=last, kinds=status or None)
     if as_json:
@@ -107,6 +105,13 @@ def history(
     else:
         console.print("no such rows" if service else "no such rows of the group: see --service")
     return 0
+
+
+def _known(storage: Storage, group: str, service: str | None) -> Known:
+    """What is known of a service; of the group itself where none is named."""
+    if service is None:
+        return read_group(storage, group, (GROUP_ITSELF,)).services[0]
+    return read_known(storage, group, service).services[0]
 
 
 def start_of(since: datetime | timedelta | None, now: int) -> int | None:

@@ -76,11 +76,7 @@ def import_crontab(
     service is made from its command: read the file before you use it.
     """
     text, name = _read(file)
-    if timezone is not None:
-        _check_zone(timezone)
-    if storage is not None:
-        with storage_as_input():
-            check_spelling(storage)
+    _check(timezone, storage)
     machine = machines_zone()
     crontab = read_crontab(text, is_system=system, timezone=timezone, default_timezone=machine)
     for remark in crontab.remarks:
@@ -110,11 +106,14 @@ def _read(file: str) -> tuple[str, str]:
         raise BadInput(f"{file!r} cannot be read: {error.strerror}") from error
 
 
-def _check_zone(timezone: str) -> None:
+def _check(timezone: str | None, storage: str | None) -> None:
     try:
-        Cron("0 0 * * *", timezone)
+        Cron("0 0 * * *", timezone or "UTC")
     except ValueError as error:
         raise BadInput(f"--timezone: {error}") from error
+    if storage is not None:
+        with storage_as_input():
+            check_spelling(storage)
 
 
 def machines_zone() -> str:

@@ -4,7 +4,8 @@ A command takes an option by naming its type, such as ``storage: StorageUrl = No
 make a service's settings are in :mod:`turnwise.cli.service_options`.
 """
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 
@@ -71,6 +72,14 @@ def option(
         show_envvar=False,
         **kept,
     )
+
+
+def take(command: Callable[..., int], parameters: Iterable[inspect.Parameter]) -> None:
+    """Have typer see these parameters of a wrapped command, and not those of what it wraps."""
+    listed = [each.replace(kind=each.KEYWORD_ONLY) for each in parameters]
+    command.__signature__ = inspect.Signature(listed)  # type: ignore[attr-defined]
+    command.__annotations__ = {each.name: each.annotation for each in listed}
+    del command.__wrapped__  # type: ignore[attr-defined]
 
 
 # Options of most commands -------------------------------------------------------------------------

@@ -24,9 +24,9 @@ def why_no_program(
     found = shutil.which(at, path=path)
     if found is not None:
         interpreter = _interpreter_of(Path(found))
-        if interpreter and shutil.which(interpreter, path=path) is None:
-            return f"the command {program!r} needs {interpreter!r}, which cannot be run"
-        return None
+        is_there = not interpreter or shutil.which(interpreter, path=path) is not None
+        needs = f"the command {program!r} needs {interpreter!r}, which cannot be run"
+        return None if is_there else needs
     if os.path.sep not in program:
         return f"the command {program!r} does not exist on the PATH"
     if Path(at).is_dir():

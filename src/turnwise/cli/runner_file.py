@@ -48,6 +48,15 @@ def read_runners(name: str) -> tuple[ListedRunner, ...]:
     Raises:
         BadInput: the file cannot be read, or is no such list.
     """
+    runners = tuple(_runner(name, number, entry) for number, entry in enumerate(_entries(name), 1))
+    ids = [runner.runner_id for runner in runners]
+    twice = sorted({runner_id for runner_id in ids if ids.count(runner_id) > 1})
+    if twice:
+        raise BadInput(f"{name!r} lists a runner twice: {', '.join(twice)}")
+    return runners
+
+
+def _entries(name: str) -> list[object]:
     try:
         entries = json.loads(Path(name).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -57,12 +66,7 @@ def read_runners(name: str) -> tuple[ListedRunner, ...]:
         raise BadInput(f"{name!r} is no JSON: {error}") from error
     if not isinstance(entries, list):
         raise BadInput(f"{name!r} must hold {_SHAPE}; got a {type(entries).__name__}")
-    runners = tuple(_runner(name, number, entry) for number, entry in enumerate(entries, 1))
-    ids = [runner.runner_id for runner in runners]
-    twice = sorted({runner_id for runner_id in ids if ids.count(runner_id) > 1})
-    if twice:
-        raise BadInput(f"{name!r} lists a runner twice: {', '.join(twice)}")
-    return runners
+    return entries
 
 
 def _runner(name: str, number: int, entry: object) -> ListedRunner:

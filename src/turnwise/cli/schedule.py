@@ -14,7 +14,7 @@ from rich.table import Table
 
 from turnwise.cli.errors import BadInput, settings_as_options
 from turnwise.cli.given import instant_or_duration
-from turnwise.cli.options import Json, option
+from turnwise.cli.options import Json, option, take
 from turnwise.cli.output import console, literal, print_json, table
 from turnwise.durations import format_duration
 from turnwise.schedules import Cron, Schedule, Staggered, parse_schedule
@@ -57,14 +57,10 @@ def takes_schedule_argument(command: Callable[..., int]) -> Callable[..., int]:
             given["schedule"] = text
         return command(**given)
 
-    signature = inspect.signature(command)
     argument = inspect.Parameter(
         "text", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=OptionalSchedule
     )
-    parameters = [argument, *signature.parameters.values()]
-    with_argument.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    with_argument.__annotations__ = {each.name: each.annotation for each in parameters}
-    del with_argument.__wrapped__  # its signature is another
+    take(with_argument, [argument, *inspect.signature(command).parameters.values()])
     return with_argument
 
 
@@ -138,10 +134,8 @@ def schedule(
     with settings_as_options():
         asked = _read(text)
         other = None if compare is None else _read(compare)
-    first, end = _window(start, until)
-    zone = zone_of(asked)
-    with settings_as_options():
-        dues = list(_dues(asked, other, first, end, zone))
+        zone = zone_of(asked)
+        dues = list(_dues(asked, other, *_window(start, until), zone))
     differing = [due for due in dues if due.extra or due.missing]
     if as_json:
         print_json(_as_json(asked, other, dues, differing, zone))

@@ -38,13 +38,7 @@ def schema(
     Nothing is connected to, unless --upgrade is given. Runners create the tables themselves where
     they may; print them where only an administrator may.
     """
-    url = url_in_force(storage)
-    scheme = url.partition(":")[0].partition("+")[0]
-    if scheme not in _DATABASES:
-        raise BadInput(
-            f"--storage {without_password(url)!r} has no tables: it must be an SQL database, such "
-            "as postgresql://host/database"
-        )
+    url = _url_of_a_database(storage)
     with storage_as_input():
         if upgrade:
             return _upgrade(url)
@@ -53,6 +47,16 @@ def schema(
         statements = schema_statements(url)
     sys.stdout.write(statements)
     return 0
+
+
+def _url_of_a_database(storage: str | None) -> str:
+    url = url_in_force(storage)
+    if url.partition(":")[0].partition("+")[0] not in _DATABASES:
+        raise BadInput(
+            f"--storage {without_password(url)!r} has no tables: it must be an SQL database, such "
+            "as postgresql://host/database"
+        )
+    return url
 
 
 def _upgrade(url: str) -> int:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 
 from turnwise.cli.errors import BadInput, settings_as_options
 from turnwise.cli.given import duration, fraction, stagger, whole_number
-from turnwise.cli.options import option
+from turnwise.cli.options import option, take
 from turnwise.durations import format_duration
 from turnwise.schedules import Cron, Every, Schedule, parse_schedule
 from turnwise.settings import Settings
@@ -283,14 +283,10 @@ def takes_settings(command: Callable[..., int]) -> Callable[..., int]:
         settings = settings_from_options(**asked)  # type: ignore[arg-type] # typer has read each
         return command(**given, settings=settings)
 
-    signature = inspect.signature(command)
     parameters: list[inspect.Parameter] = []
-    for parameter in signature.parameters.values():
+    for parameter in inspect.signature(command).parameters.values():
         parameters += options.values() if parameter.name == "settings" else [parameter]
-    keywords = [each.replace(kind=each.KEYWORD_ONLY) for each in parameters]
-    with_settings.__signature__ = signature.replace(parameters=keywords)  # type: ignore[attr-defined]
-    with_settings.__annotations__ = {each.name: each.annotation for each in keywords}
-    del with_settings.__wrapped__  # its signature is another
+    take(with_settings, parameters)
     return with_settings
 
 

@@ -83,26 +83,16 @@ def mind_signals(
         reload: what SIGHUP asks for; None where it ends the program.
     """
 
-    def end(signum: int, frame: FrameType | None) -> None:
-        del frame
+    def end(signum: int, _: FrameType | None) -> None:
         stop()
         children.pass_on(signum)
 
-    def child_ended(signum: int, frame: FrameType | None) -> None:
-        del signum, frame
-        children.bury_orphans()
-
-    def load_anew(signum: int, frame: FrameType | None) -> None:
-        del signum, frame
-        if reload is not None:
-            reload()
-
     # Where whoever started us ignores it, so do we, and how a child ended would not be known.
-    signal.signal(signal.SIGCHLD, child_ended)
+    signal.signal(signal.SIGCHLD, lambda *_: children.bury_orphans())
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
     if reload is not None:
-        signal.signal(signal.SIGHUP, load_anew)
+        signal.signal(signal.SIGHUP, lambda *_: reload())
     elif signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
         signal.signal(signal.SIGHUP, end)
 

@@ -195,18 +195,19 @@ def _runner_blocks(
     rows = table("runner", "alive", "since", "heard of", "does", "offers")
     for life in listed[:room]:
         _add_runner(rows, life, known, at_work, longest)
-    blocks: list[RenderableType] = [rows] if listed else []
-    said = [f"{len(alive_ids)} alive"]
-    if hidden := len(listed) - room:
-        said += [f"{hidden} of them not shown (--all shows all)"] if hidden > 0 else []
+    counted = literal(_counts(len(alive_ids), len(listed) - room, gone))
+    return [rows, counted] if listed else [counted]
+
+
+def _counts(alive: int, hidden: int, gone: list[Life]) -> str:
+    said = [f"{alive} alive"]
+    if hidden > 0:
+        said.append(f"{hidden} of them not shown (--all shows all)")
     if gone:
         last = min(gone, key=lambda life: life.silent)
-        said.append(
-            f"{len(gone)} gone, the last {cut(last.row.runner_id, _LONGEST_NAME)} "
-            f"{words.ago(last.silent)}"
-        )
-    blocks.append(literal("runners: " + ", ".join(said)))
-    return blocks
+        who = cut(last.row.runner_id, _LONGEST_NAME)
+        said.append(f"{len(gone)} gone, the last {who} {words.ago(last.silent)}")
+    return "runners: " + ", ".join(said)
 
 
 def _interest(life: Life, works: Mapping[tuple[str, str], list[str]]) -> int:

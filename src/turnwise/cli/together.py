@@ -1,6 +1,6 @@
 """Which faults of a simulation fell together where something took longer than one may cost."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -67,30 +67,29 @@ def coincidences(result: Result, promised: Review) -> list[Coincidence]:
         promised: what one fault may cost.
     """
     limit = _one_fault(promised)
-    scenario = result.scenario
-    if limit is None or scenario.clock == "local":
+    if limit is None or result.scenario.clock == "local":
         return []
-    planner = Planner.of("", scenario.settings)
-    rows = [row_from_text(entry.body) for entry in result.history]
-    starts = [
-        instant(row.started_at)
-        for row in rows
-        if isinstance(row, Execution) and row.status is not Status.BLOCKED
-    ]
-    end = scenario.start + scenario.duration
-    long = [
-        (before, after, more)
-        for before, after in pairwise([*sorted(starts), end])
-        if (more := _excess(before, after, planner)) > limit
-    ]
-    if not long:
-        return []
-    faults = _faults(result)
+    long = list(_without_a_start(result, limit))
+    faults = _faults(result) if long else []
     found = [
         Coincidence(before, after, more, _within(faults, before, after, result))
         for before, after, more in long
     ]
     return sorted(found, key=lambda each: (-each.more, each.start))
+
+
+def _without_a_start(
+    result: Result, limit: timedelta
+) -> Iterator[tuple[datetime, datetime, timedelta]]:
+    """Each time from start to start that is longer by more than a limit, and by how much."""
+    planner = Planner.of("", result.scenario.settings)
+    rows = [row_from_text(entry.body) for entry in result.history]
+    runs = [row for row in rows if isinstance(row, Execution) and row.status is not Status.BLOCKED]
+    starts = sorted(instant(row.started_at) for row in runs)
+    end = result.scenario.start + result.scenario.duration
+    for before, after in pairwise([*starts, end]):
+        if (more := _excess(before, after, planner)) > limit:
+            yield before, after, more
 
 
 def _one_fault(promised: Review) -> timedelta | None:

@@ -7,7 +7,7 @@ import queue
 import re
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
@@ -35,6 +35,7 @@ from turnwise.cli.options import (
 )
 from turnwise.cli.pings import Pings
 from turnwise.cli.serving import knobs_of, mind_signals, next_wish, start, try_storage
+from turnwise.cli.storage import url_in_force
 from turnwise.names import printable
 from turnwise.scheduler import Scheduler
 from turnwise.storages.opening import (
@@ -214,14 +215,7 @@ def _up_program(target: str, asked: Asked, *, check: bool, options: list[str]) -
     if options:
         option = options[0]
         raise BadInput(f"{option} goes with a file: for a program, {_PROGRAM_SAYS[option]}")
-    try:
-        scheduler = imported(target)
-    except ValueError as error:
-        raise BadInput(str(error)) from error
-    if not isinstance(scheduler, Scheduler):
-        raise BadInput(f"{target!r} must be a turnwise.Scheduler, got {scheduler!r}")
-    if not scheduler.services:
-        raise BadInput(f"{target!r} has no service")
+    scheduler = _scheduler_of(target)
     if check:
         from turnwise.cli.ahead import show_ahead  # noqa: PLC0415 (only where it is asked for)
 
@@ -235,6 +229,18 @@ def _up_program(target: str, asked: Asked, *, check: bool, options: list[str]) -
     except ValueError as error:  # such as of an environment that names no storage
         raise BadInput(str(error)) from error
     return 0
+
+
+def _scheduler_of(target: str) -> Scheduler:
+    try:
+        scheduler = imported(target)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    if not isinstance(scheduler, Scheduler):
+        raise BadInput(f"{target!r} must be a turnwise.Scheduler, got {scheduler!r}")
+    if not scheduler.services:
+        raise BadInput(f"{target!r} has no service")
+    return scheduler
 
 
 def _no_reload(signum: int, frame: FrameType | None) -> None:
@@ -286,15 +292,9 @@ class _File:
         self._children = Children()
         # A SimpleQueue, because its put() is safe in a signal handler that interrupts its get().
         self._asked: queue.SimpleQueue[_Wish] = queue.SimpleQueue()
-        mind_signals(
-            self._children,
-            stop=lambda: self._asked.put(_Wish.STOP),
-            reload=lambda: self._asked.put(_Wish.RELOAD),
-        )
-        url = in_force.storage
-        if url is None:
-            with storage_as_input():
-                url = url_of_the_environment()  # says what can name one
+        put = self._asked.put
+        mind_signals(self._children, stop=lambda: put(_Wish.STOP), reload=lambda: put(_Wish.RELOAD))
+        url = url_in_force(in_force.storage)  # the environment's, or it says what can name one
         log_to_stderr(form=in_force.log_format or "text", level=in_force.log_level or "info")
         try_storage(url)
         self._pings = Pings(configuration.jobs)
@@ -306,7 +306,7 @@ class _File:
             grace=self._grace,
         )
         for job in configuration.jobs:
-            self._add(job)
+            self._give(self._scheduler.add, job)
 
     def serve(self) -> int:
         """Serve until a signal ends it; the exit status."""
@@ -345,15 +345,9 @@ class _File:
         for name in removed:
             self._scheduler.remove(name)
         for name in changed:
-            job = now[name]
-            self._scheduler.change(
-                function_of(job, self._children, self._grace),
-                job.settings.schedule,
-                name=name,
-                **knobs_of(job.settings),
-            )
+            self._give(self._scheduler.change, now[name])
         for name in added:
-            self._add(now[name])
+            self._give(self._scheduler.add, now[name])
         said = {"added": added, "changed": changed, "removed": removed}
         parts = [
             f"{what} {', '.join(map(printable, names))}" for what, names in said.items() if names
@@ -362,8 +356,9 @@ class _File:
             "%s is loaded anew: %s", self._configuration.name, "; ".join(parts) or "no change"
         )
 
-    def _add(self, job: Job) -> None:
-        self._scheduler.add(
+    def _give(self, to: Callable[..., None], job: Job) -> None:
+        """Have the scheduler serve a job from now on: one more, or in another way."""
+        to(
             function_of(job, self._children, self._grace),
             job.settings.schedule,
             name=job.name,

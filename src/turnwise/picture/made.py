@@ -133,11 +133,8 @@ def picture_of_history(
         raise ValueError(f"end must be after start ({start}), got {end}")
     kept = tuple(rows)
     planner = Planner.of(service, settings)
-    executions = sorted(
-        (row for row in kept if isinstance(row, Execution)), key=lambda r: (r.started_at, r.id)
-    )
     first, last = microseconds(start), microseconds(end)
-    shown = [row for row in executions if _touches(row, first, last)]
+    shown = [row for row in _executions(kept) if _touches(row, first, last)]
     runs = [_shown_run(row, planner) for row in shown]
     admitted = tuple(run for run in runs if run.status is not Status.BLOCKED)
     slots = {slot for row in shown if (slot := _slot_of(row, planner)) is not None}
@@ -198,10 +195,7 @@ def window_of_interest(
         ValueError: there is no execution.
     """
     planner = Planner.of(service, settings)
-    executions = sorted(
-        (row for row in rows if isinstance(row, Execution)),
-        key=lambda row: (row.started_at, row.id),
-    )
+    executions = _executions(rows)
     if not executions:
         raise ValueError("executions must be one or more, got none")
     first = instant(executions[0].cycle_start)
@@ -224,6 +218,11 @@ def window_of_interest(
 
 
 # What rows say ------------------------------------------------------------------------------------
+
+
+def _executions(rows: Iterable[Row]) -> list[Execution]:
+    found = (row for row in rows if isinstance(row, Execution))
+    return sorted(found, key=lambda row: (row.started_at, row.id))
 
 
 def _touches(row: Execution, first: int, last: int) -> bool:

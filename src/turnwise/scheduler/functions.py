@@ -116,22 +116,13 @@ def _takes_turn(function: Callable[..., object]) -> bool:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # a builtin that does not say: it is handed its turn
         return True
-    positional = [
-        parameter
-        for parameter in signature.parameters.values()
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    ]
-    asked = [each.name for each in positional if each.default is each.empty]
-    keywords = [
-        each.name
-        for each in signature.parameters.values()
-        if each.kind is each.KEYWORD_ONLY and each.default is each.empty
-    ]
+    parameters = signature.parameters.values()
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    asked = [p.name for p in positional if p.default is p.empty]
+    keywords = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
     if len(asked) > 1 or keywords:
-        raise TypeError(
-            f"function must take a turn or nothing, and {function!r} asks for "
-            f"{', '.join(asked + keywords)}"
-        )
-    variadic = any(each.kind is each.VAR_POSITIONAL for each in signature.parameters.values())
+        names = ", ".join(asked + keywords)
+        raise TypeError(f"function must take a turn or nothing, and {function!r} asks for {names}")
+    variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     wants_it = any(each.name == "turn" for each in positional)  # such as ``turn=None``
     return bool(asked) or variadic or wants_it

@@ -65,17 +65,13 @@ class Services(Machines):
             state, wish, service.wish = service.machine.turn, service.wish, None
             assert state is not None  # noqa: S101 (it is to be served)
             service.begin(state)
+        once = self._exactly_once(service, state)
         turn = Turn(
             serve.run,
             group=self._group,
             service=service.name,
             last_served=serve.last_served,
-            view=view_of(
-                state,
-                self._monotonic,
-                lambda: self.is_stopping,
-                self._exactly_once(service, state),
-            ),
+            view=view_of(state, self._monotonic, lambda: self.is_stopping, once),
         )
         if service.served is None:
             self._hand_over(service, state, turn, wish)

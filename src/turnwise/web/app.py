@@ -104,19 +104,8 @@ class Page:
 
     def app(self, hosts: Collection[str] | None, *, warm: bool) -> Guard:
         """The program; where ``warm``, it reads the group before it answers the first request."""
-        routes = [
-            Route("/", self._services),
-            Route("/service", self._service),
-            Route("/runners", self._runners),
-            Route("/healthz", self._healthz),
-            Route("/static/{name}", _static),
-        ]
-        if self._control:
-            routes += [
-                Route(f"/{name}", self._command_of(name), methods=["POST"]) for name in CommandName
-            ]
         app = Starlette(
-            routes=routes,
+            routes=self._routes(),
             lifespan=self._warmed if warm else None,
             exception_handlers={
                 HTTPException: self._on_http_error,
@@ -127,6 +116,17 @@ class Page:
         )
         prepare()
         return Guard(app, hosts)
+
+    def _routes(self) -> list[Route]:
+        commands = CommandName if self._control else ()
+        return [
+            Route("/", self._services),
+            Route("/service", self._service),
+            Route("/runners", self._runners),
+            Route("/healthz", self._healthz),
+            Route("/static/{name}", _static),
+            *(Route(f"/{each}", self._command_of(each), methods=["POST"]) for each in commands),
+        ]
 
     @asynccontextmanager
     async def _warmed(self, _: Starlette) -> AsyncIterator[None]:
@@ -214,7 +214,9 @@ class Page:
             "here": here,
             "address": _address(request, urls, here),
             "still": _address(request, urls, here, live="off"),
-            "waiting": _address(request, urls, here, keeps=("live",), wait="yes"),
+            "waiting": _address(
+                request, urls, here, wait="yes", **({} if live else {"live": "off"})
+            ),
             "live": live,
             "refresh": self._refresh,
             "told": told,
@@ -355,13 +357,11 @@ _ONCE = ("live", "told", "wait")
 """What an address says of one answer, and not of the page."""
 
 
-def _address(
-    request: Request, urls: Urls, here: str, *, keeps: Collection[str] = (), **more: str
-) -> str:
-    """The address of this page, to be asked for anew; without what is said once, but for those."""
+def _address(request: Request, urls: Urls, here: str, **more: str) -> str:
+    """The address of this page, to be asked for anew: without what was said of one answer."""
     query: dict[str, list[str]] = {}
     for key, value in request.query_params.multi_items():
-        if key not in _ONCE or key in keeps:
+        if key not in _ONCE:
             query.setdefault(key, []).append(value)
     return urls(here, **{**query, **more})
 

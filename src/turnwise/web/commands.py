@@ -130,9 +130,7 @@ async def who_gives(
     if authorize is None:
         there = "somebody" if request.client is None else request.client.host
         return f"{there}, by the page"
-    if inspect.iscoroutinefunction(authorize) or inspect.iscoroutinefunction(
-        getattr(authorize, "__call__", None)  # noqa: B004 (an object with such a method)
-    ):
+    if _is_coroutine(authorize):
         answer = authorize(request, command)
     else:
         answer = await in_thread(lambda: authorize(request, command))  # type: ignore[assignment]
@@ -143,6 +141,11 @@ async def who_gives(
     if not isinstance(answer, str) or not answer:
         raise TypeError(f"authorize must answer who it is as text, or None, got {answer!r}")
     return answer
+
+
+def _is_coroutine(authorize: Authorize) -> bool:
+    called = getattr(authorize, "__call__", None)  # noqa: B004 (an object with such a method)
+    return any(inspect.iscoroutinefunction(each) for each in (authorize, called))
 
 
 def carry_out(storage: Storage, group: str, command: Command, by: str) -> str:

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from turnwise.audit import IN_WORDS, Audit, Judged
-from turnwise.cycles import instant, microseconds
+from turnwise.cycles import microseconds
 from turnwise.gate import Command, Row
 from turnwise.overview import words
-from turnwise.overview.drawn import lanes_of, rows_to_draw
+from turnwise.overview.drawn import picture_of, rows_to_draw
 from turnwise.overview.findings import Finding, findings_of
 from turnwise.overview.known import Known, rows_of
 from turnwise.overview.verdicts import audited, of_period
-from turnwise.picture import picture_of_history
 from turnwise.settings import Settings
 from turnwise.web.pages import State, When, next_due_of, now_of, schedule_of, state_of, success_of
 from turnwise.web.reading import Reader
@@ -173,17 +172,9 @@ def _usual(known: Known, spans: Sequence[str]) -> str:
 
 
 def _timeline(reader: Reader, known: Known, start: int) -> Timeline:
-    assert known.settings is not None  # noqa: S101 (as the caller has seen)
-    picture = picture_of_history(
-        rows_to_draw(reader.storage, known, start, known.now + 1),
-        known.settings,
-        instant(start),
-        instant(known.now + 1),
-        title=known.name,
-        service=known.name,
-        runner_ids=lanes_of(known, start),
-    )
-    return timeline_of(picture)
+    until = known.now + 1
+    rows = rows_to_draw(reader.storage, known, start, until)
+    return timeline_of(picture_of(known, rows, start, until))
 
 
 # Verdicts, and the history ------------------------------------------------------------------------

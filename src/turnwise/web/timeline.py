@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.cycles import EPOCH
-from turnwise.picture import Picture, ShownRun
+from turnwise.picture import Gap, Picture, ShownRun
 from turnwise.picture.text import clock, duration, summary
 
 MOST_LANES = 12
@@ -75,7 +75,6 @@ class Timeline:
 def timeline_of(picture: Picture) -> Timeline:
     """A picture as shapes."""
     runs, refused = _by_lane(picture.runs), _by_lane(picture.attempts)
-    names = _chosen(picture, runs, refused)
     scale = _Scale(picture)
     lanes = tuple(
         Lane(
@@ -85,24 +84,24 @@ def timeline_of(picture: Picture) -> Timeline:
             tuple(_drawn(runs[name], scale)),
             tuple(_drawn(refused[name], scale)),
         )
-        for number, name in enumerate(names)
+        for number, name in enumerate(_chosen(picture, runs, refused))
     )
     return Timeline(
         height=len(lanes) * _LANE_HEIGHT + _AXIS_HEIGHT,
         lanes=lanes,
         ticks=tuple(_ticks(picture, scale)),
         pauses=tuple(scale.bar(a, b, "pause", "paused") for a, b in picture.pauses),
-        gaps=tuple(
-            scale.bar(
-                gap.start, gap.end, "gap", f"nobody starts for {duration(gap.end - gap.start)}"
-            )
-            for gap in picture.gaps
-        ),
+        gaps=tuple(_gap(each, scale) for each in picture.gaps),
         dues=tuple(scale.at(due) for due in picture.dues),
         hidden=len(picture.lanes) - len(lanes),
         said=summary(picture),
         looks=frozenset(bar.look for lane in lanes for bar in (*lane.runs, *lane.refused)),
     )
+
+
+def _gap(gap: Gap, scale: "_Scale") -> Bar:
+    said = f"nobody starts for {duration(gap.end - gap.start)}"
+    return scale.bar(gap.start, gap.end, "gap", said)
 
 
 class _Scale:
