@@ -204,6 +204,7 @@ class Page:
             return HTMLResponse(part.html, headers=headers)
         live = request.query_params.get("live") != "off"
         old, part = (part, part.part) if isinstance(part, _Old) else (None, part)
+        once = {"wait": "yes"} if live else {"live": "off", "wait": "yes"}
         values: dict[str, object] = {
             "title": title,
             "part": None if part is None else Markup(part.html),  # noqa: S704 (our own template's)
@@ -214,9 +215,7 @@ class Page:
             "here": here,
             "address": _address(request, urls, here),
             "still": _address(request, urls, here, live="off"),
-            "waiting": _address(
-                request, urls, here, wait="yes", **({} if live else {"live": "off"})
-            ),
+            "waiting": _address(request, urls, here, **once),
             "live": live,
             "refresh": self._refresh,
             "told": told,
