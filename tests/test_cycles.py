@@ -23,6 +23,7 @@ from turnwise.cycles import (
     decide,
     duration,
     instant,
+    longest_cycle,
     microseconds,
     shortest_cycle,
     slot_at,
@@ -76,16 +77,18 @@ def test_cycles_tile_their_period_and_each_contains_its_instants(
     length: int, longest: int, due: int
 ) -> None:
     """All cycles of a small period, walked from edge to edge."""
-    until, at, numbers = due + length, due, []
+    until, at, numbers, lengths = due + length, due, [], set()
     while at < until:
         cycle = cycle_at(due, until, longest, at)
         assert cycle.start == at, "no gap, and no overlap"
-        assert 1 <= shortest_cycle(length, longest) <= cycle.end - cycle.start <= longest
+        lengths.add(cycle.end - cycle.start)
         assert cycle_at(due, until, longest, cycle.end - 1) == cycle
         numbers.append(cycle.number)
         at = cycle.end
     assert at == until
     assert numbers == list(range(-(-length // longest)))
+    assert min(lengths) == shortest_cycle(length, longest) >= 1
+    assert max(lengths) == longest_cycle(length, longest) <= longest
 
 
 @given(lengths, lengths, instants, st.integers(0), st.integers(-1, 1))
