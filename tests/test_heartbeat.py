@@ -95,6 +95,17 @@ def test_another_life_under_the_same_id_is_told_once_and_only_if_its_count_goes_
     assert told == [DuplicateRunner(group="g", runner_id="a", boot_id="twin")]
 
 
+def test_another_life_is_told_beside_a_join_that_the_same_answer_shows() -> None:
+    heart = a_heart()
+    for count in (1, 2, 3):
+        heart.beat(0, ())
+        told = heart.receive(0, pulse(found=False, others=[("twin", count)]))[1]
+    assert told == [
+        RunnerJoined(group="g", runner_id="a", boot_id="mine", again=True),
+        DuplicateRunner(group="g", runner_id="a", boot_id="twin"),
+    ]
+
+
 def test_the_last_heartbeat_of_a_killed_life_that_arrives_late_is_no_other_process() -> None:
     heart = a_heart()
     for count in (7, 8, 8, 8):

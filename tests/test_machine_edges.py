@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from machines import MICROSECOND, SECOND, SERVICE, START, World, closed_worlds
 from turnwise import plan as plans
 from turnwise.actions import Heard, Look, Serve, Swap, Wait
+from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.controls import Controls
 from turnwise.cycles import microseconds
-from turnwise.events import PeriodMissed
+from turnwise.events import Event, PeriodMissed, TurnLost, TurnOverdue
 from turnwise.gate import Gate, Pause, Run
 from turnwise.machine import Machine, looking, planning, turns, watching
 from turnwise.machine.state import Sighting
@@ -133,6 +134,36 @@ def test_a_turn_at_work_waits_until_it_is_lost_or_overdue(timeout: int | None, a
     assert world.machine().watch_at == until
     turn.lost = turn.overdue = True
     assert turns.next_of_turn(state, turn, turn.began_at) == Wait(None)
+
+
+@pytest.mark.parametrize("timeout", [None, 5 * SECOND, 12 * SECOND, 20 * SECOND])
+@pytest.mark.parametrize("releases", [False, True])
+def test_a_turn_is_told_as_lost_and_as_overdue_once_each_and_from_the_microsecond_on(
+    timeout: timedelta | None, *, releases: bool
+) -> None:
+    world = World(takes=timedelta(hours=1), knobs={"timeout": 30 * SECOND})
+    world.run_to(second=60.5)
+    state, turn = world.machine()._state, world.machine().turn
+    assert turn is not None
+    assert turn.began_at is not None
+    state.settings = replace(state.settings, timeout=timeout, release_on_timeout=releases)
+    silent = turn.confirmed_at + 12_000_000
+    over = None if timeout is None else turn.began_at + microseconds(timeout)
+    instants = sorted({silent - 1, silent, *([] if over is None else [over - 1, over])})
+    told: list[tuple[type[Event], int]] = []
+    for at in instants:
+        told += [(type(event), at) for event in turns.watch(state, at)]
+        assert turn.overdue == (over is not None and at >= over)
+        assert turn.lost == (turn.overdue or at >= silent)
+        assert turn.still_runs == (turn.overdue and releases)
+        assert turns.watch(state, at) == []
+    expected: list[tuple[type[Event], int]] = []
+    if over is None or silent <= over:
+        expected.append((TurnLost, silent))
+    if over is not None:
+        expected.append((TurnOverdue, over))
+    assert told == expected, "what is overdue is lost, which is not told as well"
+    assert turn.outcome == ((Status.ABANDONED, "timeout") if over and releases else None)
 
 
 # What a heartbeat shows ---------------------------------------------------------------------------
