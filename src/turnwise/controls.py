@@ -254,12 +254,13 @@ class Controls:
                     "job's: try again when that has ended"
                 )
             if swapped.done:
-                self._storage.advance(self.group)
-                self._keep(service, changed)
+                self._show(service, changed)
                 return gate, changed
         raise BusyError(f"service {service!r}: its gate was changed by others {_TRIES} times")
 
-    def _keep(self, service: str, gate: Gate) -> None:
+    def _show(self, service: str, gate: Gate) -> None:
+        """Have every runner look at a gate that was changed, and keep what was done to it."""
+        self._storage.advance(self.group)
         entries = [Entry(row.id, row.at, row.kind, row_to_text(row)) for row in gate.unsaid]
         self._storage.append(self.group, service, entries)
 

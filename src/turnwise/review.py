@@ -256,14 +256,7 @@ def _findings(
     yield from _findings_on_slots(settings, shape)
     yield from _findings_on_clocks(settings, shape, skew)
     yield from _findings_on_takeovers(settings, runners, shape)
-    if longest_run is None:
-        yield Finding(
-            Level.NOTE,
-            "the longest run is not known, so whether turns fit their slots cannot be said",
-            "give the longest run",
-        )
-    else:
-        yield from _findings_on_runs(settings, shape, _room_for_a_run(shape, skew), longest_run)
+    yield from _findings_on_runs(settings, shape, _room_for_a_run(shape, skew), longest_run)
     if settings.retention_age < 2 * shape.period:
         yield Finding(
             Level.NOTE,
@@ -350,8 +343,15 @@ def _findings_on_takeovers(settings: Settings, runners: int, shape: _Shape) -> I
 
 
 def _findings_on_runs(
-    settings: Settings, shape: _Shape, room: timedelta, longest_run: timedelta
+    settings: Settings, shape: _Shape, room: timedelta, longest_run: timedelta | None
 ) -> Iterator[Finding]:
+    if longest_run is None:
+        yield Finding(
+            Level.NOTE,
+            "the longest run is not known, so whether turns fit their slots cannot be said",
+            "give the longest run",
+        )
+        return
     run = format_duration(longest_run)
     timeout = settings.timeout
     if timeout is not None and longest_run > timeout:

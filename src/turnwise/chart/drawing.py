@@ -83,19 +83,21 @@ def draw(picture: Picture) -> Figure:
         if crowded:
             _draw_density(axes, picture)
         else:
-            for start, end in picture.guards if _shows_slots(picture) else ():
-                axes.axvspan(_at(start), _at(end), color=_GUARD, linewidth=0, zorder=0)
             _draw_slots(axes, picture)
             for run in picture.runs:
                 _draw_run(axes, picture, run)
-        for attempt in _apart(picture.attempts, picture):
-            y = _row(picture, attempt.runner_id) - 0.26
-            mark = marker_of(attempt.kind)
-            axes.plot([_at(attempt.start)], [y], mark, zorder=6, **_mark(picture))
+        _draw_attempts(axes, picture)
         for gap in picture.gaps:
             _draw_gap(axes, picture, gap)
-        _legend(figure, picture, crowded=crowded)
+        _legend(figure, _entries(picture, crowded=crowded))
     return figure
+
+
+def _draw_attempts(axes: Axes, picture: Picture) -> None:
+    for attempt in _apart(picture.attempts, picture):
+        y = _row(picture, attempt.runner_id) - 0.26
+        mark = marker_of(attempt.kind)
+        axes.plot([_at(attempt.start)], [y], mark, zorder=6, **_mark(picture))
 
 
 def _at(instant: datetime) -> float:
@@ -181,6 +183,8 @@ def _relative_axis(axes: Axes, picture: Picture) -> None:
 def _draw_slots(axes: Axes, picture: Picture) -> None:
     if not _shows_slots(picture):
         return
+    for start, end in picture.guards:
+        axes.axvspan(_at(start), _at(end), color=_GUARD, linewidth=0, zorder=0)
     few = len(picture.slots) <= _FEW and len(picture.lanes) <= _FEW_LANES and picture.planned
     for slot in picture.slots:
         row = _row(picture, slot.runner_id)
@@ -191,15 +195,8 @@ def _draw_slots(axes: Axes, picture: Picture) -> None:
         )
         for start, end, colour, hatch in parts:
             look: dict[str, Any] = {"facecolor": colour, "hatch": hatch, "edgecolor": FAINT}
-            axes.barh(
-                row,
-                _at(end) - _at(start),
-                _SLOT_HEIGHT,
-                _at(start),
-                zorder=1.5,
-                linewidth=0.4,
-                **look,
-            )
+            left, width = _at(start), _at(end) - _at(start)
+            axes.barh(row, width, _SLOT_HEIGHT, left, zorder=1.5, linewidth=0.4, **look)
         if few and slot.role != "slot":
             where = (_at(slot.start + (slot.end - slot.start) / 60), row)
             axes.text(*where, slot.role, va="center", fontsize=8, color=INK, zorder=4)
@@ -256,16 +253,7 @@ def _draw_density(axes: Axes, picture: Picture) -> None:
             if share > 0:
                 shade = _SHADES[min(len(_SHADES) - 1, int(share * len(_SHADES)))]
                 left = _at(picture.start) + number * width
-                axes.barh(
-                    row,
-                    width,
-                    _RUN_HEIGHT,
-                    left,
-                    zorder=2,
-                    linewidth=0,
-                    color=shade,
-                    align="center",
-                )
+                axes.barh(row, width, _RUN_HEIGHT, left, zorder=2, linewidth=0, color=shade)
     failed = [run for run in picture.runs if run.status is Status.ABANDONED]
     for run in _apart(failed, picture):
         row = _row(picture, run.runner_id)
@@ -317,7 +305,22 @@ def marker_of(kind: str) -> str:
     return _OTHER_MARKERS[sha256(kind.encode()).digest()[0] % len(_OTHER_MARKERS)]
 
 
-def _legend(figure: Figure, picture: Picture, *, crowded: bool) -> None:
+def _legend(figure: Figure, entries: list[Artist]) -> None:
+    if not entries:
+        return
+    legend = figure.legend(
+        handles=entries,
+        loc="outside lower center",
+        ncols=min(len(entries), 4),
+        frameon=False,
+        fontsize=8,
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def _entries(picture: Picture, *, crowded: bool) -> list[Artist]:
+    """What the legend explains: what is in the picture, and nothing else."""
     entries: list[Artist] = []
     if _shows_slots(picture) and not crowded:
         entries += [
@@ -332,16 +335,7 @@ def _legend(figure: Figure, picture: Picture, *, crowded: bool) -> None:
     entries += [_marker(marker_of(kind), f"blocked: {label_of(kind, 40)}") for kind in kinds]
     if picture.pauses:
         entries.append(Patch(facecolor=_PAUSED, edgecolor=FAINT, label="paused"))
-    if entries:
-        legend = figure.legend(
-            handles=entries,
-            loc="outside lower center",
-            ncols=min(len(entries), 4),
-            frameon=False,
-            fontsize=8,
-        )
-        for text in legend.get_texts():
-            text.set_parse_math(False)
+    return entries
 
 
 def _legend_of_runs(runs: Sequence[ShownRun], *, crowded: bool) -> list[Artist]:

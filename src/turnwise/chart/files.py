@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape as escape_xml
 
 from turnwise.chart.drawing import draw, style
 from turnwise.names import printable
-from turnwise.picture.made import Picture, ShownRun
+from turnwise.picture.made import Gap, Picture, ShownRun
 from turnwise.picture.text import alternative, clock, duration, span, summary
 
 SUFFIXES = (".svg", ".png", ".pdf", ".html", ".txt")
@@ -115,20 +115,14 @@ def _page(picture: Picture) -> str:
                 [_row(picture, run) for run in _in_order(picture)],
             ),
             "<h2>Times without a start</h2>",
-            _table(
-                ("from", "to", "for"),
-                [
-                    (
-                        clock(gap.start, picture),
-                        clock(gap.end, picture),
-                        duration(gap.end - gap.start),
-                    )
-                    for gap in picture.gaps
-                ],
-            ),
+            _table(("from", "to", "for"), [_of_gap(picture, gap) for gap in picture.gaps]),
             "</body></html>\n",
         )
     )
+
+
+def _of_gap(picture: Picture, gap: Gap) -> tuple[str, str, str]:
+    return clock(gap.start, picture), clock(gap.end, picture), duration(gap.end - gap.start)
 
 
 def _in_order(picture: Picture) -> list[ShownRun]:

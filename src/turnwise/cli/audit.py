@@ -67,8 +67,7 @@ def audit(
     """
     with open_existing(storage) as store:
         known = read_known(store, group, service)
-        start = start_of(since, known.now) or 0
-        audits = [audited(store, each, start) for each in known.services]
+        audits = [audited(store, each, start_of(since, known.now) or 0) for each in known.services]
     if as_json:
         print_json([_as_json(each) for each in audits])
     else:

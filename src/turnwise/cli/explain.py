@@ -57,9 +57,7 @@ def explain(
     With --at the records are read as they are now, and held against another instant.
     """
     with open_existing(storage) as store:
-        explainer = _explainer(store, group, service, at)
-        if runner is not None:
-            require_runner(store, group, runner)
+        explainer = _explainer(store, group, service, runner, at)
     ids = [runner] if runner is not None else explainer.concerned()
     answers = [explainer.answer(runner_id) for runner_id in ids]
     if as_json:
@@ -70,8 +68,12 @@ def explain(
     return 0
 
 
-def _explainer(storage: Storage, group: str, service: str, at: datetime | None) -> Explainer:
+def _explainer(
+    storage: Storage, group: str, service: str, runner: str | None, at: datetime | None
+) -> Explainer:
     read = read_known(storage, group, service)
+    if runner is not None:
+        require_runner(storage, group, runner)
     order = storage.stable(group, service, rotation=0, limit=None).runners
     known = read.services[0]
     if known.unreadable is not None or known.settings is None:

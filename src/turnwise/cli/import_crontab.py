@@ -79,16 +79,23 @@ def import_crontab(
     _check(timezone, storage)
     machine = machines_zone()
     crontab = read_crontab(text, is_system=system, timezone=timezone, default_timezone=machine)
-    for remark in crontab.remarks:
-        _say(f"{name}:{remark.line}: {remark.message}")
-    if not system and _looks_like_system(crontab):
-        _say(f"{name}: each command begins with a user's name; if it is one, say --system")
-    if any(job.timezone == machine for job in crontab.jobs) and timezone is None:
-        _say(f"{name}: times are read in {machine}; say --timezone where that is not meant")
+    doubtful = machine if timezone is None else None
+    _say_all(crontab, name, may_be_system=not system, doubtful_zone=doubtful)
     if not crontab.jobs:
         raise BadInput(f"{file!r} has no job that can be taken over")
     sys.stdout.write("\n".join(_written(crontab, storage)))
     return 0
+
+
+def _say_all(
+    crontab: Crontab, name: str, *, may_be_system: bool, doubtful_zone: str | None
+) -> None:
+    for remark in crontab.remarks:
+        _say(f"{name}:{remark.line}: {remark.message}")
+    if may_be_system and _looks_like_system(crontab):
+        _say(f"{name}: each command begins with a user's name; if it is one, say --system")
+    if any(job.timezone == doubtful_zone for job in crontab.jobs):
+        _say(f"{name}: times are read in {doubtful_zone}; say --timezone where that is not meant")
 
 
 def _say(message: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -209,17 +209,17 @@ def simulate(
         "--fail-every": (FaultKind.FAILURE, fail_every, _ZERO),
     }
     faults = _faults(kinds)
-    kept = {"retention_age": max(settings.retention_age, lasting), "retention_count": _KEPT}
+    age = max(settings.retention_age, lasting)
     try:
         with settings_as_options():
             scenario = Scenario(
-                settings=replace(settings, **kept),  # type: ignore[arg-type] # each is of its type
+                settings=replace(settings, retention_age=age, retention_count=_KEPT),
                 runners=runners,
                 job=_job(job, job_spread),
                 faults=faults,
                 duration=lasting,
                 latency=Uniform(_ZERO, latency) if latency else Fixed(_ZERO),
-                clock=_CLOCKS[clock],
+                clock="storage" if clock is Clock.STORAGE else "local",
                 clock_skew=clock_skew,
                 seed=seed,
             )
@@ -228,7 +228,8 @@ def simulate(
             )
     except BadInput as error:
         raise BadInput(_as_options(str(error))) from error
-    result = _play(scenario)
+    with _progress() as report:
+        result = play(scenario, progress=report)
     found = coincidences(result, promised)
     if as_json:
         told = json.loads(result.to_json())
@@ -240,18 +241,10 @@ def simulate(
     return 1 if result.violation_count else 0
 
 
-_CLOCKS: dict[Clock, Literal["storage", "local"]] = {
-    Clock.STORAGE: "storage",
-    Clock.LOCAL: "local",
-}
-
-
 def _as_options(message: str) -> str:
     for setting, flag in (
         ("runners must", "--runners must"),
         ("duration must", "--days must"),
-        ("clock_skew must", "--clock-skew must"),
-        ("longest_run must", "--job must"),
     ):
         if message.startswith(setting):
             return flag + message.removeprefix(setting)
@@ -281,11 +274,6 @@ def _faults(
     return tuple(faults)
 
 
-def _play(scenario: Scenario) -> Result:
-    with _progress() as report:
-        return play(scenario, progress=report)
-
-
 @contextmanager
 def _progress() -> "Iterator[Report | None]":
     """A bar on stderr, where that is a terminal."""
@@ -303,14 +291,7 @@ def _progress() -> "Iterator[Report | None]":
 
 def _print(result: Result, promised: Review, found: list[Coincidence]) -> None:
     scenario = result.scenario
-    clocks = "" if scenario.clock == "storage" else ", each by its own clock, without a gate"
-    console.print(
-        literal(
-            f"{scenario.settings.schedule}, {scenario.runners:,} "
-            f"runner{'' if scenario.runners == 1 else 's'} for "
-            f"{format_duration(scenario.duration)}, seed {scenario.seed}{clocks}"
-        )
-    )
+    console.print(literal(_head(scenario)))
     for part in (_figures(result), _gaps(result, promised)):
         console.print()
         console.print(part)
@@ -328,6 +309,13 @@ def _print(result: Result, promised: Review, found: list[Coincidence]) -> None:
         console.print("slots alone promise less: what overlapped is counted, and no violation")
     else:
         console.print("nothing that may never happen has happened")
+
+
+def _head(scenario: Scenario) -> str:
+    clocks = "" if scenario.clock == "storage" else ", each by its own clock, without a gate"
+    count = f"{scenario.runners:,} runner{'' if scenario.runners == 1 else 's'}"
+    lasts = format_duration(scenario.duration)
+    return f"{scenario.settings.schedule}, {count} for {lasts}, seed {scenario.seed}{clocks}"
 
 
 def _figures(result: Result) -> Table:

@@ -30,7 +30,7 @@ takes its turns itself calls :meth:`OpenTelemetry.active`.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from threading import Lock
 from typing import Final
@@ -38,7 +38,7 @@ from typing import Final
 from opentelemetry import context as contexts
 from opentelemetry import trace
 from opentelemetry.metrics import (
-    CallbackOptions,
+    Histogram,
     Meter,
     MeterProvider,
     Observation,
@@ -140,15 +140,7 @@ class OpenTelemetry:
         span = self._tracer.start_span(
             f"turn {event.service}",
             context=contexts.Context(),  # a trace of its own, whatever the program was doing
-            attributes={
-                **_of(event),
-                "turnwise.runner": event.runner_id,
-                "turnwise.run_id": event.run_id,
-                "turnwise.fencing_token": event.token,
-                "turnwise.due": instant(event.due).isoformat(),
-                "turnwise.attempt": event.attempt,
-                "turnwise.triggered": event.triggered,
-            },
+            attributes=_of_turn(event),
             start_time=now,
         )
         left = self._spans.pop(event.service, None)
@@ -256,35 +248,49 @@ class _Instruments:
             unit="{period}",
             description="Periods that have passed, and nobody has served them.",
         )
-        self.duration = meter.create_histogram(
-            "turnwise.turn.duration",
-            unit="s",
-            description="How long the function of a turn took.",
-            explicit_bucket_boundaries_advisory=DURATION_BUCKETS,
+        self.duration = _seconds(
+            meter, "turn.duration", "How long the function of a turn took.", DURATION_BUCKETS
         )
-        self.lateness = meter.create_histogram(
-            "turnwise.turn.lateness",
-            unit="s",
-            description="How long after its due instant a turn was admitted.",
-            explicit_bucket_boundaries_advisory=LATENESS_BUCKETS,
+        self.lateness = _seconds(
+            meter,
+            "turn.lateness",
+            "How long after its due instant a turn was admitted.",
+            LATENESS_BUCKETS,
         )
-        self.storage = meter.create_histogram(
-            "turnwise.storage.duration",
-            unit="s",
-            description="How long the storage took to answer, or to fail.",
-            explicit_bucket_boundaries_advisory=STORAGE_BUCKETS,
+        self.storage = _seconds(
+            meter,
+            "storage.duration",
+            "How long the storage took to answer, or to fail.",
+            STORAGE_BUCKETS,
         )
-
-        def ages(_: CallbackOptions) -> Iterable[Observation]:
-            return observer.ages()
-
         meter.create_observable_gauge(
             "turnwise.last_success.age",
-            callbacks=[ages],
+            callbacks=[lambda _: observer.ages()],
             unit="s",
             description="How long ago the last run that completed has ended.",
         )
 
 
+def _seconds(meter: Meter, name: str, said: str, buckets: Sequence[float]) -> Histogram:
+    return meter.create_histogram(
+        f"turnwise.{name}",
+        unit="s",
+        description=said,
+        explicit_bucket_boundaries_advisory=buckets,
+    )
+
+
 def _of(event: ServiceEvent) -> dict[str, str]:
     return {"turnwise.group": event.group, "turnwise.service": event.service}
+
+
+def _of_turn(event: TurnStarted) -> dict[str, str | int | bool]:
+    return {
+        **_of(event),
+        "turnwise.runner": event.runner_id,
+        "turnwise.run_id": event.run_id,
+        "turnwise.fencing_token": event.token,
+        "turnwise.due": instant(event.due).isoformat(),
+        "turnwise.attempt": event.attempt,
+        "turnwise.triggered": event.triggered,
+    }

@@ -74,18 +74,8 @@ class Timeline:
 
 def timeline_of(picture: Picture) -> Timeline:
     """A picture as shapes."""
-    runs, refused = _by_lane(picture.runs), _by_lane(picture.attempts)
     scale = _Scale(picture)
-    lanes = tuple(
-        Lane(
-            name,
-            number * _LANE_HEIGHT,
-            tuple(_slots(picture, name, scale)),
-            tuple(_drawn(runs[name], scale)),
-            tuple(_drawn(refused[name], scale)),
-        )
-        for number, name in enumerate(_chosen(picture, runs, refused))
-    )
+    lanes = tuple(_lanes(picture, scale))
     return Timeline(
         height=len(lanes) * _LANE_HEIGHT + _AXIS_HEIGHT,
         lanes=lanes,
@@ -97,6 +87,18 @@ def timeline_of(picture: Picture) -> Timeline:
         said=summary(picture),
         looks=frozenset(bar.look for lane in lanes for bar in (*lane.runs, *lane.refused)),
     )
+
+
+def _lanes(picture: Picture, scale: "_Scale") -> Iterator[Lane]:
+    runs, refused = _by_lane(picture.runs), _by_lane(picture.attempts)
+    for number, name in enumerate(_chosen(picture, runs, refused)):
+        yield Lane(
+            name,
+            number * _LANE_HEIGHT,
+            tuple(_slots(picture, name, scale)),
+            tuple(_drawn(runs[name], scale)),
+            tuple(_drawn(refused[name], scale)),
+        )
 
 
 def _gap(gap: Gap, scale: "_Scale") -> Bar:
