@@ -30,6 +30,7 @@ from turnwise.simulation.__main__ import main, replay_command
 from turnwise.simulation.many import Outcome, play_many
 from turnwise.simulation.play import Play
 from turnwise.simulation.random_scenarios import random_scenario
+from turnwise.simulation.rest import Rest
 from turnwise.simulation.scenario import incidents_of
 from turnwise.simulation.shrink import shrink
 from turnwise.simulation.world import World
@@ -213,7 +214,7 @@ def test_heartbeats_that_change_nothing_are_left_out_and_the_result_is_the_same(
     """Played one by one they lead to the same, whatever goes wrong around them."""
     scenarios = [random_scenario(seed) for seed in range(60)]
     left_out = [simulate(scenario) for scenario in scenarios]
-    monkeypatch.setattr(World, "rest", lambda _world, _process: False)
+    monkeypatch.setattr(Rest, "begin", lambda _rest, _process: False)
     for scenario, result in zip(scenarios, left_out, strict=True):
         played = simulate(scenario)
         assert played == result, scenario.seed
@@ -246,21 +247,21 @@ def test_who_rests_is_heard_of_when_somebody_reads_it_and_goes_on_when_something
     world = World(QUIET_WORLD, lambda clock: MemoryStorage(clock=clock))
     heard: list[tuple[int, int]] = []
     one, other = Sleeper(world, 7, heard), Sleeper(world, 3, heard)
-    assert world.rest(one)
-    assert world.rest(other)
+    assert world.rest.begin(one)
+    assert world.rest.begin(other)
     world.now = 30
-    world.catch_up()
+    world.rest.catch_up()
     assert heard == [(3, 23), (7, 27)]
     assert world.now == 30
-    world.catch_up()
+    world.rest.catch_up()
     assert len(heard) == 2, "none was due since"
     world.now = 35
-    world.disturb()
+    world.rest.disturb()
     assert heard[2:] == [(3, 33)]
     assert one.is_awake
     assert other.is_awake
     world.now = 100
-    world.catch_up()
+    world.rest.catch_up()
     assert len(heard) == 3, "nobody rests any more"
 
 
@@ -270,7 +271,7 @@ def test_what_happens_disturbs_those_at_rest_unless_it_is_known_to_change_nothin
 ) -> None:
     world = World(QUIET_WORLD, lambda clock: MemoryStorage(clock=clock))
     resting = Sleeper(world, 7, [])
-    world.rest(resting)
+    world.rest.begin(resting)
     world.at(20, lambda _: None, changes=changes)
     world.go_through()
     assert resting.is_awake == changes

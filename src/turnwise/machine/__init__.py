@@ -99,6 +99,7 @@ from turnwise.actions import (
     Advance,
     Answer,
     Begun,
+    Done,
     Elapsed,
     Finished,
     FunctionEnded,
@@ -106,6 +107,7 @@ from turnwise.actions import (
     Heard,
     Look,
     MakeOffer,
+    Seen,
     Serve,
     StopRequested,
     TurnWanted,
@@ -118,7 +120,7 @@ from turnwise.machine import answering, looking, turns
 from turnwise.machine.state import Names, State, TurnState, owner_of
 from turnwise.plan import Plan, Planner
 from turnwise.settings import Settings
-from turnwise.storages import Offer
+from turnwise.storages import Offer, StableSet, Swapped
 
 __all__ = ["Machine", "Names", "TurnState", "owner_of"]
 
@@ -267,6 +269,8 @@ class Machine:
         match answer:
             case Heard():
                 return looking.heard(state, at, answer)
+            case Seen() | Swapped() | StableSet() | Done():  # what comes most, before what does not
+                return _answered(state, at, answer)
             case Elapsed():
                 return turns.watch(state, at)
             case FunctionEnded():
@@ -281,8 +285,16 @@ class Machine:
                 state.is_wanted = answer.is_wanted or not state.on_demand
                 state.look_now(at)
             case _:
-                return answering.answered(state, at, answer) + turns.watch(state, at)
+                return _answered(state, at, answer)
         return []
+
+
+def _answered(state: State, at: int, answer: Answer) -> list[Event]:
+    """What came of a request; and a turn is watched whenever anything is heard."""
+    events = answering.answered(state, at, answer)
+    if state.turn is not None:
+        events += turns.watch(state, at)
+    return events
 
 
 # What comes next ----------------------------------------------------------------------------------

@@ -37,8 +37,17 @@ def looked(state: State, at: int, seen: Seen) -> list[Event]:
     observe(state, seen.service.sight, state.asked_at, at)
     say_offered(state, seen.now)
     success = None if records.gate is None else records.gate.success
-    looked = Looked(**state.named, now=seen.now, success=None if success is None else success.at)
-    return [looked, *act(state, at, records)]
+    told: list[Event] = [
+        Looked(
+            group=state.group,
+            runner_id=state.runner_id,
+            service=state.service,
+            now=seen.now,
+            success=None if success is None else success.at,
+        )
+    ]
+    told += act(state, at, records)
+    return told
 
 
 def _records(sent: int, seen: Seen) -> Records:

@@ -227,7 +227,9 @@ class State:
         """
         if self.aim is not None:
             elapsed = sent - self.aim[1]
-            if now < self.aim[0] + elapsed - _CLOCK_NOISE - max(0, elapsed) // 1000:
+            late = self.aim[0] + elapsed - now
+            # At most a thousandth of the time is a drift; where there is none, all is well.
+            if late > _CLOCK_NOISE and late > _CLOCK_NOISE + max(0, elapsed) // 1000:
                 self.quiet_until = at + self.interval
                 self.look_now(at)
             elif elapsed < 0:

@@ -127,7 +127,7 @@ class Bounds:
             self._stage.at(first - offset, self._count, first - offset, changes=False)
 
     def _count(self, at: int) -> None:
-        self._stage.count_heartbeats(at)
+        self._stage.rest.count(at)
         asked = self._stage.asked
         looks, beats = asked["Look"], asked["Beat"]
         total = looks, beats, sum(asked.values()) - looks - beats - asked["Purge"]

@@ -5,6 +5,7 @@ those that ship. The rooms below, each of which imports those above it alone:
 
 =============== ===================================================================================
 ``scenario``    what is simulated, and how all that is random is drawn
+``rest``        heartbeats that change nothing, and are left out
 ``world``       time, the network, jobs, a storage
 ``process``     one process: the shipped machines and heartbeat, and its link
 ``stage``       who is in which place

@@ -12,20 +12,14 @@ from typing import Any, Final, Protocol
 from turnwise import gate as gates
 from turnwise.actions import (
     Answer,
-    Append,
     Begun,
     Elapsed,
     Failed,
-    FindStable,
     Finished,
     FunctionEnded,
-    ListOffers,
-    Look,
-    Purge,
     Request,
     Serve,
     StopRequested,
-    Swap,
     Wait,
 )
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
@@ -38,14 +32,9 @@ from turnwise.machine import Machine, TurnState
 from turnwise.simulation.link import Leave, Link, Message
 from turnwise.simulation.trouble import Trouble
 from turnwise.simulation.world import GROUP, NEVER, World
-from turnwise.storages import Beat, Kind, Pulse, Storage
+from turnwise.storages import Beat, Pulse, Storage
 
 _ROUND_AND_ROUND: Final = 100  # requests at one instant: no machine has so much to do
-
-# What a request has to do with the heartbeats of others that are left out. Those that are not named
-# here may change what a heartbeat's answer shows.
-_APART: Final = frozenset({Look, ListOffers, Append})
-_READS_THEM: Final = frozenset({FindStable, Purge})
 
 
 @dataclass(slots=True, eq=False)
@@ -65,19 +54,15 @@ class Part:
     ``until`` is when the machine has something to do next; None while it waits for an answer.
     """
 
-    __slots__ = ("call", "is_finished", "machine", "process", "until")
+    __slots__ = ("call", "is_finished", "machine", "process", "service", "until")
 
     def __init__(self, process: "Process", machine: Machine) -> None:
         self.process = process
         self.machine = machine
         self.call: Call | None = None
         self.until: int | None = 0
+        self.service = machine.service
         self.is_finished = False
-
-    @property
-    def service(self) -> str:
-        """The service's name."""
-        return self.machine.service
 
 
 class Process:
@@ -190,7 +175,7 @@ class Process:
         if due < NEVER:
             self._wait_until(due - self.offset)
         if self._is_calm:
-            self._rests = self.world.rest(self)
+            self._rests = self.world.rest.begin(self)
         if not self._rests and self.alive:
             self._wait_for_beat()
 
@@ -381,7 +366,8 @@ class Process:
 
     def act(self, who: Part | None, request: Message, *, is_heard: bool = True) -> Any:
         """What the storage does, and what whoever watches sees of it."""
-        self._mind_those_at_rest(request)
+        if self.world.rest.before(request, is_known=self.alive and self.heart.has_joined):
+            self._is_calm = False
         try:
             if isinstance(request, Beat):
                 return self.view.heartbeat(GROUP, request)
@@ -396,25 +382,6 @@ class Process:
         answer = carry_out(self.view, GROUP, who.service, request)
         self._watchers[who.service].saw(who, request, answer, is_heard=is_heard)
         return answer
-
-    def _mind_those_at_rest(self, request: Message) -> None:
-        """Before a request is carried out: has it to do with heartbeats that are left out?"""
-        kind = type(request)
-        if kind in _APART:
-            return
-        if isinstance(request, Beat):
-            # That of one who joins may show another life of its id; that of one who died as well.
-            is_apart = self.heart.has_joined and self.alive
-        elif isinstance(request, Swap):
-            is_apart = request.kind is Kind.PLAN
-        elif kind in _READS_THEM:
-            self.world.catch_up()
-            return
-        else:
-            is_apart = False
-        if not is_apart:
-            self._is_calm = False
-            self.world.disturb()
 
     def answered(self, message: tuple[Part | None, Message, Any]) -> None:
         """An answer comes back."""
@@ -433,7 +400,7 @@ class Process:
             self._go()
         else:
             if self._rests:
-                self.world.wake(self)
+                self.world.rest.end(self)
             self._tell(part, at, answer)
             self._go()
 

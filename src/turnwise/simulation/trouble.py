@@ -11,18 +11,19 @@ class Trouble:
 
     def __init__(self) -> None:
         self._spans: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)
-        self.last = -(2**62)
+        self.last = self._before = -(2**62)  # when all of it ends; all but the last span
 
     def add(self, start: int, end: int) -> None:
         """Something is wrong from ``start`` to ``end``."""
         self._spans.append((start, end))
+        self._before = self.last
         self.last = max(self.last, end)
 
     def cut(self, at: int) -> None:
         """The last of it is over at ``at`` already."""
         if self._spans and self._spans[-1][1] > at:
             self._spans[-1] = (self._spans[-1][0], at)
-            self.last = max(end for _, end in self._spans)
+            self.last = max(self._before, at)
 
     def overlaps(self, start: int, end: int) -> bool:
         """Whether anything was wrong between two instants."""

@@ -8,10 +8,10 @@ import heapq
 from collections import Counter
 from collections.abc import Callable
 from itertools import count
-from operator import itemgetter
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from turnwise.cycles import instant, microseconds
+from turnwise.simulation.rest import Rest
 from turnwise.simulation.scenario import NOTHING, Scenario, drawer
 from turnwise.simulation.trouble import Trouble
 from turnwise.simulation.violations import Violations
@@ -22,19 +22,6 @@ NEVER: Final = 2**62
 # When, in which order, what, and whether it may change what a heartbeat's answer shows.
 _Happening = tuple[int, int, Callable[[Any], object], object, bool]
 _MOST_AT_ONCE: Final = 100_000
-
-
-class Resting(Protocol):
-    """Whose heartbeats change nothing, and are left out."""
-
-    def leave_out(self, until: int) -> int | None:
-        """Leave out, and count, what is due before ``until``; when the last of them was due."""
-
-    def play_last(self) -> None:
-        """Send the last heartbeat that was left out, now that its time is set."""
-
-    def go_on(self) -> None:
-        """Send the heartbeats that come."""
 
 
 class World:
@@ -51,6 +38,7 @@ class World:
         say: notes that something has happened that may not.
         asked: how often the storage was asked for what.
         trouble: when something was wrong with everybody.
+        rest: whose heartbeats are left out.
     """
 
     def __init__(self, scenario: Scenario, storage: Callable[[Callable[[], int]], Storage]) -> None:
@@ -82,7 +70,7 @@ class World:
         self.kill_next_turn: int | None = None
         # What comes next, and whose heartbeats are left out meanwhile.
         self._heap: list[_Happening] = []
-        self._resting: dict[Resting, None] = {}
+        self.rest = Rest(self)
         self.number = count().__next__
 
     # Time -------------------------------------------------------------------------------------
@@ -98,14 +86,13 @@ class World:
         """Have something happen at a time.
 
         Where ``changes`` is False, it is known to change nothing that a heartbeat's answer shows,
-        or says so itself (:meth:`disturb`).
+        or says so itself (:meth:`.Rest.before`).
         """
         heapq.heappush(self._heap, (time, self.number(), happen, what, changes))
 
     def go_through(self) -> None:
         """Let happen what happens until the end, in order."""
         heap, pop, end = self._heap, heapq.heappop, self.end
-        resting = self._resting
         at_once = 0
         while heap:
             time, _, happen, what, changes = pop(heap)
@@ -118,52 +105,11 @@ class World:
                 if at_once > _MOST_AT_ONCE:
                     self.say("time stands still: too much happens at one instant")
                     break
-            if changes and resting:
-                self.disturb()
+            if changes:
+                self.rest.disturb()
             happen(what)
         self.now = end
-        self.count_heartbeats(end + 1)
-
-    # Heartbeats that change nothing --------------------------------------------------------------
-
-    def rest(self, process: Resting) -> bool:
-        """Have a process send no heartbeats, until somebody reads them or disturbs it.
-
-        Its last heartbeat was answered at once, and the answer was no news and led to nothing. So
-        each of the next ones would be answered as that one was, at another time, until something
-        is changed that the answer shows.
-        """
-        self._resting[process] = None
-        return True
-
-    def count_heartbeats(self, until: int) -> None:
-        """Count the heartbeats that were due before an instant and were left out."""
-        for process in self._resting:
-            process.leave_out(until)
-
-    def catch_up(self) -> None:
-        """Somebody reads when processes were last heard of: play what each of them sent last."""
-        now = self.now
-        sent = [(process.leave_out(now), process) for process in self._resting]
-        owed = [(due, process) for due, process in sent if due is not None]
-        for due, process in sorted(owed, key=itemgetter(0)):
-            self.now = due
-            process.play_last()
-        self.now = now
-
-    def disturb(self) -> None:
-        """Something changes what the answers to heartbeats show: each process sends the next."""
-        if self._resting:
-            self.catch_up()
-            rested = list(self._resting)
-            self._resting.clear()
-            for process in rested:
-                process.go_on()
-
-    def wake(self, process: Resting) -> None:
-        """A process has something of its own to do: it sends the next heartbeat."""
-        self._resting.pop(process, None)
-        process.go_on()
+        self.rest.count(end + 1)
 
     def step_clock(self, by: int) -> None:
         """The storage's clock jumps."""
