@@ -15,6 +15,7 @@ from turnwise.cli import main
 from turnwise.controls import Controls
 from turnwise.cycles import SECOND, microseconds
 from turnwise.errors import StorageError
+from turnwise.overview.known import runs_of
 from turnwise.settings import Settings
 from turnwise.storages import Beat, Kind, Offer, Record
 from turnwise.storages.memory import MemoryStorage
@@ -380,7 +381,7 @@ def test_explain_says_who_may_start_what_is_triggered_though_the_period_is_serve
     assert "runner carol [x]: assigned it may start now" in words
     assert "next turn: now, as standby" in words
     world.advance("1m")
-    run = world.virtual.runs("svc")[-1]
+    run = runs_of(world.virtual.storage, "default", "svc")[-1]
     assert (run.trigger is not None, run.runner_id) == (True, "carol [x]")
 
 
