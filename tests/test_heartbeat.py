@@ -89,7 +89,7 @@ def test_one_that_found_no_row_has_joined_and_says_whether_it_had_before() -> No
 def test_another_life_under_the_same_id_is_told_once_and_only_if_its_count_goes_on() -> None:
     heart = a_heart()
     told = []
-    for count in (1, 2, 3, 4):
+    for count in (1, 2, 3, 4, 5, 6):
         heart.beat(0, ())
         told += heart.receive(0, pulse(others=[("old", 7), ("twin", count)]))[1]
     assert told == [DuplicateRunner(group="g", runner_id="a", boot_id="twin")]

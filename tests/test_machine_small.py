@@ -12,6 +12,8 @@ from turnwise.actions import Append, FunctionEnded, Look, MakeOffer, Wait
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.controls import Controls
 from turnwise.cycles import microseconds
+from turnwise.errors import TurnFailedError
+from turnwise.events import PeriodMissed
 from turnwise.looks import Lookout, next_look
 from turnwise.machine import Machine, history, planning, watching
 from turnwise.machine.state import Sighting, State
@@ -161,6 +163,22 @@ def test_a_trigger_of_a_service_that_is_paused_waits_until_the_pause_is_over(pau
     assert len(world.served) == 1 + (paused == "not")
     world.run_for(3 * HEARTBEAT)
     assert len(world.served) == 1 + (paused != "for good")
+
+
+def breaks(_turn: object) -> None:
+    raise TurnFailedError("no paper")
+
+
+def test_periods_that_nobody_planned_are_told_where_the_one_before_them_was_told_already() -> None:
+    world = World(work=breaks, knobs={"attempts": 1})
+    world.run_to(second=65)
+    state = world.machine()._state
+    state.owed, state.unplanned = None, (us(60), us(120))
+    world.run_to(second=125)
+    missed = [each for each in world.told(PeriodMissed) if isinstance(each, PeriodMissed)]
+    assert [(each.due, each.why) for each in missed if each.why == "nobody_planned"] == [
+        (us(60), "nobody_planned")
+    ]
 
 
 # A turn that is let go ----------------------------------------------------------------------------
