@@ -12,6 +12,7 @@ from turnwise.errors import StorageError
 from turnwise.events import Event
 from turnwise.gate import Execution
 from turnwise.machine import Machine
+from turnwise.overview.known import runs_of
 from turnwise.storages import Storage
 from turnwise.testing import VirtualScheduler
 from turnwise.texts import row_from_text
@@ -158,7 +159,7 @@ class World:
         self.virtual._time.at += round(length / MICROSECOND)
 
     def runs(self) -> tuple[Execution, ...]:
-        return self.virtual.runs(SERVICE)
+        return tuple(runs_of(self.virtual.storage, self.virtual.group, SERVICE))
 
     def ends(self) -> list[tuple[str, str, str]]:
         """Who ran, and how it ended."""

@@ -1,15 +1,20 @@
 """The scheduler in virtual time that users test their jobs with."""
 
 import asyncio
+import socket
+import time
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from turnwise.controls import Controls
 from turnwise.events import Event, RunnerLeft, StorageAsked, StorageBack, StorageLost, TurnEnded
 from turnwise.testing import VirtualScheduler
 from turnwise.turn import Turn
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
 
 
 def test_a_week_of_a_nightly_report_takes_a_moment() -> None:
@@ -166,7 +171,7 @@ def test_an_outage_is_told_once_and_ends() -> None:
         told = [event for event in heard if not isinstance(event, StorageAsked)]
         assert told == virtual.events
         assert len(told) < len(heard), "each request is told to observers, and not kept"
-        minutes = [(run.due - START.timestamp() * 1e6) / 6e7 for run in virtual.runs("job")]
+        minutes = [(run.due - START) / MINUTE for run in virtual.runs("job")]
         assert minutes == [5, 15, 20, 25], "the newest is served when it is back, and no older one"
 
 
@@ -233,4 +238,118 @@ def test_a_plain_function_may_give_back_a_coroutine() -> None:
         virtual.add(lambda: asyncio.sleep(30), "every 5m", name="job")
         virtual.advance("6m")
         [run] = virtual.runs("job")
-        assert (run.ended_at or 0) - run.started_at == 30_000_000
+        assert run.ended_at is not None
+        assert run.ended_at - run.started_at == timedelta(seconds=30)
+
+
+def test_what_a_coroutine_does_in_a_thread_takes_no_virtual_time() -> None:
+    with VirtualScheduler() as virtual:
+        ended: list[datetime] = []
+
+        @virtual.every("5m")
+        async def job() -> None:
+            async with asyncio.timeout(1):
+                await asyncio.to_thread(time.sleep, 0.05)
+            await asyncio.sleep(2)
+            ended.append(virtual.now)
+
+        virtual.advance("5m2s")
+        assert ended == [START + timedelta(minutes=5, seconds=2)]
+        assert virtual.runs("job")[0].status.value == "completed"
+
+
+async def _connects() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        await asyncio.open_connection(*server.getsockname())
+
+
+async def _is_connected() -> None:
+    mine, other = socket.socketpair()
+    with mine, other:
+        mine.setblocking(False)  # noqa: FBT003 (the standard library's)
+        await asyncio.get_running_loop().sock_recv(mine, 1)
+
+
+async def _starts_a_process() -> None:
+    process = await asyncio.create_subprocess_exec("sleep", "0.1")
+    await process.wait()
+
+
+@pytest.mark.parametrize("job", [_connects, _is_connected, _starts_a_process])
+def test_a_coroutine_that_waits_for_what_takes_real_time_is_refused(
+    job: Callable[[], Coroutine[None, None, None]],
+) -> None:
+    """Else it would be at work for ever without a word."""
+    with VirtualScheduler() as virtual:
+        virtual.add(job, "every 5m", name="job")
+        with pytest.raises(RuntimeError, match="which takes real time"):
+            virtual.advance("5m")
+
+
+def test_time_is_advanced_neither_in_a_running_event_loop_nor_in_a_function() -> None:
+    with VirtualScheduler() as virtual:
+
+        async def test() -> None:
+            virtual.advance("1m")
+
+        with pytest.raises(RuntimeError, match="within a running event loop: use a plain test"):
+            asyncio.run(test())
+
+        virtual.add(lambda: virtual.advance("1m"), "every 5m", name="plain")
+        virtual.add(test, "every 5m", name="coroutine")
+        virtual.advance("5m")
+        for name in ("plain", "coroutine"):
+            assert virtual.runs(name)[0].reason == "exception:RuntimeError"
+
+
+def test_a_run_is_told_with_instants_as_the_turn_has_them() -> None:
+    with VirtualScheduler() as virtual:
+        turns: list[Turn] = []
+
+        @virtual.every("5m")
+        async def job(turn: Turn) -> None:
+            turns.append(turn)
+            await asyncio.sleep(3)
+
+        virtual.advance("5m1s")
+        [run], [turn] = virtual.runs("job"), turns
+        assert (run.run_id, run.runner_id) == (turn.run_id, turn.runner_id)
+        assert (run.fencing_token, run.attempt) == (turn.fencing_token, turn.attempt)
+        assert (run.due, run.started_at) == (turn.due, turn.started_at)
+        assert (run.ended_at, run.status.value, run.triggered) == (None, "running", False)
+        Controls(virtual.storage).trigger("job")
+        virtual.advance("1m")
+        first, asked = virtual.runs("job")
+        assert (first.ended_at, first.reason) == (turn.started_at + timedelta(seconds=3), "")
+        assert (first.triggered, asked.triggered) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("misuse", "kind", "message"),
+    [
+        (lambda _: VirtualScheduler(["a", "b"]), TypeError, r"runner_id must be text, got \['a'"),  # type: ignore[arg-type]
+        (lambda _: VirtualScheduler(""), ValueError, "runner_id must have 1 to 255 characters"),
+        (lambda _: VirtualScheduler(group=""), ValueError, "group must have 1 to 255"),
+        (lambda _: VirtualScheduler(start="now"), TypeError, "start must be a datetime with"),  # type: ignore[arg-type]
+        (lambda virtual: virtual.cut_off("b"), ValueError, "of a process that runs, got 'b'"),
+        (lambda virtual: virtual.reconnect("b"), ValueError, "of a process that runs, got 'b'"),
+        (lambda virtual: virtual.suspend("b"), ValueError, "of a process that runs, got 'b'"),
+        (lambda virtual: virtual.kill(["a"]), TypeError, "runner_id must be text"),
+        (lambda virtual: virtual.step_clock(5), TypeError, "by must be a timedelta or a text"),
+        (lambda virtual: virtual.advance(-MINUTE), ValueError, "length must not be negative, got"),
+        (lambda virtual: virtual.sleep(-MINUTE), ValueError, "length must not be negative, got"),
+        (lambda virtual: virtual.stop("a", -MINUTE), ValueError, "grace must not be negative, got"),
+        (lambda virtual: virtual.advance_to("noon"), TypeError, "at must be a datetime"),
+    ],
+)
+def test_what_virtual_time_cannot_do_is_refused_by_its_name(
+    misuse: Callable[[VirtualScheduler], object], kind: type[Exception], message: str
+) -> None:
+    with VirtualScheduler("a") as virtual, pytest.raises(kind, match=message):
+        misuse(virtual)
+
+
+def test_the_storages_clock_is_stepped_by_a_text_as_well() -> None:
+    with VirtualScheduler() as virtual:
+        virtual.step_clock("5m")
+        assert virtual.now == START + 5 * MINUTE

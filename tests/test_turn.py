@@ -72,6 +72,21 @@ def test_what_is_left_of_the_slot_is_never_negative() -> None:
     assert turn.remaining() == 0
 
 
+def test_heartbeats_go_on_while_time_passes_in_a_test_unless_it_says_otherwise() -> None:
+    turn = fake_turn(remaining="10m")
+    turn.elapse("2m")
+    assert (turn.lost_in(), turn.is_lost) == (60, False), "as a real one, whose heartbeats go on"
+    turn.elapse("59s", is_silent=True)
+    assert (turn.lost_in(), turn.is_lost) == (1, False)
+    turn.elapse("1s", is_silent=True)
+    assert (turn.lost_in(), turn.is_lost) == (0, True)
+    turn.elapse("1s")
+    assert (turn.lost_in(), turn.is_lost) == (0, True), "it is lost for good"
+    assert turn.remaining() == 600 - 181
+    with pytest.raises(TurnLostError, match="no heartbeat was confirmed for the heartbeat timeout"):
+        turn.check()
+
+
 @pytest.mark.parametrize("from_the_start", [True, False])
 def test_a_lost_turn_raises_when_it_is_checked(from_the_start: bool) -> None:
     turn = fake_turn(lost=from_the_start, service="report", run_id="run")
@@ -122,6 +137,35 @@ def test_an_instant_without_a_time_zone_is_refused_by_its_name(name: str) -> Non
     instants: dict[str, Any] = {name: datetime(2026, 1, 1)}  # noqa: DTZ001 (as said)
     with pytest.raises(ValueError, match=f"{name} must have a time zone"):
         fake_turn(**instants)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        ({"due": "2026-01-01"}, TypeError, "due must be a datetime with a time zone, got '2026"),
+        ({"fencing_token": "7"}, TypeError, "fencing_token must be a whole number, got '7'"),
+        ({"fencing_token": 0}, ValueError, "fencing_token must be at least 1, got 0"),
+        ({"attempt": True}, TypeError, "attempt must be a whole number, got True"),
+        ({"attempt": 0}, ValueError, "attempt must be at least 1, got 0"),
+        ({"due": DUE, "until": DUE}, ValueError, "until must be after due, 2026-03-04 03:00"),
+        ({"remaining": timedelta(-1)}, ValueError, "remaining must not be negative, got"),
+        ({"remaining": 5}, TypeError, "remaining must be a timedelta or a text such as '5m'"),
+        ({"group": ""}, ValueError, "group must have 1 to 255 characters"),
+        ({"service": None}, TypeError, "service must be text, got None"),
+        ({"runner_id": 1}, TypeError, "runner_id must be text, got 1"),
+        ({"run_id": 1}, TypeError, "run_id must be text, got 1"),
+    ],
+)
+def test_a_turn_that_no_runner_could_have_is_refused(
+    arguments: dict[str, Any], kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
+        fake_turn(**arguments)
+
+
+def test_no_time_passes_backwards_in_a_turn() -> None:
+    with pytest.raises(ValueError, match="length must not be negative"):
+        fake_turn().elapse(timedelta(-1))
 
 
 # Why a turn is lost -------------------------------------------------------------------------

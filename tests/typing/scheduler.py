@@ -6,11 +6,10 @@ from datetime import datetime, timedelta
 from typing import Any, assert_type
 
 from turnwise.events import Event, TurnEnded
-from turnwise.gate import Execution
 from turnwise.scheduler import Scheduler
 from turnwise.scheduler.health import Health, ServiceHealth
 from turnwise.storages.memory import MemoryStorage
-from turnwise.testing import FakeTurn, VirtualScheduler, fake_turn
+from turnwise.testing import FakeTurn, VirtualRun, VirtualScheduler, fake_turn
 from turnwise.turn import Turn
 
 
@@ -77,4 +76,4 @@ async def main() -> None:
 with VirtualScheduler("a", "b") as virtual:
     virtual.every("5m")(plain)
     virtual.advance("1h")
-    assert_type(virtual.runs("plain"), tuple[Execution, ...])
+    assert_type(virtual.runs("plain"), tuple[VirtualRun, ...])

@@ -20,14 +20,18 @@ long as you like, in milliseconds::
             assert [run.status for run in virtual.runs("report")] == [COMPLETED, COMPLETED]
 """
 
+import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Self
 
+from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.cycles import duration, instant, microseconds
 from turnwise.durations import duration_of
 from turnwise.events import Event, Observer, StorageAsked
-from turnwise.gate import Execution, Run
+from turnwise.gate import Execution
+from turnwise.names import checked_name
 from turnwise.overview.known import runs_of
 from turnwise.scheduler.knobs import Duration
 from turnwise.scheduler.registration import Function, Registration
@@ -35,146 +39,39 @@ from turnwise.settings import Settings
 from turnwise.storages import Storage
 from turnwise.storages.memory import MemoryStorage
 from turnwise.testing.process import VirtualProcess
-from turnwise.testing.virtual_time import VirtualTime, sleep
-from turnwise.turn import Turn, TurnView
+from turnwise.testing.turns import START, FakeTurn, fake_turn, instant_us, span
+from turnwise.testing.virtual_time import VirtualTime, is_in_a_function, sleep
 
-__all__ = ["FakeTurn", "VirtualScheduler", "fake_turn"]
-
-_START = datetime(2026, 1, 1, tzinfo=UTC)
-_PERIOD = timedelta(minutes=5)
+__all__ = ["FakeTurn", "VirtualRun", "VirtualScheduler", "fake_turn"]
 
 
-# A turn for a unit test ---------------------------------------------------------------------------
-
-
-class FakeTurn(Turn):
-    """A turn that no storage knows: it is what the test says. Made by :func:`fake_turn`.
+@dataclass(frozen=True, slots=True)
+class VirtualRun:
+    """A run of a service, as :meth:`VirtualScheduler.runs` tells it. Instants are in UTC.
 
     Attributes:
-        is_complete: whether the function has called :meth:`~turnwise.turn.Turn.complete`.
-        fenced: the connections whose transactions it has fenced, in order.
-    """
-
-    def __init__(self, run: Run, *, group: str, service: str, last_served: int | None) -> None:
-        self._why_lost: str | None = None
-        self._lost_at = run.started_at + run.heartbeat_timeout
-        self._stops = False
-        self.is_complete = False
-        self.fenced: list[object] = []
-        self._now = run.started_at
-        view = TurnView(
-            now=lambda: self._now,
-            deadline=lambda: run.slot_end,
-            lost_at=lambda: self._lost_at,
-            why_lost=lambda: self._why_lost,
-            stop_requested=lambda: self._stops,
-            complete=self._completed,
-            fence=self._fenced,
-        )
-        super().__init__(run, group=group, service=service, last_served=last_served, view=view)
-
-    def _completed(self, connection: object) -> None:
-        self._require(connection)
-        self.is_complete = True
-
-    def _fenced(self, connection: object) -> None:
-        self._require(connection)
-        self.fenced.append(connection)
-
-    def _require(self, connection: object) -> None:
-        self.check()
-        if connection is None:
-            raise TypeError("connection must be one that the function has written on, got None")
-
-    def lose(self, why: str = "the test has taken it away") -> None:
-        """From now on the turn is lost: :meth:`~turnwise.turn.Turn.check` raises."""
-        self._why_lost, self._lost_at = why, self._now
-
-    def request_stop(self) -> None:
-        """From now on the program is asked to stop."""
-        self._stops = True
-
-    def elapse(self, length: Duration) -> None:
-        """Let time pass: less is left of the slot."""
-        self._now += microseconds(duration_of("length", length))
-
-
-def fake_turn(
-    *,
-    group: str = "default",
-    service: str = "service",
-    runner_id: str = "runner",
-    run_id: str = "00000000-0000-4000-8000-000000000000",
-    fencing_token: int = 1,
-    attempt: int = 1,
-    due: datetime = _START,
-    until: datetime | None = None,
-    started_at: datetime | None = None,
-    last_served: datetime | None = None,
-    remaining: Duration = _PERIOD,
-    triggered: bool = False,
-    lost: bool = False,
-    stop_requested: bool = False,
-) -> FakeTurn:
-    """A turn as a function is handed one, for a unit test of that function.
-
-    Args:
-        group: the group's name.
-        service: the service's name.
-        runner_id: the runner whose turn it is.
-        run_id: the run's id.
-        fencing_token: what the function hands to the resources that it writes to.
-        attempt: which attempt at the period it is, from 1.
-        due: when the period was due, with a time zone.
-        until: the next due instant; None for five minutes after ``due``.
-        started_at: when the run was admitted; None for at once, at ``due``.
-        last_served: the due instant of the last period that was served; None where none was.
-        remaining: how much is left of the slot.
+        run_id: the run's own id.
+        runner_id: the process that served it.
+        fencing_token: grows with every run of the service.
+        due: the instant at which the period that was served was due.
+        attempt: which attempt at the period it was, from 1.
+        started_at: when it was admitted, on the storage's clock.
+        ended_at: when it ended; None where it is open.
+        status: how it ended; RUNNING where it is open.
+        reason: why it ended so, such as ``owner_dead``; empty where there is nothing to say.
         triggered: whether an operator asked for it.
-        lost: whether the turn is lost from the start; see also :meth:`FakeTurn.lose`.
-        stop_requested: whether the program was asked to stop from the start; see also
-            :meth:`FakeTurn.request_stop`.
-
-    Raises:
-        ValueError: an instant has no time zone, or a duration cannot be read.
     """
-    begun = _us("due", due) if started_at is None else _us("started_at", started_at)
-    left = microseconds(duration_of("remaining", remaining))
-    run = Run(
-        run_id=run_id,
-        runner_id=runner_id,
-        boot_id="fake",
-        heartbeat_timeout=microseconds(timedelta(minutes=1)),
-        token=fencing_token,
-        key=None if triggered else _us("due", due),
-        due=_us("due", due),
-        until=_us("until", due + _PERIOD if until is None else until),
-        cycle_start=_us("due", due),
-        slot_start=begun,
-        slot_end=begun + left,
-        position=0,
-        attempt=attempt,
-        started_at=begun,
-        size=1,
-        digest=0,
-        trigger="fake" if triggered else None,
-    )
-    before = None if last_served is None else _us("last_served", last_served)
-    turn = FakeTurn(run, group=group, service=service, last_served=before)
-    if lost:
-        turn.lose()
-    if stop_requested:
-        turn.request_stop()
-    return turn
 
-
-def _us(name: str, at: datetime) -> int:
-    if at.tzinfo is None:
-        raise ValueError(f"{name} must have a time zone, such as UTC, got {at!r}")
-    return microseconds(at)
-
-
-# A scheduler in virtual time ----------------------------------------------------------------------
+    run_id: str
+    runner_id: str
+    fencing_token: int
+    due: datetime
+    attempt: int
+    started_at: datetime
+    ended_at: datetime | None
+    status: Status
+    reason: str
+    triggered: bool
 
 
 class VirtualScheduler(Registration):
@@ -184,7 +81,9 @@ class VirtualScheduler(Registration):
     machines, rules and functions. Register functions as with a
     :class:`~turnwise.scheduler.Scheduler`; they are served while :meth:`advance` lets time pass.
     Coroutines take time with ``asyncio.sleep``, plain functions with :meth:`sleep`; nothing else
-    takes any. Use it in a plain test, not within a running event loop.
+    takes any. What a coroutine hands to a thread is waited for while virtual time stands still; one
+    that waits for a socket, a file or a process has :meth:`advance` raise. Use it in a plain test,
+    not within a running event loop.
 
     Args:
         *runner_ids: the processes; more can be started later.
@@ -197,21 +96,22 @@ class VirtualScheduler(Registration):
         events: all that has happened, in order, but for :class:`~turnwise.events.StorageAsked`.
 
     Raises:
-        ValueError: ``start`` has no time zone.
+        TypeError: an argument is not of its type.
+        ValueError: ``start`` has no time zone, or a name is none that a storage takes.
     """
 
     def __init__(
         self,
         *runner_ids: str,
-        start: datetime = _START,
+        start: datetime = START,
         group: str = "default",
         observers: Sequence[Observer] = (),
     ) -> None:
         super().__init__()
-        self.group = group
+        self.group = checked_name("group", group)
         self.events: list[Event] = []
         self._time = VirtualTime()
-        self._epoch = _us("start", start)
+        self._epoch = instant_us("start", start)
         self.storage: Storage = MemoryStorage(clock=lambda: self._epoch + self._time.at)
         self._observers = (self._keep, *observers)
         self._processes: dict[str, VirtualProcess] = {}
@@ -239,8 +139,15 @@ class VirtualScheduler(Registration):
         return instant(self._epoch + self._time.at)
 
     def advance(self, length: Duration) -> None:
-        """Let time pass, and everything happen that is due meanwhile, its end included."""
-        end = self._time.at + microseconds(duration_of("length", length))
+        """Let time pass, and everything happen that is due meanwhile, its end included.
+
+        Raises:
+            RuntimeError: it is called within a running event loop or in a function that is served;
+                or a coroutine waits for what takes real time, such as a socket.
+            ValueError: ``length`` is negative.
+        """
+        _require_a_plain_test()
+        end = self._time.at + span("length", length)
         while True:
             next_one = min(self._processes.values(), key=_due_first, default=None)
             if next_one is None or next_one.due is None or next_one.due > end:
@@ -251,25 +158,29 @@ class VirtualScheduler(Registration):
 
     def advance_to(self, at: datetime) -> None:
         """Let time pass until the storage's clock shows ``at``; nothing where it is over."""
-        left = _us("at", at) - self._epoch - self._time.at
+        left = instant_us("at", at) - self._epoch - self._time.at
         self.advance(duration(max(0, left)))
 
     def sleep(self, length: Duration) -> None:
         """In a plain function that is served: take so much time.
 
         Raises:
+            ValueError: ``length`` is negative.
             RuntimeError: it is called from anywhere else. In a coroutine, await ``asyncio.sleep``;
                 in a test, call :meth:`advance`.
         """
-        if not sleep(microseconds(duration_of("length", length))):
+        if not sleep(span("length", length)):
             raise RuntimeError(
                 "sleep() is for plain functions that are served: in a coroutine await "
                 "asyncio.sleep(), in the test call advance()"
             )
 
-    def step_clock(self, by: timedelta) -> None:
-        """The storage's clock jumps, by more or by less than nothing; time does not pass."""
-        self._epoch += microseconds(by)
+    def step_clock(self, by: Duration) -> None:
+        """The storage's clock jumps forwards, or backwards by a timedelta that is negative.
+
+        Time does not pass meanwhile.
+        """
+        self._epoch += microseconds(duration_of("by", by))
 
     # Processes --------------------------------------------------------------------------------
 
@@ -277,8 +188,10 @@ class VirtualScheduler(Registration):
         """Start a process; under an id that one had before, it is its next life.
 
         Raises:
-            ValueError: a process of this id runs.
+            TypeError: the id is no text.
+            ValueError: a process of this id runs, or the id is none that a storage takes.
         """
+        checked_name("runner_id", runner_id)
         before = self._processes.get(runner_id)
         if before is not None and not before.is_gone:
             raise ValueError(f"runner_id must be of no process that runs, got {runner_id!r}")
@@ -298,7 +211,7 @@ class VirtualScheduler(Registration):
 
     def stop(self, runner_id: str, grace: Duration = "20s") -> None:
         """Ask a process to stop, as SIGTERM does; it leaves as time passes."""
-        self._process(runner_id).request_stop(microseconds(duration_of("grace", grace)))
+        self._process(runner_id).request_stop(span("grace", grace))
 
     def kill(self, runner_id: str) -> None:
         """End a process as SIGKILL does.
@@ -325,9 +238,9 @@ class VirtualScheduler(Registration):
 
     # What was done ----------------------------------------------------------------------------
 
-    def runs(self, service: str) -> tuple[Execution, ...]:
+    def runs(self, service: str) -> tuple[VirtualRun, ...]:
         """The runs of a service in the order of their start, with the one that is open."""
-        return tuple(runs_of(self.storage, self.group, service))
+        return tuple(map(_told, runs_of(self.storage, self.group, service)))
 
     # Inside -----------------------------------------------------------------------------------
 
@@ -336,14 +249,15 @@ class VirtualScheduler(Registration):
             self.events.append(event)
 
     def _process(self, runner_id: str) -> VirtualProcess:
-        process = self._processes.get(runner_id)
+        process = self._processes.get(checked_name("runner_id", runner_id))
         if process is None or process.is_gone:
             raise ValueError(f"runner_id must be of a process that runs, got {runner_id!r}")
         return process
 
     def _set_away(self, runner_ids: Sequence[str], *, is_away: bool) -> None:
-        for runner_id in runner_ids or self._processes:
-            self._processes[runner_id].is_cut_off = is_away
+        given = [self._process(runner_id) for runner_id in runner_ids]
+        for process in given or self._processes.values():
+            process.is_cut_off = is_away
 
     def _added(self, name: str, function: Function | None, settings: Settings) -> None:
         for process in self._processes.values():
@@ -353,3 +267,31 @@ class VirtualScheduler(Registration):
 
 def _due_first(process: VirtualProcess) -> tuple[bool, int]:
     return process.due is None, process.due or 0
+
+
+def _told(row: Execution) -> VirtualRun:
+    assert row.token is not None  # noqa: S101 (those without one are no runs)
+    return VirtualRun(
+        run_id=row.id,
+        runner_id=row.runner_id,
+        fencing_token=row.token,
+        due=instant(row.due),
+        attempt=row.attempt,
+        started_at=instant(row.started_at),
+        ended_at=None if row.ended_at is None else instant(row.ended_at),
+        status=row.status,
+        reason=row.reason,
+        triggered=row.trigger is not None,
+    )
+
+
+def _require_a_plain_test() -> None:
+    """Time passes in a thread that has no event loop, and works in no turn."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None and asyncio._get_running_loop() is not None:  # noqa: SLF001 (the public one raises)
+        raise RuntimeError(
+            "time cannot be advanced within a running event loop: use a plain test, or call "
+            "advance() in asyncio.to_thread()"
+        )
+    if is_in_a_function():
+        raise RuntimeError("time cannot be advanced in a function that is served: call sleep()")

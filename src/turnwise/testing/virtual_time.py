@@ -2,6 +2,10 @@
 
 Everything happens in the one thread that advances the time, but for plain functions: each runs in a
 thread of its own, and exactly one thread runs at a time. So a run is the same each time.
+
+What a coroutine has ``asyncio.to_thread`` or the loop's ``run_in_executor`` do is waited for while
+virtual time stands still: it takes no time, as a plain function takes none. Files, sockets and
+processes are refused. They take real time, and nobody could say how much virtual time that is.
 """
 
 import asyncio
@@ -9,9 +13,17 @@ import math
 import selectors
 import threading
 from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, NoReturn, TypeVar, TypeVarTuple, Unpack
 
 from turnwise.cycles import SECOND
 from turnwise.scheduler.calls import Loops, ThreadCall, Work
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
+
+_T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
 
 
 class VirtualTime:
@@ -25,16 +37,44 @@ class VirtualTime:
         return self.at
 
 
-class _Idle(selectors.DefaultSelector):
-    """Never waits: where the loop would, it is told so, with the seconds that it would wait."""
+class RealInputError(RuntimeError):
+    """A coroutine in virtual time waits for what takes real time, such as a socket."""
 
-    def __init__(self, told: Callable[[float | None], None]) -> None:
+
+class _Idle(selectors.DefaultSelector):
+    """Waits for threads alone: else, where the loop would, the loop is told so.
+
+    Attributes:
+        refused: why what a coroutine waits for can never come; None where it can.
+    """
+
+    def __init__(
+        self, told: Callable[[float | None], None], has_threads: Callable[[], bool]
+    ) -> None:
         super().__init__()
-        self._told = told
+        self._told, self._has_threads = told, has_threads
+        self.refused: RealInputError | None = None
+
+    def register(
+        self, fileobj: "FileDescriptorLike", events: int, data: object = None
+    ) -> selectors.SelectorKey:
+        if self.get_map():  # the first one is the loop's own, which wakes it
+            self.refuse()
+        return super().register(fileobj, events, data)
+
+    def refuse(self) -> NoReturn:
+        """Raise in the coroutine, and where the loop is run."""
+        self.refused = RealInputError(
+            "a coroutine waits for a file, a socket or a process, which takes real time: in "
+            "virtual time use a stand-in for it, or call it in asyncio.to_thread()"
+        )
+        raise self.refused
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         events = super().select(0)
         if not events and timeout != 0:
+            if self._has_threads():
+                return super().select(None)
             self._told(timeout)
         return events
 
@@ -48,7 +88,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, clock: VirtualTime) -> None:
         self._virtual = clock
-        super().__init__(_Idle(self._idle))
+        self._in_threads: set[asyncio.Future[object]] = set()
+        self._idling = _Idle(self._idle, lambda: bool(self._in_threads))
+        super().__init__(self._idling)
         self.due: int | None = None
 
     def time(self) -> float:
@@ -56,8 +98,33 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._virtual.at / SECOND
 
     def run_until_idle(self) -> None:
-        """Run all that is ready now."""
+        """Run all that is ready now, and what it hands to threads.
+
+        Raises:
+            RealInputError: a coroutine waits for a file, a socket or a process.
+        """
         self.run_forever()
+        refused, self._idling.refused = self._idling.refused, None
+        if refused is not None:
+            raise refused
+
+    def run_in_executor(
+        self,
+        executor: Executor | None,
+        func: Callable[[Unpack[_Ts]], _T],
+        *args: *_Ts,
+    ) -> "asyncio.Future[_T]":
+        """Run a function in a thread, and have virtual time stand still until it returns."""
+        running = super().run_in_executor(executor, func, *args)
+        waited: asyncio.Future[object] = running  # type: ignore[assignment] # its result is not read
+        self._in_threads.add(waited)
+        waited.add_done_callback(self._in_threads.discard)
+        return running
+
+    async def _make_subprocess_transport(self, *args: object, **kwargs: object) -> NoReturn:
+        """Where asyncio makes a process, which may have no file to wait for."""
+        del args, kwargs
+        self._idling.refuse()
 
     def _idle(self, seconds: float | None) -> None:
         self.due = None if seconds is None else self._virtual.at + math.ceil(seconds * SECOND)
@@ -141,6 +208,11 @@ class Sleeper(ThreadCall):
             super()._run()
         finally:
             self._our_turn.release()
+
+
+def is_in_a_function() -> bool:
+    """Whether this thread runs a plain function that is served in virtual time."""
+    return getattr(_here, "sleeper", None) is not None
 
 
 def sleep(length: int) -> bool:
