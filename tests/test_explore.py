@@ -19,6 +19,7 @@ from explore.search import prepared, search
 from explore.steps import Scope
 from explore.walks import ALL_FAULTS, Walk, walk
 from explore.world import ORIGIN, SECOND, World
+from turnwise import plan as plans
 from turnwise.settings import Settings
 
 ANYTHING = rooms.scope(8, faults=99)
@@ -189,6 +190,30 @@ def test_a_dead_owner_whose_heartbeat_lies_ahead_of_a_clock_that_stepped_back_ha
     steps = "step 60000000, time, do 0 beat, do 1 beat, crash 0, step -60000000, calm 40"
     assert all(_served(steps, since=rooms.START)[3:])
     assert not all(_served(steps, breaks.ahead_is_alive, since=rooms.START)[3:])
+
+
+def _primary_dies_after_a_step_back(*broken: Break) -> tuple[int, bool]:
+    """How many runners the first plan lists after a step back, and whether its period is served.
+
+    The primary of that plan dies as soon as its cycle has begun.
+    """
+    with ExitStack() as stack:
+        world = rooms.world(rooms.WIDE)
+        for each in broken:
+            stack.enter_context(each())
+        play(world, f"step -{3 * 3600 * SECOND}", ANYTHING)
+        while (cycle := plans.covering(world.plan, world.now)) is None:
+            play(world, "time, all 0, all 1", ANYTHING)
+        primary = list(world.places).index(cycle.runners[0][0])
+        gate = play(world, f"crash {primary}, calm 40", ANYTHING).gate
+        assert gate is not None
+        return len(cycle.runners), cycle.due in gate.served
+
+
+def test_the_first_plan_after_a_clock_stepped_back_has_a_standby_for_a_primary_that_dies() -> None:
+    """Each heartbeat lies ahead of the clock then: at once, only who asks counts as alive."""
+    assert _primary_dies_after_a_step_back() == (2, True)
+    assert _primary_dies_after_a_step_back(breaks.plans_while_stepped_back) == (1, False)
 
 
 def test_an_admission_whose_answer_is_lost_is_settled_and_adopted() -> None:

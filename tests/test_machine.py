@@ -41,6 +41,7 @@ from turnwise.controls import Controls
 from turnwise.drive import carry_out
 from turnwise.errors import TurnFailedError, TurnLostError
 from turnwise.events import (
+    CyclePlanned,
     NoTurn,
     PeriodMissed,
     RecordUnreadable,
@@ -735,6 +736,21 @@ def test_a_step_back_by_periods_serves_none_of_them_again_and_goes_on_when_they_
     world.virtual.step_clock(-3 * PERIOD)
     world.run_to(second=370)
     assert world.dues() == [60, 120, 180, 240, 300, 360]
+
+
+def test_a_plan_after_a_step_back_by_hours_is_made_once_all_had_time_for_a_heartbeat() -> None:
+    """Before that every other heartbeat lies ahead of the clock, as if nobody else were there."""
+    world = World(OTHERS)
+    world.run_to(second=211)
+    before = len(world.told(CyclePlanned))
+    world.virtual.step_clock(-180 * PERIOD)
+    asked = [world.storages[name].calls["stable"] for name in OTHERS]
+    world.run_for(HEARTBEAT - SECOND / 10)
+    assert asked == [world.storages[name].calls["stable"] for name in OTHERS]
+    world.run_for(2 * HEARTBEAT)
+    planned = world.told(CyclePlanned)[before]
+    assert isinstance(planned, CyclePlanned)
+    assert sorted(planned.runners) == sorted(OTHERS)
 
 
 def test_a_step_forward_is_noticed_within_a_heartbeat() -> None:

@@ -249,6 +249,17 @@ def void_plans_stay() -> AbstractContextManager[object]:
     return patch.object(planning, "may_be_void", lambda *_: False)
 
 
+def plans_while_stepped_back() -> AbstractContextManager[object]:
+    """Who sees that the storage's clock has stepped back plans at once."""
+    plan_ahead: Any = planning.plan_ahead
+
+    def hasty(state: State, *rest: Any) -> Any:
+        state.quiet_until = None
+        return plan_ahead(state, *rest)
+
+    return patch.object(looking, "plan_ahead", hasty)
+
+
 def no_second_look() -> AbstractContextManager[object]:
     """Who lost a swap asks again for what it had read before."""
     follow = machine._next
