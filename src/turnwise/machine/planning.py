@@ -6,8 +6,8 @@ asks about them, too; if one of them is alive, nothing is planned.
 
 1. A doubt is followed up once for each version of the plan and revision, and once more late in its
    cycle.
-2. After the storage's clock has stepped back nothing is planned for a heartbeat interval: until each
-   runner has sent one again, those who are there seem not to be.
+2. After the storage's clock has stepped back nothing is planned for a heartbeat interval: until
+   each runner has sent one again, those who are there seem not to be.
 3. Who plans a new period tells where the one before was missed; and, in one event, which ones
    passed since without a plan, as nobody was there or the storage was away. It goes by its own
    schedule: where the last plan was made by other settings, it says nothing of what passed since,
