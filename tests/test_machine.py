@@ -584,7 +584,7 @@ def test_a_plain_function_that_passes_its_timeout_keeps_the_gate_closed_until_it
     assert run.status is Status.RUNNING
     world.run_to(second=180)
     [run] = world.virtual.runs("long")
-    assert (run.status, run.ended_at) == (Status.COMPLETED, run.started_at + 50_000_000)
+    assert (run.status, run.ended_at) == (Status.COMPLETED, run.started_at + 50 * SECOND)
 
 
 def test_released_at_its_timeout_the_gate_opens_and_the_same_process_waits_for_the_function() -> (
