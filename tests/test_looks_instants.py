@@ -125,6 +125,12 @@ def test_those_who_look_late_in_a_cycle_are_spread_over_that_half() -> None:
     assert min(parts) < 0.27
     assert max(parts) > 0.73
     assert len(set(parts)) == 300
+    following = cycle_plan(NOON + FIVE, NOON + 2 * FIVE, "a", "b", "c")
+    firsts = [
+        min((late_in(cycle, f"runner-{number}"), number) for number in range(300))[1]
+        for cycle in (CYCLE, following)
+    ]
+    assert firsts[0] != firsts[1], "and others come first in the next one"
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,19 @@ def test_a_trigger_of_a_service_that_is_paused_waits_until_the_pause_is_over(pau
     assert len(world.served) == 1 + (paused != "for good")
 
 
+@pytest.mark.parametrize(("early", "plans_it"), [(1, False), (0, True)])
+def test_the_next_cycle_is_planned_from_where_the_margin_before_it_begins(
+    early: int, *, plans_it: bool
+) -> None:
+    state, at = state_at(65)
+    plan, gate = state.seen.plan, state.seen.gate
+    assert plan is not None
+    assert gate is not None
+    now = us(120) - 3_000_000 - early
+    assert planning.plan_ahead(state, at, now, plan, plan.cycles[-1], gate) == plans_it
+    assert (state.then is not None) == plans_it
+
+
 def breaks(_turn: object) -> None:
     raise TurnFailedError("no paper")
 
