@@ -14,6 +14,7 @@ import hypothesis
 import pytest
 
 from sabotage import BUGS, Bug
+from turnwise.actions import Advance, Append, FindStable, Look, Purge, Request, Swap
 from turnwise.schedules import Every
 from turnwise.settings import Settings
 from turnwise.simulation import (
@@ -34,7 +35,7 @@ from turnwise.simulation.rest import Rest
 from turnwise.simulation.scenario import incidents_of
 from turnwise.simulation.shrink import shrink
 from turnwise.simulation.world import World
-from turnwise.storages import Beat, Pulse
+from turnwise.storages import Beat, Kind, Pulse, Record
 from turnwise.storages.memory import MemoryStorage
 
 SECOND = timedelta(seconds=1)
@@ -263,6 +264,36 @@ def test_who_rests_is_heard_of_when_somebody_reads_it_and_goes_on_when_something
     world.now = 100
     world.rest.catch_up()
     assert len(heard) == 3, "nobody rests any more"
+
+
+GATE, PLAN = (Swap(kind, None, Record("1", "{}")) for kind in (Kind.GATE, Kind.PLAN))
+BEAT = Beat("a", "boot", 1, 60_000_000)
+
+
+@pytest.mark.parametrize(
+    ("request_", "is_known", "is_heard", "is_awake"),
+    [
+        (Look(), True, False, False),
+        (Append(()), True, False, False),
+        (PLAN, True, False, False),
+        (BEAT, True, False, False),
+        (FindStable(0, None, ()), True, True, False),
+        (Purge(0, 0, (), 0), True, True, False),
+        (GATE, True, True, True),
+        (Advance(), True, True, True),
+        (BEAT, False, True, True),
+    ],
+)
+def test_a_request_finds_what_it_reads_and_disturbs_those_at_rest_where_they_would_notice(
+    request_: Request | Beat, *, is_known: bool, is_heard: bool, is_awake: bool
+) -> None:
+    world = World(QUIET_WORLD, lambda clock: MemoryStorage(clock=clock))
+    resting = Sleeper(world, 7, [])
+    world.rest.begin(resting)
+    world.now = 20
+    assert world.rest.before(request_, is_known=is_known) == is_awake
+    assert bool(resting.heard) == is_heard
+    assert resting.is_awake == is_awake
 
 
 @pytest.mark.parametrize("changes", [True, False])

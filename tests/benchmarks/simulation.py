@@ -115,7 +115,7 @@ def commit(checkout: Path) -> str:
         text=True,
         check=False,
     )
-    return done.stdout.strip() or "no commit"
+    return done.stdout.strip() or f"no commit ({checkout.name})"
 
 
 def main() -> None:
