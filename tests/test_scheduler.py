@@ -125,17 +125,6 @@ def test_two_services_cannot_have_one_name() -> None:
         scheduler.add(print, "every 1m", name="x")
 
 
-@pytest.mark.parametrize(
-    ("grace", "error", "said"),
-    [("soon", ValueError, "grace: "), (20, TypeError, "grace must be a timedelta or a text")],
-)
-def test_a_grace_that_is_no_duration_is_refused(
-    grace: Any, error: type[Exception], said: str
-) -> None:
-    with pytest.raises(error, match=said):
-        Scheduler("memory:", grace=grace)
-
-
 def test_what_is_not_given_is_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TURNWISE_GROUP", "billing")
     monkeypatch.setenv("TURNWISE_RUNNER_ID", "pod-7")

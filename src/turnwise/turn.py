@@ -85,7 +85,11 @@ class Turn:
         )
 
     def remaining(self) -> float:
-        """Seconds until the slot ends, never negative. A turn may run longer; see the docs."""
+        """Seconds until the runner's slot ends, never negative.
+
+        A turn must start within its slot. It may run longer than that: nobody else starts while
+        it runs, unless its owner falls silent or its timeout releases it.
+        """
         return max(0.0, (self._view.deadline() - self._view.now()) / SECOND)
 
     def lost_in(self) -> float:
@@ -135,22 +139,22 @@ class Turn:
         line tries. A process that was taken for dead cannot commit any more, whenever it wakes.
 
         From here on the database alone says whether the turn was completed, not what the function
-        does, also where this raises. One that returns normally after a rollback has failed, with
-        the reason ``not_committed``. While the transaction is open nobody else can change the
-        service's gate, so commit at once. The server ends the transaction when it idles for longer
-        than :meth:`lost_in` is now; SQLite does not, and MariaDB only by PyMySQL.
+        does, also where this raises. A turn whose function returns normally after a rollback has
+        failed, with the reason ``not_committed``. While the transaction is open nobody else can
+        change the service's gate, so commit at once. The server ends the transaction when it idles
+        for longer than :meth:`lost_in` is now; SQLite does not, and MariaDB only by PyMySQL.
 
         Args:
             connection: an SQLAlchemy ``Connection`` or ``Session``, Django's ``connection``, or a
                 connection of psycopg 3, PyMySQL or sqlite3, within a transaction of the storage's
-                own database. Of an ``AsyncConnection`` or ``AsyncSession`` it is
+                own database. With an ``AsyncConnection`` or ``AsyncSession``, call
                 ``await connection.run_sync(turn.complete)``.
 
         Raises:
             TurnLostError: the turn is not this runner's any more: roll back.
             TypeError: ``connection`` is none of these.
             ValueError: it is in autocommit, in a savepoint, or to another database than the
-                storage's; or the storage is none in an SQL database.
+                storage's; or the storage is not in an SQL database.
         """
         self._view.complete(connection)
 

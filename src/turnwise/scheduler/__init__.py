@@ -31,14 +31,20 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Self, Unpack
 
-from turnwise.durations import duration_of
 from turnwise.errors import SchemaError, StorageError
 from turnwise.events import Observer
 from turnwise.machine import Machine
 from turnwise.names import checked_name, default_runner_id, random_name
 from turnwise.observers.log import log_event
 from turnwise.own_process import OwnProcess
-from turnwise.scheduler.at_work import Service, is_within
+from turnwise.scheduler.arguments import (
+    checked_flag,
+    checked_observers,
+    checked_source,
+    checked_storage,
+    seconds_of,
+)
+from turnwise.scheduler.at_work import Service, StillAtWork, is_within
 from turnwise.scheduler.calls import Loops
 from turnwise.scheduler.engine import Engine
 from turnwise.scheduler.functions import served
@@ -78,11 +84,13 @@ class Scheduler(Registration):
         observers: callables that hear every event, beside the log.
         may_run: False for a process that offers its services, watches, and takes no turn.
         wait_for_storage: False to raise where the storage does not answer at the start.
-        grace: how long running functions get at a stop that says nothing else. Default 20 s.
+        grace: how long running functions get at a stop that says nothing else: seconds, a
+            timedelta, or a text such as ``"1m"``. Default 20 s.
 
     Raises:
         TypeError: an argument is of another type than it must be.
-        ValueError: a name is empty, too long, not Unicode, or has control characters.
+        ValueError: a name is empty, too long, not Unicode, or has control characters; or the grace
+            is negative or no duration.
     """
 
     def __init__(
@@ -94,23 +102,24 @@ class Scheduler(Registration):
         observers: Sequence[Observer] = (),
         may_run: bool = True,
         wait_for_storage: bool = True,
-        grace: Duration = _DEFAULT_GRACE,
+        grace: Duration | float = _DEFAULT_GRACE,
     ) -> None:
         super().__init__()
-        self._storage = storage
+        self._storage = checked_source(storage)
         group = os.environ.get(_GROUP, "default") if group is None else group
         self.group = checked_name("group", group)
         runner_id = os.environ.get(_RUNNER_ID) if runner_id is None else runner_id
         self._given_id = None if runner_id is None else checked_name("runner_id", runner_id)
         self.runner_id = self._given_id or default_runner_id()
-        self._observers = (log_event, *observers)
-        self._may_run = may_run
-        self._wait_for_storage = wait_for_storage
-        self._grace = duration_of("grace", grace).total_seconds()
+        self._observers = (log_event, *checked_observers(observers))
+        self._may_run = checked_flag("may_run", may_run)
+        self._wait_for_storage = checked_flag("wait_for_storage", wait_for_storage)
+        self._grace = seconds_of("grace", grace)
         self._engine: Engine | None = None
         self._opened: Storage | None = None
         self._starting = threading.Lock()
         self._loops = Loops()
+        self._still_at_work = StillAtWork()
         self._process = OwnProcess(repr(self))
         self._boot_id = ""
         # What ends run(): None for a request, which counts whenever it came, or the engine that
@@ -161,31 +170,36 @@ class Scheduler(Registration):
         """
         self._stops.put(None)
 
-    def stop(self, grace: float | timedelta | None = None) -> bool:
+    def stop(self, grace: Duration | float | None = None) -> bool:
         """Start no turn any more, let what runs come to its end, and leave.
 
         Args:
-            grace: seconds that running functions get; coroutines are cancelled after it, and what
-                could not be finished is recorded as ABANDONED, ``stopped``. None for as long as
-                they take.
+            grace: how long running functions get: seconds, a timedelta, or a text such as
+                ``"1m"``. Coroutines are cancelled after it, and what could not be finished is
+                recorded as ABANDONED, ``stopped``. None for as long as they take.
 
         Returns:
             Whether everything has ended. From within a function that is served, its tasks or its
-            ``asyncio.to_thread``, and on the event loop that the coroutines run on, it does not
-            wait, and answers False.
+            ``asyncio.to_thread``, in an observer that one of the scheduler's threads tells, and on
+            the event loop that the coroutines run on, it does not wait, and answers False. Nor
+            does it wait within a block that has a turn, where the grace is None.
 
         Raises:
+            TypeError: the grace is no duration.
+            ValueError: it is negative, not finite, or no duration.
             ForkError: the scheduler was started before a fork.
         """
+        seconds = None if grace is None else seconds_of("grace", grace)
         self._check_process()
         engine = self._engine
         if engine is None:
             return True
-        seconds = grace.total_seconds() if isinstance(grace, timedelta) else grace
         engine.request_stop(seconds)
         self._stops.put(engine)
         if engine.is_one_of_ours() or is_within(engine.services) or self._loops.runs_here():
             return False
+        if seconds is None and engine.services.is_in_a_block():
+            return False  # the block cannot end while this thread waits for its end
         ended = engine.join(None if seconds is None else seconds + _LONGEST_STOP_SECONDS)
         if ended:
             self._let_go()
@@ -239,7 +253,8 @@ class Scheduler(Registration):
             for time to pass.
 
         Raises:
-            RuntimeError: the scheduler does not run.
+            RuntimeError: the scheduler does not run; or an observer asks, in one of the threads
+                that would have to grant it.
             ValueError: there is no such service, or it has a function.
             ForkError: the scheduler was started before a fork.
         """
@@ -247,6 +262,11 @@ class Scheduler(Registration):
         engine = self._engine
         if engine is None:
             raise RuntimeError(f"{self!r} does not run: start it before you ask for a turn")
+        if engine.is_one_of_ours():
+            raise RuntimeError(
+                f"{self!r} cannot give a turn to an observer, which it waits for: ask for {name!r} "
+                "in a thread of your own"
+            )
         service = engine.services.by_name.get(name)
         if service is None or service.served is not None:
             raise ValueError(f"name must be that of a service without a function, got {name!r}")
@@ -345,6 +365,8 @@ class Scheduler(Registration):
             boot_id=self._boot_id,
             observers=self._observers,
             loops=self._loops,
+            still_at_work=self._still_at_work,
+            waits=self._wait_for_storage,
         )
 
     def _check_opening(self, engine: Engine) -> None:
@@ -362,7 +384,8 @@ class Scheduler(Registration):
             self._opened = open_storage(self._storage)
             return self._opened
         if callable(self._storage):
-            self._opened = self._storage()
+            allowed = "what a function gives that opens one"
+            self._opened = checked_storage(self._storage(), allowed)
             return self._opened
         self._storage.read(self.group, ())  # raises where it does not answer, or is not ours
         return self._storage

@@ -13,12 +13,52 @@ from contextvars import ContextVar
 from turnwise.actions import StopRequested
 from turnwise.cycles import SECOND
 from turnwise.machine import Machine, TurnState
-from turnwise.scheduler.calls import Call
+from turnwise.scheduler.calls import Call, end_if_it_cannot
 from turnwise.scheduler.exactly_once import ExactlyOnce
 from turnwise.scheduler.functions import Served
 from turnwise.turn import Turn, TurnView
 
 _AT_WORK: ContextVar[tuple[object, ...]] = ContextVar("turnwise_at_work", default=())
+
+
+class StillAtWork:
+    """The functions of one scheduler that have begun and not returned, over all its starts.
+
+    What was given up at a stop goes on. The next start must not run a second call beside it.
+    """
+
+    def __init__(self) -> None:
+        self._calls: dict[str, dict[str, Call | None]] = {}
+        self._lock = threading.Lock()
+
+    def begin(self, service: str, run_id: str) -> None:
+        """A function is about to work for a run."""
+        with self._lock:
+            self._calls.setdefault(service, {})[run_id] = None
+
+    def has_call(self, service: str, run_id: str, call: Call) -> None:
+        """The function works in this call, unless it has returned already."""
+        with self._lock:
+            if run_id in self._calls.get(service, {}):
+                self._calls[service][run_id] = call
+
+    def end(self, service: str, run_id: str) -> None:
+        """The function has returned."""
+        with self._lock:
+            calls = self._calls.get(service, {})
+            calls.pop(run_id, None)
+            if not calls:
+                self._calls.pop(service, None)
+
+    def is_any(self, service: str) -> bool:
+        """Whether a function of a service is at work."""
+        if service not in self._calls:
+            return False
+        with self._lock:
+            calls = list(self._calls.get(service, {}).values())
+        for call in calls:
+            end_if_it_cannot(call)  # its event loop may be closed: nobody would tell its end
+        return service in self._calls
 
 
 class Wish:
@@ -27,11 +67,13 @@ class Wish:
     Attributes:
         state: the turn that it was granted with, as its machine knows it; None where there is none.
         is_withdrawn: whether the program was interrupted before it had its turn.
+        thread: the thread that asks, and then has the turn.
     """
 
     def __init__(self) -> None:
         self.state: TurnState | None = None
         self.is_withdrawn = False
+        self.thread = threading.current_thread()
         self._is_over = threading.Event()
         self._turn: Turn | None = None
 
@@ -94,7 +136,12 @@ class Service:
 
     def decline_what_is_over(self) -> None:
         """Nothing comes of a wish that the machine has ended."""
-        if self.wish is not None and not self.machine.is_wanted:
+        if not self.machine.is_wanted:
+            self.decline()
+
+    def decline(self) -> None:
+        """There is no turn for whoever wishes one."""
+        if self.wish is not None:
             self.wish.decline()
             self.wish = None
 
@@ -149,7 +196,7 @@ def lost_at(state: TurnState) -> int:
 
     A turn that has passed its timeout is called lost, too, but keeps the gate closed.
     """
-    if state.lost and not state.overdue:
+    if not state.overdue and (state.lost or not state.is_at_work):
         return 0  # long past: somebody may be at work already
     return state.confirmed_at + state.run.heartbeat_timeout
 
@@ -160,6 +207,8 @@ def why_lost(state: TurnState, at: int) -> str | None:
         return "its timeout has passed"
     if state.lost:
         return "the run was given up, or closed by the storage"
+    if not state.is_at_work:
+        return "the turn has ended, or was given up after the grace of a stop"
     silent = at - state.confirmed_at
     if silent < state.run.heartbeat_timeout:
         return None

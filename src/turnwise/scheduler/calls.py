@@ -105,6 +105,8 @@ class Loops:
 
     def runs_here(self) -> bool:
         """Whether this thread is the loop's, so that waiting in it would stop the coroutines."""
+        if self._thread is not None:  # asyncio would say it of each greenlet in a loop's thread
+            return threading.current_thread() is self._thread
         asyncio = sys.modules.get("asyncio")
         return asyncio is not None and asyncio._get_running_loop() is self._loop is not None  # noqa: SLF001 (the public one raises)
 
@@ -294,7 +296,18 @@ def end_if_it_cannot(call: Call | None) -> None:
 
 
 class BlockCall:
-    """A block of the program itself, which it has taken a turn for."""
+    """A block of the program itself, which it has taken a turn for.
+
+    Args:
+        thread: the program's thread that the block runs in.
+    """
+
+    def __init__(self, thread: threading.Thread) -> None:
+        self._thread = thread
+
+    def is_mine(self) -> bool:
+        """Whether the block runs in this thread."""
+        return self._thread is threading.current_thread()
 
     def cancel(self, reason: str) -> bool:
         """It cannot be ended from outside."""

@@ -22,7 +22,7 @@ from turnwise.cycles import SECOND
 from turnwise.errors import SchemaError, StorageError
 from turnwise.events import Observer, ServiceLeft
 from turnwise.scheduler.asking import Asking
-from turnwise.scheduler.at_work import Service
+from turnwise.scheduler.at_work import Service, StillAtWork
 from turnwise.scheduler.calls import Loops
 from turnwise.scheduler.leaving import LAST_WORDS, Leaving
 from turnwise.scheduler.link import OPENING
@@ -54,6 +54,8 @@ class Engine:
         boot_id: this life of it.
         observers: what hears the events.
         loops: where coroutines run.
+        still_at_work: what has not returned of the scheduler's earlier starts.
+        waits: whether whoever starts it waits for a storage that does not answer.
         monotonic: gives microseconds that only grow.
     """
 
@@ -66,6 +68,8 @@ class Engine:
         boot_id: str,
         observers: Sequence[Observer],
         loops: Loops,
+        still_at_work: StillAtWork,
+        waits: bool,
         monotonic: Callable[[], int] = monotonic_us,
     ) -> None:
         # SimpleQueues, because their put() is safe in a signal handler that interrupts their get().
@@ -77,6 +81,7 @@ class Engine:
             loops=loops,
             monotonic=monotonic,
             changed=self.wake,
+            still_at_work=still_at_work,
         )
         self.asking = Asking(
             self.services,
@@ -91,7 +96,7 @@ class Engine:
         self.open_error: Exception | None = None
         self.failure: Exception | None = None  # why it ends, unless it was asked to
         self.has_ended = False
-        self._open = open_storage
+        self._open, self._waits = open_storage, waits
         self._storage: Storage | None = None
         self._group, self._runner_id = group, runner_id
         self._monotonic = monotonic
@@ -130,8 +135,12 @@ class Engine:
         """
         for name, target in (("driver", self._drive), ("heartbeat", self._beat)):
             thread = threading.Thread(target=target, name=f"turnwise-{name}", daemon=True)
-            thread.start()
-            self._threads.append(thread)
+            self._threads.append(thread)  # before it tells an observer, who may ask for a stop
+            try:
+                thread.start()
+            except RuntimeError:
+                self._threads.remove(thread)
+                raise
 
     @property
     def is_stopping(self) -> bool:
@@ -220,7 +229,7 @@ class Engine:
             self._storage = self.services.storage = self._open()
         except StorageError as error:
             self.open_error = error
-            if self.has_started or not isinstance(error, SchemaError):
+            if self.has_started or (self._waits and not isinstance(error, SchemaError)):
                 self.asking.note(OPENING, self.asking.failed(OPENING, error))
         except Exception as error:  # noqa: BLE001 (the scheduler raises it in its caller)
             if self.has_started:

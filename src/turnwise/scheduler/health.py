@@ -15,8 +15,9 @@ class ServiceHealth:
     """How one service is, as this process sees it; instants in UTC, on the storage's clock.
 
     ``state`` is ``"waiting"``, ``"running"`` (its function runs here), ``"overdue"`` (it has run
-    longer than its timeout), ``"lost"`` (it runs, and is not surely ours any more), ``"recording"``
-    (its end is not recorded yet) or ``"paused"``.
+    longer than its timeout), ``"lost"`` (it runs, and is not surely ours any more; so does what an
+    earlier stop gave up, and the service waits for it), ``"recording"`` (its end is not recorded
+    yet) or ``"paused"``.
     """
 
     name: str
@@ -33,8 +34,8 @@ class Health:
     ``is_running`` says whether it takes turns: not before its start, not once it was asked to
     stop, and not once it has ended by a bug, of the driver's or of the heartbeats'. ``failure`` is
     what that bug was, or why the storage can never be opened. ``storage_answers`` says whether the
-    storage answers, and has done, or has not, for ``seconds``; ``error`` is the last that it said,
-    in any case.
+    storage answers, and ``seconds`` how long this has been so. ``error`` is the last error, kept
+    when the storage answers again.
     """
 
     is_running: bool
@@ -67,12 +68,14 @@ def health_of(engine: Engine | None) -> Health:
             storage_answers=link.answers,
             seconds=(at - link.since) / SECOND,
             error=link.error,
-            services=tuple(_of_service(each, at) for each in engine.services),
+            services=tuple(
+                _of_service(each, at, rests=engine.services.rests(each)) for each in engine.services
+            ),
             failure=None if engine.failure is None else str(engine.failure),
         )
 
 
-def _of_service(service: Service, at: int) -> ServiceHealth:
+def _of_service(service: Service, at: int, *, rests: bool) -> ServiceHealth:
     machine, turn = service.machine, service.turn
     gate, now = machine.gate, machine.storage_now(at)
     state: Literal["waiting", "running", "overdue", "lost", "recording", "paused"] = "waiting"
@@ -80,6 +83,8 @@ def _of_service(service: Service, at: int) -> ServiceHealth:
         state = "overdue" if turn.overdue else "lost" if turn.is_lost(at) else "running"
     elif machine.turn is not None:
         state = "recording"
+    elif rests:
+        state = "lost"
     elif gate is not None and now is not None and is_paused(gate, now):
         state = "paused"
     due = None if now is None else machine.planner.schedule.period_at(instant(now)).until

@@ -1,7 +1,7 @@
 """The knobs of a service as a program writes them: durations may be texts."""
 
 from datetime import timedelta
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from turnwise.durations import duration_of
 from turnwise.schedules import Schedule
@@ -51,8 +51,7 @@ def settings_with(schedule: Schedule, knobs: Knobs) -> Settings:
     )
 
 
-def _read(name: str, value: object) -> object:
-    is_text = isinstance(value, str) and name in DURATIONS
-    if not is_text or (name, value) == ("stagger", "auto"):
+def _read(name: str, value: Any) -> object:
+    if name not in DURATIONS or value is None or (name, value) == ("stagger", "auto"):
         return value
-    return duration_of(name, str(value))
+    return duration_of(name, value)

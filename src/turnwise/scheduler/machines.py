@@ -38,6 +38,7 @@ class Machines:
         self.by_name: dict[str, Service] = {}
         self.is_stopping = False
         self._observers, self._monotonic = observers, monotonic
+        self._failed: set[tuple[int, type[BaseException]]] = set()
 
     def __iter__(self) -> Iterator[Service]:
         return iter(self.by_name.values())
@@ -93,6 +94,7 @@ class Machines:
             if service.successor is not None:
                 others[service.name] = service.successor
             self.by_name = others
+            service.decline()  # nobody looks after its wish any more
 
     @property
     def runs(self) -> tuple[str, ...]:
@@ -152,7 +154,8 @@ class Machines:
     def tell(self, service: Service | None, events: Iterable[Event]) -> None:
         """Tell the observers, and cancel what is lost.
 
-        Whatever an observer raises is logged, and stops neither turns nor heartbeats. In the main
+        Whatever an observer raises stops neither turns nor heartbeats. It is logged as an error
+        once for each observer and type of exception, and then for debugging alone. In the main
         thread, what is no :class:`Exception` goes on: it may be a signal's.
         """
         for event in events:
@@ -162,10 +165,17 @@ class Machines:
                 try:
                     observer(event)
                 except BaseException as error:
-                    _log.exception("an observer failed on %r", event)
+                    self._note_failed(observer, event, error)
                     is_main = threading.current_thread() is threading.main_thread()
                     if is_main and not isinstance(error, Exception):
                         raise
+
+    def _note_failed(self, observer: Observer, event: Event, error: BaseException) -> None:
+        failed = (id(observer), type(error))
+        level = logging.DEBUG if failed in self._failed else logging.ERROR
+        self._failed.add(failed)
+        said = "an observer failed on %r; more of this kind are logged at the level DEBUG"
+        _log.log(level, said, event, exc_info=error)
 
     def cancel_if_lost(self, service: Service) -> None:
         """Cancel what works for a turn that is lost; the next turn may have begun already."""

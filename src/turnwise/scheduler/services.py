@@ -11,12 +11,29 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from turnwise import gate as gates
-from turnwise.actions import Begun, Elapsed, FunctionEnded, Serve, StopRequested, TurnWanted
+from turnwise.actions import (
+    Action,
+    Begun,
+    Elapsed,
+    FunctionEnded,
+    Serve,
+    StopRequested,
+    TurnWanted,
+    Wait,
+)
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.cycles import SECOND
 from turnwise.events import Event, Observer, TurnLost
 from turnwise.machine import TurnState
-from turnwise.scheduler.at_work import Service, Wish, lost_at, marked, view_of, why_lost
+from turnwise.scheduler.at_work import (
+    Service,
+    StillAtWork,
+    Wish,
+    lost_at,
+    marked,
+    view_of,
+    why_lost,
+)
 from turnwise.scheduler.calls import BlockCall, Call, Loops, Work, end_if_it_cannot, start_call
 from turnwise.scheduler.exactly_once import ExactlyOnce
 from turnwise.scheduler.functions import outcome_of
@@ -26,6 +43,7 @@ from turnwise.turn import Turn
 
 _log = logging.getLogger("turnwise.scheduler.services")
 _CANCELLING = 5 * SECOND
+_LOOKED_AGAIN = SECOND // 2  # whether a function of an earlier start has returned
 
 
 class Services(Machines):
@@ -38,6 +56,7 @@ class Services(Machines):
         monotonic: gives microseconds that only grow.
         changed: called after something has changed that the driver shall look at.
         start: starts a function; a test may start it in virtual time.
+        still_at_work: what has not returned of earlier starts; None where there was none.
     """
 
     def __init__(
@@ -49,13 +68,44 @@ class Services(Machines):
         monotonic: Callable[[], int],
         changed: Callable[[], None],
         start: Callable[[Work], Call] = start_call,
+        still_at_work: StillAtWork | None = None,
     ) -> None:
         super().__init__(observers=observers, monotonic=monotonic)
         self.storage: Storage | None = None  # for turns; whoever opens it says so
         self._group, self._loops = group, loops
         self._changed, self._start_call = changed, start
         self._takes_wishes = True
+        self._still_at_work = StillAtWork() if still_at_work is None else still_at_work
+        self._resting: set[str] = set()
         self._context = marked(contextvars.copy_context(), self)
+
+    def next(self, service: Service, at: int) -> Action:
+        """The next action of a machine; it rests while an earlier call of its function runs."""
+        if not self.rests(service):
+            return super().next(service, at)
+        if service.name not in self._resting:
+            self._resting.add(service.name)
+            said = "%s: not served until the function has returned that an earlier stop gave up"
+            _log.warning(said, service.name, extra=self._named(service))
+        return Wait(at + _LOOKED_AGAIN)
+
+    def rests(self, service: Service) -> bool:
+        """Whether a service waits for a call of its function that has lost its turn.
+
+        A process does not serve a service beside an earlier call for it.
+        """
+        is_busy = service.turn is not None or service.machine.turn is not None
+        if is_busy or service.is_leaving or self.is_stopping:
+            return False
+        return self._still_at_work.is_any(service.name)
+
+    def _named(self, service: Service, state: TurnState | None = None) -> dict[str, object]:
+        """What a log line has beside its text, as the lines of events have it."""
+        named: dict[str, object] = {"group": self._group, "service": service.name}
+        named["runner"] = service.machine.runner_id
+        if state is not None:
+            named |= {"run_id": state.run.run_id, "token": state.run.token}
+        return named
 
     # Functions --------------------------------------------------------------------------------
 
@@ -65,6 +115,7 @@ class Services(Machines):
             state, wish, service.wish = service.machine.turn, service.wish, None
             assert state is not None  # noqa: S101 (it is to be served)
             service.begin(state)
+            self._still_at_work.begin(service.name, state.run.run_id)
         once = self._exactly_once(service, state)
         turn = Turn(
             serve.run,
@@ -98,7 +149,7 @@ class Services(Machines):
             self._context.copy().run(self.answer, service, Begun())  # the block has its own
             with self.lock:
                 if not wish.is_withdrawn:
-                    service.call = BlockCall()
+                    service.call = BlockCall(wish.thread)
                     wish.grant(turn, state)
                     return
         # It was declined or withdrawn meanwhile.
@@ -119,9 +170,11 @@ class Services(Machines):
         try:
             call = self._start_call(work)
         except Exception as error:  # noqa: BLE001 (no thread, no file: the driver goes on)
-            _log.error("%s: a turn could not be started: %s", service.name, error)
+            said = "%s: a turn could not be started: %s"
+            _log.error(said, service.name, error, extra=self._named(service, state))
             self.ended(service, state, Status.ABANDONED, gates.NOT_STARTED, None)
             return
+        self._still_at_work.has_call(service.name, state.run.run_id, call)
         with self.lock:
             if service.turn is state:
                 service.call = call
@@ -146,7 +199,9 @@ class Services(Machines):
     ) -> None:
         """A function has ended; called from its own thread, or from the event loop's."""
         if error is not None and reason.startswith("exception:"):
-            _log.error("%s: the function failed: %r", service.name, error, exc_info=error)
+            said, named = "%s: the function failed: %r", self._named(service, state)
+            _log.error(said, service.name, error, exc_info=error, extra=named)
+        self._still_at_work.end(service.name, state.run.run_id)
         with self.lock:
             if service.turn is not state:
                 return  # it was given up
@@ -186,7 +241,9 @@ class Services(Machines):
     def _want(self, service: Service, wish: Wish) -> Turn | None:
         with self.lock:
             busy = service.wish is not None or service.machine.turn is not None
-            if busy or self.is_stopping or not self._takes_wishes:
+            if busy or self.is_stopping or not self._takes_wishes or self.rests(service):
+                return None
+            if self.by_name.get(service.name) is not service:  # it was removed just now
                 return None
             service.wish = wish
             self.answer(service, TurnWanted())
@@ -218,6 +275,11 @@ class Services(Machines):
                 each.decline_what_is_over()
 
     # Stopping ---------------------------------------------------------------------------------
+
+    def is_in_a_block(self) -> bool:
+        """Whether this thread is in a block that has a turn, and nobody else can end it."""
+        calls = [each.call for each in self.at_work]
+        return any(isinstance(each, BlockCall) and each.is_mine() for each in calls)
 
     @property
     def at_work(self) -> list[Service]:
@@ -276,8 +338,10 @@ class Services(Machines):
     def _give_up(self, service: Service) -> None:
         """A function goes on beyond its grace: its turn ends as stopped."""
         with self.lock:
-            if service.turn is None:
+            state = service.turn
+            if state is None:
                 return
             events = self._end(service, Status.ABANDONED, gates.STOPPED)
-        _log.warning("%s: the function goes on beyond its grace", service.name)
+        said, named = "%s: the function goes on beyond its grace", self._named(service, state)
+        _log.warning(said, service.name, extra=named)
         self.tell(service, events)
