@@ -22,11 +22,14 @@ from turnwise.storages.sql.statements import Value
 _READ = f"""
 SELECT {{row}} {{start}}, v.revision, r.service, r.kind, r.version, r.body, r.run_id, r.runner_id,
   r.boot_id, r.heartbeat_timeout, o.beat_count, o.runs, o.left_at {{end_of_row}}
-FROM (SELECT 1 AS one) one
-LEFT JOIN {{revisions}} v ON v.group_name = :group
+FROM {{revisions}} v
 LEFT JOIN {{records}} r ON r.group_name = :group AND r.service IN (:services) AND r.version <> ''
 LEFT JOIN {{runners}} o ON {same_life("o", "r")}
+WHERE v.group_name = :group
 """
+_READ_WITHOUT_REVISION = _READ.replace(
+    "FROM {revisions} v", "FROM (SELECT :group AS group_name, 0 AS revision) v"
+)
 
 _MAKE_PLACE = """
 INSERT INTO {records} (group_name, service, kind, version, body)
@@ -73,7 +76,9 @@ class Records(Database):
 
     def read(self, group: str, services: Sequence[str]) -> Reading:
         """See :meth:`turnwise.storages.Storage.read`."""
-        rows = self._read(_READ, group=group, services=tuple(services)).rows
+        this: dict[str, Value] = {"group": group, "services": tuple(services)}
+        # MariaDB takes a tenth longer where one statement does for both.
+        rows = self._read(_READ, **this).rows or self._read(_READ_WITHOUT_REVISION, **this).rows
         now, revision = rows[0][:2]
         plans: dict[str, Record] = {}
         gates: dict[str, Record] = {}
@@ -89,7 +94,7 @@ class Records(Database):
             name: ServiceReading(plans.get(name), gates.get(name), sights.get(name))
             for name in services
         }
-        return Reading(now, revision or 0, found)
+        return Reading(now, revision, found)
 
     def swap(
         self,
