@@ -13,7 +13,7 @@ from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.controls import Controls
 from turnwise.cycles import microseconds
 from turnwise.errors import TurnFailedError
-from turnwise.events import PeriodMissed
+from turnwise.events import PeriodMissed, SettingsDiffer
 from turnwise.looks import Lookout, next_look
 from turnwise.machine import Machine, history, planning, watching
 from turnwise.machine.state import Sighting, State
@@ -182,16 +182,19 @@ def breaks(_turn: object) -> None:
     raise TurnFailedError("no paper")
 
 
-def test_periods_that_nobody_planned_are_told_where_the_one_before_them_was_told_already() -> None:
+def test_periods_that_nobody_planned_are_told_by_themselves_beside_whatever_else_a_look_shows() -> (
+    None
+):
     world = World(work=breaks, knobs={"attempts": 1})
-    world.run_to(second=65)
+    world.run_to(second=119.9)
     state = world.machine()._state
     state.owed, state.unplanned = None, (us(60), us(120))
-    world.run_to(second=125)
-    missed = [each for each in world.told(PeriodMissed) if isinstance(each, PeriodMissed)]
-    assert [(each.due, each.why) for each in missed if each.why == "nobody_planned"] == [
-        (us(60), "nobody_planned")
-    ]
+    state.planner = replace(state.planner, settings="of a later deploy")
+    world.run_to(second=120.5)
+    told = world.told(PeriodMissed, SettingsDiffer)
+    assert [type(each) for each in told] == [SettingsDiffer, PeriodMissed]
+    assert isinstance(told[1], PeriodMissed)
+    assert (told[1].due, told[1].why) == (us(60), "nobody_planned")
 
 
 # A turn that is let go ----------------------------------------------------------------------------
