@@ -399,6 +399,8 @@ def test_beat_that_only_looks_reads_no_schedule_and_shows_no_password() -> None:
     app = an_app(turnwise_storage="postgresql://app:secret@db/app")
     assert Scheduler(app, lazy=True).info == "    . storage -> postgresql://app:***@db/app"
     assert "environment" in Scheduler(an_app(turnwise_storage=None), lazy=True).info
+    mistyped = an_app(turnwise_storage="postgresql//app:secret@db/app")
+    assert "secret" not in Scheduler(mistyped, lazy=True).info
 
 
 # The example of the docs ------------------------------------------------------------------------

@@ -203,7 +203,7 @@ WRONG: list[tuple[object, str, str]] = [
     (["x"], "E001", "TURNWISE must be a dict, got one of type list"),
     ({"databse": "default"}, "E002", "TURNWISE has the unknown key 'databse'"),
     ({"database": "default", "storage": "x:"}, "E003", "one names the storage"),
-    ({"storage": 7}, "E003", "TURNWISE['storage'] must be a URL, got 7"),
+    ({"storage": 7}, "E003", "TURNWISE['storage'] must be a URL, got one of type int"),
     ({"database": "other"}, "E004", "DATABASES has no such alias; known are default"),
     ({"group": ""}, "E005", "TURNWISE['group']: group must"),
     ({"runner_id": 7}, "E005", "TURNWISE['runner_id']: runner_id must"),
@@ -230,6 +230,8 @@ def test_what_is_wrong_with_the_settings_is_a_system_check(
 
 def test_a_password_in_settings_that_are_a_url_is_not_shown() -> None:
     with override_settings(TURNWISE="postgresql://app:secret@db/app"):
+        assert "secret" not in str(check_settings())
+    with override_settings(TURNWISE={"storage": b"postgresql://app:secret@db/app"}):
         assert "secret" not in str(check_settings())
 
 

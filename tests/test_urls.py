@@ -1,12 +1,15 @@
 """URLs that name a storage: refused in one line where they could be read in two ways."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from turnwise import Scheduler
+from turnwise.cli.app import run_app
 from turnwise.errors import StorageError
 from turnwise.storages import Storage
-from turnwise.storages.opening import open_storage
+from turnwise.storages.opening import FILE_VARIABLE, URL_VARIABLE, open_storage
 from turnwise.storages.redis import RedisStorage
 from turnwise.storages.sql import SqlStorage
 from turnwise.storages.urls import without_password
@@ -107,9 +110,98 @@ def test_a_url_that_is_quoted_as_it_should_be_gets_as_far_as_its_storage(url: st
         ("postgresql://h:1/db?password=sesame@sesame", "postgresql://h:***"),
         ("postgresql://u:sesame?pass=sesame@h/db", "postgresql://u:***"),
         ("redis://u:sesame@h/0?passwd=sesame&pass=sesame", "redis://u:***@h/0?passwd=***&pass=***"),
+        # Without a scheme, or with one that is mistyped.
+        ("u:sesame@h/db", "u:***@h/db"),
+        ("u:/sesame@h/db", "u:***@h/db"),
+        ("u:se:sesame@h/db", "u:***@h/db"),
+        ("//u:sesame@h/db", "//u:***@h/db"),
+        ("postgresql//u:sesame@h/db", "postgresql//u:***@h/db"),
+        ("postgres;//u:sesame@h/db", "postgres;//u:***@h/db"),
+        ("postgresql:///u:sesame@h/db", "postgresql:///u:***@h/db"),
+        ("postgresql:://u:sesame@h/db", "postgresql:://u:***@h/db"),
+        ("'postgresql://u:sesame@h/db'", "'postgresql://u:***@h/db'"),
+        ("STORAGE=postgresql://u:sesame@h/db", "STORAGE=postgresql://u:***@h/db"),
+        # With something else in the place of the colon, or of the @ and the host.
+        ("postgresql://u/sesame@h/db", "postgresql://u/***@h/db"),
+        ("postgresql://u sesame@h/db", "postgresql://u ***@h/db"),
+        ("postgresql://u%3Asesame@h/db", "postgresql://u%***@h/db"),
+        ("postgresql://u:sesame/db", "postgresql://u:***/db"),
+        ("postgresql://u:sesame", "postgresql://u:***"),
+        ("redis://sesame@h/0", "redis://***@h/0"),
+        # In other spellings than a URL.
+        ("host=h user=u password=sesame", "host=h user=u password=***"),
+        ("Server=h;PWD=sesame", "Server=h;PWD=***"),
+        (
+            "jdbc:postgresql://h/db?user=u&password=sesame",
+            "jdbc:postgresql://h/db?user=u&password=***",
+        ),
     ],
 )
 def test_a_password_that_stands_in_two_places_or_in_a_mistake_is_hidden_as_well(
     url: str, shown: str
 ) -> None:
     assert without_password(url) == shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u@h:5432/db",
+        "postgresql://h1:5432,h2:5433/db?host=/run/x",
+        "postgresql://[::1]:5432/db",
+        "sqlite:////srv/a:b@c.db",
+        "etcd://h:2379",
+        "memory:shared",
+    ],
+)
+def test_what_is_no_password_is_shown(url: str) -> None:
+    assert without_password(url) == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("u:sesame@h/db", "//u:sesame@h/db", "postgresql//u:sesame@h/db"),
+        *(
+            "redis://u:sesame",
+            "redis://u:sesame/0",
+            "redis://u:%73esame@h:x/0",
+            "redis://sesame@h:x",
+        ),
+        *("postgresql://u:sesame", "mysql://u:sesame/db", "postgres;//u:sesame@h"),
+        *("host=h password=sesame", "host=h:1 password=sesame:1", "mysql:://u:sesame@h"),
+    ],
+)
+def test_what_refuses_a_mistyped_url_shows_no_password_wherever_it_was_named(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ValueError, match="storage|is no URL") as caught:
+        open_storage(url)
+    said = [str(caught.value), repr(Scheduler(url))]
+    for arguments in (["status", "--storage", url], ["status", url], [url], ["up", url]):
+        assert run_app(arguments) == 2
+        said.append(capsys.readouterr().err)
+    monkeypatch.setenv(URL_VARIABLE, url)
+    assert run_app(["status"]) == 2
+    monkeypatch.delenv(URL_VARIABLE)
+    monkeypatch.setenv(FILE_VARIABLE, url)
+    assert run_app(["status"]) == 2
+    secret = tmp_path / "secret"
+    secret.write_text(url)
+    monkeypatch.setenv(FILE_VARIABLE, str(secret))
+    assert run_app(["status"]) == 2
+    said.append(capsys.readouterr().err)
+    assert all(said)
+    assert [each for each in said if "sesame" in each] == []
+
+
+def test_a_file_that_holds_a_password_alone_is_not_taken_for_a_url(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("open:sesame")
+    monkeypatch.delenv(URL_VARIABLE, raising=False)
+    monkeypatch.setenv(FILE_VARIABLE, str(secret))
+    with pytest.raises(ValueError, match="no URL of a storage is in it") as caught:
+        open_storage()
+    assert "sesame" not in str(caught.value)

@@ -12,6 +12,7 @@ from turnwise.cli.errors import BadInput, nearest
 from turnwise.cli.help import CONTEXT, Commands, Entry
 from turnwise.errors import MissingExtraError, StorageError, TurnwiseError
 from turnwise.names import printable
+from turnwise.storages.urls import without_password
 
 # typer's own errors, under whichever name its version brings them (ClickException).
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
@@ -89,9 +90,9 @@ def run_app(arguments: list[str]) -> int:
         result = _app(args=arguments or ["--help"], prog_name="turnwise", standalone_mode=False)
         sys.stdout.flush()  # where it is full, that is known here
     except _UsageError as error:
-        return _complain_of_usage(error)
+        return _complain(_without_passwords(_of_usage(error), arguments), 2)
     except (BadInput, MissingExtraError) as error:
-        return _complain(str(error), 2)
+        return _complain(_without_passwords(str(error), arguments), 2)
     except (StorageError, TurnwiseError) as error:
         return _complain(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
@@ -114,18 +115,23 @@ def _prepare_streams() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def _complain_of_usage(error: Any) -> int:
+def _of_usage(error: Any) -> str:
     # Some of typer's hints come on lines of their own.
     message = " ".join(str(error.format_message()).split())
     if getattr(error, "possibilities", None):  # typer offers far ones, too
         near = nearest(error.option_name, error.possibilities)
         message = error.message if near is None else f"{error.message}. Did you mean {near}?"
     context = getattr(error, "ctx", None)
-    if not message:  # the help was printed
-        return 2
-    if context is not None:
+    if message and context is not None:
         message = f"{message.rstrip('.')} (see {context.command_path} --help)"
-    return _complain(message, 2)
+    return message  # an empty one where the help was printed
+
+
+def _without_passwords(message: str, arguments: list[str]) -> str:
+    """A URL in another argument's place is repeated by whoever does not expect it there."""
+    for argument in arguments:
+        message = message.replace(argument, without_password(argument))
+    return message
 
 
 def _forget_what_cannot_be_written() -> None:
@@ -137,5 +143,6 @@ def _forget_what_cannot_be_written() -> None:
 
 
 def _complain(message: str, status: int) -> int:
-    print(f"turnwise: {printable(' '.join(message.split()))}", file=sys.stderr)  # noqa: T201
+    if message:
+        print(f"turnwise: {printable(' '.join(message.split()))}", file=sys.stderr)  # noqa: T201
     return status

@@ -11,6 +11,7 @@ turnwise itself cannot be taken over.
 """
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +47,8 @@ ENTRY_POINTS = "turnwise.storages"
 
 _SQL_SCHEMES = ("sqlite", "postgresql", "postgres", "mysql", "mariadb")
 _REDIS_SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+_LOOKS_LIKE_A_URL = re.compile(rf"memory:|{_SCHEME.pattern}:/")
 
 
 def open_storage(
@@ -156,14 +159,15 @@ def url_in_file(path: str, *, named_by: str) -> str:
     Raises:
         ValueError: it cannot be read, or holds no URL.
     """
+    shown = without_password(path)  # where it is the URL itself, by mistake
     try:
         text = Path(path).read_text("utf-8").rstrip("\r\n")
     except (OSError, ValueError) as error:  # the latter where it is no text
         why = getattr(error, "strerror", None) or "it is no text in UTF-8"
-        raise ValueError(f"{named_by} names {path!r}, which cannot be read: {why}") from None
+        raise ValueError(f"{named_by} names {shown!r}, which cannot be read: {why}") from None
     # What is in it may be a password alone, and so is not shown.
-    if ":" not in text or not text.isprintable():
-        raise ValueError(f"{named_by} names {path!r}: no URL of a storage is in it")
+    if not _LOOKS_LIKE_A_URL.match(text) or not text.isprintable():
+        raise ValueError(f"{named_by} names {shown!r}: no URL of a storage is in it")
     return text
 
 
@@ -180,7 +184,8 @@ def _entry_point(url: str, scheme: str) -> "EntryPoint":
     point = others.get(scheme) or others.get(scheme.partition("+")[0])
     if point is not None:
         return point
-    what = f"has the scheme {scheme!r}" if ":" in url else "is named without a scheme"
+    is_named = ":" in url and _SCHEME.fullmatch(scheme)  # or it may hold a password
+    what = f"has the scheme {scheme!r}" if is_named else "is named without a scheme"
     if scheme == "memory":
         what = "in memory has a name"
     known = ", ".join(f"{name}:" for name in ("memory", *_SQL_SCHEMES, *_REDIS_SCHEMES, *others))

@@ -48,7 +48,7 @@ from turnwise.storages import (
     Swapped,
     runner_digest,
 )
-from turnwise.storages.urls import check_spelling, without_password
+from turnwise.storages.urls import check_spelling, hidden_in, without_password
 
 try:
     import redis
@@ -432,6 +432,7 @@ def _nothing_was_done(error: RedisError) -> bool:
 
 def _opened(url: str, name: str) -> tuple[redis.ConnectionPool, str, tuple[str, ...]]:
     """What makes connections, the prefix of the keys, and what must not be shown."""
+    secrets = hidden_in(url)
     try:
         parts = urlsplit(url)
         query = parse_qsl(parts.query, keep_blank_values=True)
@@ -448,12 +449,14 @@ def _opened(url: str, name: str) -> tuple[redis.ConnectionPool, str, tuple[str, 
         )
         pool.connection_class(**pool.connection_kwargs)  # says what it does not know in a query
     except (ValueError, TypeError, RedisError) as error:
-        raise ValueError(f"{name!r} is no URL of a Redis: {error}") from None
+        said = str(error)
+        for secret in secrets:
+            said = said.replace(secret, "***")
+        raise ValueError(f"{name!r} is no URL of a Redis: {said}") from None
     prefix = dict(query).get("key_prefix", "turnwise")
     if not prefix or set("{}") & set(prefix):
         raise ValueError(f"{name!r}: key_prefix must be a text without braces, got {prefix!r}")
-    secrets = (parts.password, unquote(parts.password or ""), dict(query).get("password"))
-    return pool, prefix, tuple(secret for secret in secrets if secret)
+    return pool, prefix, secrets
 
 
 def _quoted(name: str) -> str:

@@ -125,7 +125,9 @@ def _problems_of_storage(given: Mapping[str, object]) -> Iterator[Problem]:
     if storage is not None and database is not None:
         yield Problem(3, "TURNWISE has both 'storage' and 'database': one names the storage")
     elif storage is not None and not isinstance(storage, str):
-        yield Problem(3, f"TURNWISE['storage'] must be a URL, got {storage!r}")
+        # A password may be in it.
+        what = type(storage).__name__
+        yield Problem(3, f"TURNWISE['storage'] must be a URL, got one of type {what}")
     elif (alias := _database(given)) is not None:
         why = why_no_storage(alias)
         if why is not None:

@@ -79,7 +79,9 @@ class Address:
             ValueError: it is no URL of a database that is supported.
         """
         if not isinstance(url, str):
-            raise TypeError(f"url must be text, such as 'sqlite:///turns.db', got {url!r}")
+            raise TypeError(
+                f"url must be text, such as 'sqlite:///turns.db', got {type(url).__name__}"
+            )
         check_spelling(url)
         shown = without_password(url)
         plain = _PLAIN_FILE.fullmatch(url)
