@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import cache
 from itertools import count
+from urllib.parse import quote
 from uuid import uuid4
 
 import pymysql
@@ -967,6 +968,19 @@ def test_of_several_hosts_the_first_that_answers_and_may_write_is_taken(in_one: 
         hosts = url.update_query_dict({"host": ("127.0.0.1:1", folder)})
     hosts = hosts.update_query_dict({"target_session_attrs": "primary"})
     with closing(SqlStorage(hosts.render_as_string(hide_password=False))) as storage:
+        storage.groups()
+
+
+@pytest.mark.parametrize("where", ["{folder}", "{folder}:5432", "127.0.0.1:1,{folder}:5432"])
+def test_hosts_may_stand_where_libpq_has_them_and_the_folder_of_a_socket_is_quoted(
+    where: str,
+) -> None:
+    parts = sa.make_url(URLS["postgresql"]())
+    hosts = where.format(folder=quote(str(parts.query["host"]), safe=""))
+    url = f"postgresql://{parts.username}:x@{hosts}/{parts.database}"
+    with closing(SqlStorage(f"{url}?target_session_attrs=read-write")) as storage:
+        storage.groups()
+    with closing(SqlStorage(url)) as storage:
         storage.groups()
 
 

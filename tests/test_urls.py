@@ -12,6 +12,8 @@ from turnwise.storages import Storage
 from turnwise.storages.opening import FILE_VARIABLE, URL_VARIABLE, open_storage
 from turnwise.storages.redis import RedisStorage
 from turnwise.storages.sql import SqlStorage
+from turnwise.storages.sql.address import Address
+from turnwise.storages.sql.postgresql import Postgres
 from turnwise.storages.urls import without_password
 
 
@@ -175,7 +177,7 @@ def test_what_is_no_password_is_shown(url: str) -> None:
 def test_what_refuses_a_mistyped_url_shows_no_password_wherever_it_was_named(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(ValueError, match="storage|is no URL") as caught:
+    with pytest.raises(ValueError, match=r"storage|is no URL") as caught:
         open_storage(url)
     said = [str(caught.value), repr(Scheduler(url))]
     for arguments in (["status", "--storage", url], ["status", url], [url], ["up", url]):
@@ -204,4 +206,34 @@ def test_a_file_that_holds_a_password_alone_is_not_taken_for_a_url(
     monkeypatch.setenv(FILE_VARIABLE, str(secret))
     with pytest.raises(ValueError, match="no URL of a storage is in it") as caught:
         open_storage()
+    assert "sesame" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("authority", "host", "port"),
+    [
+        ("u:p@h1:5432,h2:5433", "h1,h2", "5432,5433"),
+        ("u:p@h1,h2:5433", "h1,h2", ",5433"),
+        ("u,v:p,q@h1:1,[::1]:3", "h1,::1", "1,3"),
+        ("u:p@%2Frun%2Fx,h2:1", "/run/x,h2", ",1"),
+        ("u:p@%2Frun%2Fx", "/run/x", None),
+        ("u:p@%2frun:5433", "/run", "5433"),
+        ("u,v:p,q@h", "h", None),
+    ],
+)
+@pytest.mark.parametrize("rest", ["", "/db", "/d,b?target_session_attrs=read-write"])
+def test_hosts_before_the_path_reach_libpq_as_they_stand(
+    authority: str, host: str, port: str | None, rest: str
+) -> None:
+    given = Postgres(Address.read(f"postgresql://{authority}{rest}"))._given
+    assert (given["host"], given.get("port")) == (host, port)
+    assert given["user"] in {"u", "u,v"}
+    assert given["password"] in {"p", "p,q"}
+    assert given.get("dbname", "") == rest.partition("?")[0].removeprefix("/")
+
+
+@pytest.mark.parametrize("hosts", ["h1:x,h2", ",h2", "h1,[x:1", "u:sesame,h", "h1:1:1,h2"])
+def test_what_is_no_list_of_hosts_is_refused(hosts: str) -> None:
+    with pytest.raises(ValueError, match="is no URL of a database") as caught:
+        Address.read(f"postgresql://{hosts}/db")
     assert "sesame" not in str(caught.value)

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
+from urllib.parse import unquote
 
 from turnwise.storages.urls import check_spelling, without_password
 
@@ -21,6 +22,14 @@ OWN_DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg", "mysql": "pymysql"
 _MAY_STAND_TWICE = ("host", "port")  # of several servers
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 _NAMES = ("table_prefix", "schema")
+# As libpq writes several servers, which SQLAlchemy takes in the query alone.
+_AUTHORITY_OF_MANY = re.compile(
+    r"(?P<before>(?:postgres|postgresql)(?:\+\w+)?://(?:[^/?#@]*@)?)(?P<hosts>[^/?#@]*,[^/?#@]*)"
+    r"(?P<path>(?:/[^?#]*)?)(?P<mark>\?|$)"
+)
+_HOST_AND_PORT = re.compile(
+    r"(?:(?P<host>[^:\[\]]+)|\[(?P<number>[^\[\]]+)\])(?::(?P<port>[0-9]*))?"
+)
 _PREFIX = "turnwise_"
 # In which nothing stands for anything else.
 _PLAIN_FILE = re.compile(r"sqlite:///([\w/. +=,~-]*[\w/-][\w/. +=,~-]*)")
@@ -90,7 +99,7 @@ class Address:
         import sqlalchemy as sa  # noqa: PLC0415 (as above)
 
         try:
-            parsed = sa.make_url(url)
+            parsed = _with_its_host(sa.make_url(_AUTHORITY_OF_MANY.sub(_in_the_query, url, 1)))
         except (sa.exc.ArgumentError, ValueError):
             raise ValueError(f"{shown!r} is no URL of a database") from None
         scheme, _, driver = parsed.drivername.partition("+")
@@ -124,6 +133,28 @@ def _identifier(shown: str, name: str, value: str | tuple[str, ...] | None) -> s
         f"{shown!r}: {name} must be 1 to 40 letters, digits or underscores, no digit first, "
         f"got {value!r}"
     )
+
+
+def _in_the_query(authority: re.Match[str]) -> str:
+    """An authority that names several servers, with these in the query, in two lists.
+
+    Raises:
+        ValueError: one of them is no host, or no host and port.
+    """
+    pairs = [_HOST_AND_PORT.fullmatch(each) for each in authority["hosts"].split(",")]
+    if None in pairs:
+        raise ValueError
+    hosts = ",".join(pair["host"] or pair["number"] for pair in pairs if pair is not None)
+    ports = ",".join(pair["port"] or "" for pair in pairs if pair is not None)
+    query = f"host={hosts}&port={ports}" if ports.strip(",") else f"host={hosts}"
+    end = "&" if authority["mark"] else ""
+    return f"{authority['before']}{authority['path'] or '/'}?{query}{end}"
+
+
+def _with_its_host(url: "sa.URL") -> "sa.URL":
+    """The same, with a host that is quoted: libpq wants the folder of a socket to be."""
+    is_quoted = url.host is not None and "%2f" in url.host.lower()
+    return url.set(host=unquote(str(url.host))) if is_quoted else url
 
 
 def _from_other_driver(url: "sa.URL", kind: str) -> "sa.URL":
