@@ -69,6 +69,8 @@ if child == 0:
     uses.append(lambda: scheduler.turn("mine").__enter__())
     uses.append(lambda: scheduler.add(print, "every 1m"))
     uses.append(lambda: scheduler.every("1m")(print))
+    uses.append(lambda: scheduler.change(print, "every 2m", name="job"))
+    uses.append(lambda: scheduler.remove("job"))
     for use in uses:
         try:
             use()
@@ -76,7 +78,7 @@ if child == 0:
             refused.append(str(error))
     assert all("make it after the fork" in text for text in refused), refused
     os._exit(len(refused))
-assert ended(child) == 7
+assert ended(child) == 9
 heard.wait_for(TurnEnded)
 print(scheduler.stop(5), ends_of(storage, "job"))
 """)

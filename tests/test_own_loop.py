@@ -3,9 +3,10 @@
 import asyncio
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from datetime import timedelta
 from pathlib import Path
+from typing import cast
 from uuid import uuid4
 
 import pytest
@@ -36,7 +37,7 @@ def a_machine(runner_id: str) -> Machine:
 
 
 def _plainly(storage: Storage, steps: Callable[[Run], int], is_enough: Callable[[], bool]) -> None:
-    def work(run: Run) -> Iterator[None]:
+    def work(run: Run) -> Generator[None, None, None]:
         for _ in range(steps(run)):
             yield
 
@@ -92,7 +93,22 @@ def test_work_that_fails_ends_its_turn_alone(loop: Loop) -> None:
 
 
 @LOOPS
-def test_a_turn_that_the_storage_has_closed_ends_as_lost(loop: Loop) -> None:
+def test_a_turn_of_which_no_heartbeat_was_confirmed_for_its_timeout_ends_as_lost(
+    loop: Loop,
+) -> None:
+    kept: MemoryStorage = due()
+    shaky = Shaky(kept)
+
+    def steps(_: Run) -> int:
+        shaky.away("heartbeat")
+        return 10**9
+
+    loop(cast("Storage", shaky), steps, lambda: "abandoned" in _statuses(kept))
+    assert ends_of(kept, "job") == [("abandoned", "lost")]
+
+
+@LOOPS
+def test_work_whose_service_was_forgotten_ends(loop: Loop) -> None:
     storage = due()
     machine_gone = threading.Event()
 
