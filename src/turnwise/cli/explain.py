@@ -12,7 +12,7 @@ from turnwise.cli.errors import BadInput
 from turnwise.cli.explainer import MOST_SHOWN, Answer, Explainer
 from turnwise.cli.given import name
 from turnwise.cli.options import DEFAULT_GROUP, At, Group, Json, Service, StorageUrl, option
-from turnwise.cli.output import console, cut, literal, print_json
+from turnwise.cli.output import console, cut, few, literal, print_json
 from turnwise.cli.storage import UNKNOWN_SETTINGS, open_existing, read_known, require_runner
 from turnwise.cycles import instant, microseconds
 from turnwise.names import printable
@@ -127,11 +127,7 @@ def _plan(known: Known, cycle: CyclePlan | None) -> str:
 
 
 def _named(names: Sequence[str]) -> str:
-    if not names:
-        return "none"
-    more = len(names) - _MOST_NAMED
-    shown = ", ".join(cut(each, 40) for each in names[:_MOST_NAMED])
-    return f"{shown} and {more} more" if more > 0 else shown
+    return few([cut(each, 40) for each in names], _MOST_NAMED) or "none"
 
 
 def _in_words(answer: Answer, known: Known, cycle: CyclePlan | None) -> list[str]:

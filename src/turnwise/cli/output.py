@@ -15,9 +15,9 @@ from rich.text import Text
 
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
 from turnwise.names import printable
-from turnwise.overview.shown import clock, cut, rounded
+from turnwise.overview.shown import clock, cut, few, rounded
 
-__all__ = ["STYLES", "clock", "console", "cut", "literal", "print_json", "rounded", "table"]
+__all__ = ["STYLES", "clock", "console", "cut", "few", "literal", "print_json", "rounded", "table"]
 
 _WIDE = 1000
 

@@ -11,7 +11,7 @@ from turnwise.cli.chart import ChartFile, require_drawable, write
 from turnwise.cli.errors import BadInput, settings_as_options
 from turnwise.cli.given import duration, name
 from turnwise.cli.options import At, Json, option
-from turnwise.cli.output import console, cut, literal, print_json, rounded, table
+from turnwise.cli.output import console, cut, few, literal, print_json, rounded, table
 from turnwise.cli.promises import print_review, review_as_json
 from turnwise.cli.runner_file import ListedRunner, read_runners
 from turnwise.cli.schedule import odd_day, takes_schedule_argument, zone_name, zone_of
@@ -257,10 +257,9 @@ def _print_cycle(planned: Planned, planner: Planner) -> None:
 def _print_names(names: Sequence[str]) -> None:
     if not names:
         return
-    shown = ", ".join(cut(runner) for runner in names[:_FEW])
-    more = f" and {len(names) - _FEW:,} more" if len(names) > _FEW else ""
+    shown = few([cut(runner) for runner in names], _FEW)
     verb = "sleeps" if len(names) == 1 else "sleep"
-    console.print(literal(f"{shown}{more} {verb} through this cycle"))
+    console.print(literal(f"{shown} {verb} through this cycle"))
 
 
 def _bar(cycle: CyclePlan, slots: Sequence[tuple[str, Slot]]) -> str:

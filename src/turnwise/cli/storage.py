@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from turnwise.cli.errors import BadInput, nearest, storage_as_input
 from turnwise.names import printable
+from turnwise.overview.shown import few
 from turnwise.storages import Storage
 from turnwise.storages.opening import open_storage, url_of_the_environment
 
@@ -106,6 +107,4 @@ def other_groups(storage: Storage, group: str) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(map(printable, names[:_MOST_NAMES]))
-    rest = len(names) - _MOST_NAMES
-    return f"{shown} and {rest} more" if rest > 0 else shown
+    return few([printable(each) for each in names], _MOST_NAMES)

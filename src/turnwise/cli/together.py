@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 from turnwise.atomic_service import AtomicServiceExecutionStatus as Status
-from turnwise.cli.output import rounded
+from turnwise.cli.output import few, rounded
 from turnwise.cycles import instant
 from turnwise.gate import Execution
 from turnwise.plan import Planner
@@ -36,13 +36,11 @@ class Coincidence:
             f"{self.start:%Y-%m-%d %H:%M:%S}: no start for {rounded(self.end - self.start)}, "
             f"{rounded(self.more)} more than without a fault"
         )
-        named = [_named(at, fault) for at, fault in self.faults[:_NAMED]]
-        rest = len(self.faults) - _NAMED
-        also = f" and {rest} more" if rest > 0 else ""
+        named = few([_named(at, fault) for at, fault in self.faults], _NAMED)
         count = len(self.faults)
         if count == 0:
             return f"{head}; no fault fell into it"
-        return f"{head}; {count} fault{'' if count == 1 else 's'}: {', '.join(named)}{also}"
+        return f"{head}; {count} fault{'' if count == 1 else 's'}: {named}"
 
     def as_json(self) -> dict[str, object]:
         """The same for a script."""

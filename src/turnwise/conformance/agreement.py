@@ -190,25 +190,6 @@ class Agreement(RuleBasedStateMachine):
         new=records(st.sampled_from(VERSIONS)),
         margin=st.none() | st.integers(-2, 2),
     )
-    def any_swap(
-        self,
-        group: str,
-        service: str,
-        kind: Kind,
-        expected: str | None,
-        new: Record,
-        margin: int | None,
-    ) -> None:
-        """Somebody swaps, whatever it remembers, and perhaps too late."""
-        self.swap(group, service, kind, expected, new, margin)
-
-    @rule(group=groups, service=services, new=records(st.sampled_from(VERSIONS)), kind=kinds)
-    def swap_what_is_there(self, group: str, service: str, new: Record, kind: Kind) -> None:
-        """Somebody has read, and swaps what it has read."""
-        kept = self.memory.read(group, [service]).services[service]
-        there = kept.gate if kind is Kind.GATE else kept.plan
-        self.swap(group, service, kind, there.version if there else None, new, 0)
-
     def swap(
         self,
         group: str,
@@ -218,7 +199,7 @@ class Agreement(RuleBasedStateMachine):
         new: Record,
         margin: int | None,
     ) -> None:
-        """Swap the same in every storage."""
+        """Somebody swaps, whatever it remembers, and perhaps too late: alike in every storage."""
         if kind is Kind.PLAN:
             new = replace(new, owner=None)
         not_after = None if margin is None else self.clock() + margin
@@ -226,6 +207,13 @@ class Agreement(RuleBasedStateMachine):
             lambda storage: storage.swap(group, service, kind, expected, new, not_after)
         )
         event(f"a swap: {swapped.done}")
+
+    @rule(group=groups, service=services, new=records(st.sampled_from(VERSIONS)), kind=kinds)
+    def swap_what_is_there(self, group: str, service: str, new: Record, kind: Kind) -> None:
+        """Somebody has read, and swaps what it has read."""
+        kept = self.memory.read(group, [service]).services[service]
+        there = kept.gate if kind is Kind.GATE else kept.plan
+        self.swap(group, service, kind, there.version if there else None, new, 0)
 
     @rule(group=groups)
     def advance(self, group: str) -> None:

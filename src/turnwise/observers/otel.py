@@ -30,7 +30,7 @@ takes its turns itself calls :meth:`OpenTelemetry.active`.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from threading import Lock
 from typing import Final
@@ -76,7 +76,6 @@ OTHER_REASON: Final = "other"
 """What stands for a reason once there were ``MOST_REASONS`` different ones."""
 
 _NAME: Final = "turnwise"
-_Attributes = Mapping[str, str]
 
 
 class OpenTelemetry:

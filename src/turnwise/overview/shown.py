@@ -1,5 +1,6 @@
 """Texts from outside, instants and durations as everybody is shown them, a terminal or a page."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from turnwise.cycles import instant as instant_of
@@ -17,6 +18,12 @@ def cut(text: str, longest: int = _LONGEST_REASON) -> str:
     """A text from outside as a table has room for it: printable, and cut with ``...``."""
     shown = printable(text)
     return shown if len(shown) <= longest else f"{shown[: longest - 3]}..."
+
+
+def few(names: Sequence[str], most: int) -> str:
+    """The first of some names, as they are to be shown, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def clock(instant: datetime | int | None, beside: datetime | int | None = None) -> str:

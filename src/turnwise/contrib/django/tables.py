@@ -35,27 +35,17 @@ class Tables(Operation):
         """The tables are no models."""
 
     def database_forwards(
-        self,
-        app_label: str,
-        schema_editor: "BaseDatabaseSchemaEditor",
-        from_state: "ProjectState",
-        to_state: "ProjectState",
+        self, app_label: str, schema_editor: "BaseDatabaseSchemaEditor", *_: "ProjectState"
     ) -> None:
         """Make them, where the project's routers let this app into the database."""
-        del from_state, to_state
         if _is_for(schema_editor, app_label):
             for statement in statements(self.version, _kind_of(schema_editor)):
                 schema_editor.execute(statement, None)
 
     def database_backwards(
-        self,
-        app_label: str,
-        schema_editor: "BaseDatabaseSchemaEditor",
-        from_state: "ProjectState",
-        to_state: "ProjectState",
+        self, app_label: str, schema_editor: "BaseDatabaseSchemaEditor", *_: "ProjectState"
     ) -> None:
         """Drop them, with all that they hold."""
-        del from_state, to_state
         if _is_for(schema_editor, app_label):
             for name in NAMES:
                 schema_editor.execute(f"DROP TABLE turnwise_{name}", None)
