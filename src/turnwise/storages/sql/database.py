@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from turnwise.errors import SchemaError, StorageError
 from turnwise.own_process import OwnProcess
@@ -64,12 +64,6 @@ class Database:
 
     def __repr__(self) -> str:
         return f"SqlStorage({self._address.shown!r})"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Let go of both connections. The storage must not be used afterwards."""
