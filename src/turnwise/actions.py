@@ -72,7 +72,7 @@ class Append:
 class Purge:
     """Call the storage's ``purge``, and its ``purge_runners``; answer :class:`Done`.
 
-    ``silent_before`` is the instant before which a life was last heard of that is forgotten.
+    Lives that were last heard of before the instant ``silent_before`` are forgotten.
     """
 
     before: int

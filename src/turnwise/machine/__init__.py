@@ -17,8 +17,8 @@ Rules
 5. **No answer is acted upon before it is known.** An admission whose answer was lost is settled:
    the record is read, and its version says whether the run is there, or the request is dead, or a
    new version must make it dead. How a turn ended is kept, and tried again, until it is recorded.
-   A turn that its function has completed in a transaction of its own is closed as failed until
-   that succeeds, or the gate says that it was completed.
+   Where the function called ``turn.complete``, the machine tries to close the run as failed. If
+   that succeeds, nothing was committed; if the gate shows that the run was completed, it was.
 6. **A run that is open under this very life of the runner, and that no turn here works on, is
    closed.**
 7. **Everything goes by the storage's clock**, and every answer of it re-aims all waits.

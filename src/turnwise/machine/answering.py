@@ -99,7 +99,7 @@ def _appended(state: State, at: int, asked: Append) -> None:
 def failed(state: State, at: int, asked: Request) -> None:
     """The answer is lost: wait a little, look, and find out."""
     state.purpose = state.target = None
-    state.doubted = None  # what was in doubt is still
+    state.doubted = None  # whether anybody is left was not answered: ask again
     if state.trusted is not None:
         state.trusted = (state.trusted[0], None)
     delay = _FIRST_BACKOFF << min(state.failures, _MOST_DOUBLINGS)

@@ -230,7 +230,7 @@ def told_of_missed(state: State, now: int, gate: Gate) -> list[Event]:
 
 
 def _told_of_unplanned(state: State, now: int, gate: Gate) -> list[Event]:
-    """The periods that passed without a plan, in one event; but those of a pause that we know of.
+    """The periods that passed without a plan, in one event, except those of a pause that we know.
 
     A pause that was ended meanwhile is not in the gate any more: the audit knows of it.
     """

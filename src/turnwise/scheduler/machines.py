@@ -61,12 +61,13 @@ class Machines:
         self.answer(service, StopRequested())
 
     def replace(self, service: Service) -> bool:
-        """Another service of a name that is known: it follows once nothing is left to do.
+        """Put a service in the place of the one that has its name.
 
-        Where the function alone is another one, the next turn has it.
+        Where the function alone differs, the old one takes the new function for its next turn.
+        Otherwise the old one ends what it has to do, and then the new one takes its place.
 
         Returns:
-            Whether the service follows; else its function was taken.
+            Whether the new one takes its place; False where its function alone was taken.
         """
         with self.lock:
             before = self.by_name[service.name]

@@ -273,7 +273,7 @@ class Judge(Books):
             self.attempts[run.key] += 1
 
     def _require_a_dead_owner(self, opened: OpenRun) -> None:
-        """Whoever is well long enough says so: then nobody may bury its run."""
+        """Nobody may bury a run whose owner was well for long enough to confirm it."""
         owner, now = opened.owner, self.stage.now
         left = owner.stopping and not owner.alive
         since = max(opened.at, now - self.timeout)
@@ -283,7 +283,7 @@ class Judge(Books):
             self.say(f"runner {owner.runner_id} is well, and lost the run that it is at")
 
     def _was_calm_for(self, process: Process, since: int, until: int) -> bool:
-        """Whether it was undisturbed for long enough to send a heartbeat, and have it answered."""
+        """Whether a process was calm for long enough to send a heartbeat and have it answered."""
         enough = 2 * self.interval + 4 * self.most_latency
         return longest_calm(since, until, process.trouble, self.stage.trouble) >= enough
 

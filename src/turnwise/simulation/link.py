@@ -65,7 +65,7 @@ class Link:
         self.loses_next_acknowledgement = False
 
     def disturb(self, until: int) -> None:
-        """Something is wrong with it until then."""
+        """Something is wrong with this link until ``until``."""
         self._trouble.add(self._world.now, until)
         self._troubled_until = max(self._troubled_until, until)
 

@@ -1,9 +1,10 @@
-"""What is seen only by who knows what was wrong with whom, and when: a verdict for each period.
+"""A verdict on each period: it takes knowing what was wrong with which process, and when.
 
-1. A period that nobody served was missed for a cause. It is nobody's where a runner of its plan was
-   well, and no run was in its way while it could have started; or where nobody had planned it, and
-   a runner was well; or where, within it, all was well with everybody for as long as a takeover
-   may take.
+1. A period that nobody served was missed for a cause. There was none, which is a violation,
+
+   - where a runner of its plan was well, and no run was in its way while it could have started;
+   - where nobody had planned the period, and a runner was well;
+   - where within the period all was well with everybody for as long as a takeover may take.
 2. After the last fault has healed the service starts within the promised bound.
 3. Nothing stays open.
 """

@@ -47,7 +47,7 @@ class PlanOracle:
             self._looks[process.boot_id] = self._stage.base + self._stage.now, record
 
     def changed(self, kept: Record | None) -> None:
-        """A plan was swapped in, or was to be: this one is kept now."""
+        """A process has tried to swap in a plan: ``kept`` is kept now, its own or another one."""
         if kept is None or kept.version == self._version:
             return
         before, plan = self._plan, plan_from_text(kept.body)

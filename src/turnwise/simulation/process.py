@@ -154,7 +154,7 @@ class Process:
             self._go()
 
     def _beat_is_due(self, due: int) -> None:
-        """The same for a heartbeat."""
+        """Its next heartbeat is due, unless it has sent one meanwhile, or rests."""
         if due == self._awaited_beat and self.alive and not self._rests:
             self._awaited_beat = NEVER
             self._go()
@@ -231,7 +231,7 @@ class Process:
         part.until = at + self.heart.interval
 
     def _tell(self, part: Part, at: int, answer: Answer) -> bool:
-        """Tell a machine something: it may have something else to do now. Has it an event?"""
+        """Tell a machine something, and have it look what to do now; whether it told an event."""
         part.until = at
         events = part.machine.receive(at, answer)
         if events:

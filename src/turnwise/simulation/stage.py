@@ -103,7 +103,7 @@ class Stage(World):
         return process
 
     def _skew(self, place: int) -> int:
-        """Between two clocks there is the whole skew; the first two places have it."""
+        """How far a place's clock is ahead; the first two places are the whole skew apart."""
         most = microseconds(self.scenario.clock_skew)
         return (0, most)[place] if place < 2 else int(self._skews.random() * most)  # noqa: PLR2004
 

@@ -20,7 +20,7 @@ class Trouble:
         self.last = max(self.last, end)
 
     def cut(self, at: int) -> None:
-        """The last of it is over at ``at`` already."""
+        """The last span ends at ``at``, where it would have lasted longer."""
         if self._spans and self._spans[-1][1] > at:
             self._spans[-1] = (self._spans[-1][0], at)
             self.last = max(self._before, at)

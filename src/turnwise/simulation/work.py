@@ -63,7 +63,7 @@ class Work:
             self._books.say(f"runner {event.runner_id} started a turn that is not open")
 
     def _note_overlap(self, process: Process, other: Call, at: Process) -> None:
-        """Somebody else is at work, too. With the gate, he must know better."""
+        """Another function is at work, too. With a gate, its process must know that it is lost."""
         self.overlaps += 1
         self._bounds.overlapped(at)
         if self._is_promised and not other.turn.is_lost(self._stage.now + at.offset):

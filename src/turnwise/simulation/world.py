@@ -126,11 +126,14 @@ class World:
         return took
 
     def slow(self, until: int, most: int) -> None:
-        """Until then each way takes up to so much longer."""
+        """Until ``until``, each way of a message takes up to ``most`` longer."""
         self._slow = until, most
 
     def trouble_all(self, until: int, beyond: int = 0) -> None:
-        """Something is wrong with everybody's link, or clock, until then."""
+        """Something is wrong with everybody's link, or clock, until ``until``.
+
+        What it has led to may show for ``beyond`` longer.
+        """
         self.troubled_until = max(self.troubled_until, until)
         self.trouble.add(self.now, until + beyond)
 
