@@ -1,6 +1,6 @@
 """A verdict on each period: it takes knowing what was wrong with which process, and when.
 
-1. A period that nobody served was missed for a cause. There was none, which is a violation,
+1. A period that nobody served was missed for a cause. It is a violation where there was none:
 
    - where a runner of its plan was well, and no run was in its way while it could have started;
    - where nobody had planned the period, and a runner was well;
