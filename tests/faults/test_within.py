@@ -46,6 +46,9 @@ def server(request: pytest.FixtureRequest) -> str:
 # Stopped within an operation ----------------------------------------------------------------------
 
 SUSPENSIONS = 30 if THOROUGH else 5
+MOST_WITH_LOCK = 3 * SUSPENSIONS
+"""So many more may have the lock of SQLite's writers, as on a disk that is slow to sync."""
+
 LATEST_SECONDS = 0.025
 SHORT = settings_of(interval=1.5, margin=0.1, timeout=0.6)
 
@@ -54,34 +57,42 @@ SHORT = settings_of(interval=1.5, margin=0.1, timeout=0.6)
 def test_whoever_is_suspended_at_a_cycles_start_the_others_go_on(
     storage: str, tmp_path: Path
 ) -> None:
-    """The statements of a turn are sent within milliseconds: some are met halfway."""
+    """The statements of a turn are sent within milliseconds: some are met halfway.
+
+    On SQLite some have the lock of the file's one writer. It lasts while they stand, so that
+    nobody can write: they are let go at once, and then another one's turn follows as well.
+    """
     chance = Random(storage)  # noqa: S311 (no secret)
-    took = []
+    took: list[float] = []
+    took_with_lock: list[float] = []
     with Scene(url_of(there(storage), tmp_path), tmp_path, settings=SHORT) as scene:
-        promised = scene.promised(len(NAMES)).after_kill
+        promised = scene.promised(len(NAMES))
         for name in NAMES:
             scene.add(name, work=0.1)
         scene.await_turns(1)
         with closing(open_storage(scene.url)) as storage_itself:
-            for _ in range(SUSPENSIONS):
+            while len(took) < SUSPENSIONS:
                 start, primary = next_cycle(lambda: storage_itself.read(GROUP, [SERVICE]))
                 time.sleep(max(0.0, start + chance.uniform(0, LATEST_SECONDS) - time.time()))
                 victim = scene.participants[primary]
                 stopped_at = suspend(victim)
                 if storage == "sqlite" and is_locked(tmp_path / "turns.db"):
-                    # While it is stopped its lock on the file lasts, and nobody can write.
-                    victim.send(signal.SIGCONT)
+                    went_on_at = victim.send(signal.SIGCONT)
+                    took_with_lock.append(recovery_without(scene, primary, went_on_at))
+                    assert len(took_with_lock) <= MOST_WITH_LOCK, "the lock is nearly always met"
                     continue
                 took.append(recovery_without(scene, primary, stopped_at))
                 victim.send(signal.SIGCONT)
         scene.stop()
         scene.require_no_overlap()
         scene.require_that_all_has_ended()
-        assert took, "each time the lock of the file's writers was met"
-        assert max(took) <= promised + SLACK_SECONDS, took
+        assert max(took) <= promised.after_kill + SLACK_SECONDS, took
+        bound = promised.after_outage + SLACK_SECONDS
+        assert max(took_with_lock, default=0) <= bound, took_with_lock
         what = f"suspended within 25 ms of a cycle's start, {SUSPENSIONS} times"
         lost = sum(run.status is Status.ABANDONED for run in scene.runs())
-        Figures(what, storage, 0, lost, max(took), promised).keep()
+        Figures(what, storage, 0, lost, max(took), promised.after_kill).keep()
+        print(f"{len(took_with_lock)} more had the lock of the file's writers")  # noqa: T201
 
 
 def next_cycle(read: Callable[[], object]) -> tuple[float, str]:
