@@ -10,7 +10,8 @@ Rules
    it sends the ones that come.
 3. Somebody reads when the others were last heard of: who plans, and who purges. Before that, too,
    each sends the last one that was left out, and goes on to rest.
-4. Those that are left out count. So the result is the same as with each of them played.
+4. Those that are left out count. So the result is the same as with each of them played, but for
+   the order of what several processes do at one and the same microsecond, such as when all wake.
 
 The gate decides on the open runs, so that nobody rests while there is one that it is shown.
 """
