@@ -1,6 +1,7 @@
 """What a scheduler is built and stopped with: what it is not, is refused by its name at once."""
 
 import logging
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, cast
 
@@ -117,6 +118,20 @@ def test_a_knob_that_is_no_duration_is_told_that_it_may_be_a_text(knob: str) -> 
     said = f"{knob} must be a timedelta or a text such as '5m', got 5"
     with pytest.raises(TypeError, match=said):
         Scheduler("memory:").add(print, "every 10m", name="job", **more)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda scheduler: scheduler.remove([]),
+        lambda scheduler: scheduler.change(print, "every 1m", name=[]),
+        lambda scheduler: scheduler.turn([]).__enter__(),
+        lambda scheduler: scheduler.add(print, "every 1m", name=[]),
+    ],
+)
+def test_a_name_that_is_no_text_is_refused_by_its_name(use: Callable[[Scheduler], object]) -> None:
+    with Scheduler(due()) as scheduler, pytest.raises(TypeError, match="name must be text, got"):
+        use(scheduler)
 
 
 def test_who_does_not_wait_for_the_storage_is_told_by_the_error_alone(

@@ -255,6 +255,7 @@ class Scheduler(Registration):
         Raises:
             RuntimeError: the scheduler does not run; or an observer asks, in one of the threads
                 that would have to grant it.
+            TypeError: the name is no text.
             ValueError: there is no such service, or it has a function.
             ForkError: the scheduler was started before a fork.
         """
@@ -267,7 +268,7 @@ class Scheduler(Registration):
                 f"{self!r} cannot give a turn to an observer, which it waits for: ask for {name!r} "
                 "in a thread of your own"
             )
-        service = engine.services.by_name.get(name)
+        service = engine.services.by_name.get(checked_name("name", name))
         if service is None or service.served is not None:
             raise ValueError(f"name must be that of a service without a function, got {name!r}")
         with engine.services.taken(service) as turn:
@@ -277,6 +278,7 @@ class Scheduler(Registration):
         """Serve a service no more. A turn that runs goes on to its end.
 
         Raises:
+            TypeError: the name is no text.
             ValueError: there is no service of this name.
             ForkError: the scheduler was started before a fork.
         """

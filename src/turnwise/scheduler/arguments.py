@@ -37,7 +37,8 @@ def checked_storage(storage: object, allowed: str) -> Storage:
     missing = [name for name in _OPERATIONS if not hasattr(storage, name)]
     if missing:
         lacks = f", which lacks {', '.join(missing)}" if len(missing) < len(_OPERATIONS) else ""
-        raise TypeError(f"storage must be {allowed}, got {storage!r}{lacks}")
+        # Not as it is: a URL in bytes, or what holds one, may have a password.
+        raise TypeError(f"storage must be {allowed}, got {type(storage).__name__}{lacks}")
     return cast("Storage", storage)
 
 

@@ -61,6 +61,8 @@ def health_of(engine: Engine | None) -> Health:
     if engine is None:
         return Health(is_running=False, storage_answers=False, seconds=0.0, error=None, services=())
     at = monotonic_us()
+    # Without the lock, for it may tell an end.
+    resting = {each.name for each in engine.services if engine.services.rests(each)}
     with engine.services.lock:
         link = engine.asking.link
         return Health(
@@ -69,7 +71,7 @@ def health_of(engine: Engine | None) -> Health:
             seconds=(at - link.since) / SECOND,
             error=link.error,
             services=tuple(
-                _of_service(each, at, rests=engine.services.rests(each)) for each in engine.services
+                _of_service(each, at, rests=each.name in resting) for each in engine.services
             ),
             failure=None if engine.failure is None else str(engine.failure),
         )

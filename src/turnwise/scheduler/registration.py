@@ -111,7 +111,7 @@ class Registration:
         return register
 
     def _check_known(self, name: str) -> None:
-        if name not in self._registered:
+        if checked_name("name", name) not in self._registered:
             raise ValueError(f"name must be that of a service, got {name!r}")
 
     def _check(self) -> None:

@@ -239,9 +239,11 @@ class Services(Machines):
             raise
 
     def _want(self, service: Service, wish: Wish) -> Turn | None:
+        if self.rests(service):  # without the lock, for it may tell an end
+            return None
         with self.lock:
             busy = service.wish is not None or service.machine.turn is not None
-            if busy or self.is_stopping or not self._takes_wishes or self.rests(service):
+            if busy or self.is_stopping or not self._takes_wishes:
                 return None
             if self.by_name.get(service.name) is not service:  # it was removed just now
                 return None
