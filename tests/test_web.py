@@ -164,22 +164,31 @@ def test_one_worker_at_a_time_serves_and_a_killed_one_is_replaced(
     assert {int(pid) for _, pid in turns} <= {_pid_of(run.runner_id) for run in runs}
 
 
-def test_an_idle_worker_is_well_and_ends_in_a_moment(tmp_path: Path) -> None:
-    def one(port: int) -> list[str]:
-        return ["uvicorn", "fastapi_app:app", "--host", "127.0.0.1", "--port", str(port)]
+def _one(program: str) -> Callable[[int], list[str]]:
+    """One worker of a program."""
+    return lambda port: ["uvicorn", program, "--host", "127.0.0.1", "--port", str(port)]
 
-    with served(one, f"sqlite:///{tmp_path / 'turns.db'}", tmp_path) as web:
+
+def test_an_idle_worker_is_well_and_ends_within_a_second(tmp_path: Path) -> None:
+    """Of three, as other processes may hold one up."""
+    took: list[float] = []
+    for folder in (tmp_path / "first", tmp_path / "second", tmp_path / "third"):
+        folder.mkdir()
+        took.append(_seconds_to_the_end_of_an_idle_worker(folder))
+        if took[-1] < 1:
+            return
+    pytest.fail(f"an idle worker has taken {took} seconds to its end")
+
+
+def _seconds_to_the_end_of_an_idle_worker(folder: Path) -> float:
+    with served(_one("fastapi_app:app"), f"sqlite:///{folder / 'turns.db'}", folder) as web:
         eventually(lambda: web.get("/health") == {"is_well": True}, "it is well")
         began = time.monotonic()
         web.process.send_signal(signal.SIGTERM)
         web.process.wait(PATIENCE_SECONDS)
-        assert time.monotonic() - began < 2, "less than a second, and the interpreter's end"
+        took = time.monotonic() - began
         assert web.runners() == set()
-
-
-def _one(program: str) -> Callable[[int], list[str]]:
-    """One worker of a program."""
-    return lambda port: ["uvicorn", program, "--host", "127.0.0.1", "--port", str(port)]
+    return took
 
 
 def test_five_jobs_are_served_by_a_program_that_has_at_most_twelve_lines_beside_them(
@@ -312,25 +321,59 @@ def test_a_scheduler_that_was_started_before_the_workers_were_forked_says_so(
     assert "make it after the fork, in the process that uses it" in done.stderr
 
 
-def _after_ten_jobs(web: Web) -> dict[str, object] | None:
-    answer = web.get("/")
-    return answer if answer is not None and int(str(answer["jobs"])) >= 10 else None
+def _pool(port: int) -> list[str]:
+    bind = ("--host", "127.0.0.1", "--port", str(port), "--workers", str(WORKERS))
+    return ["uvicorn", "web_pool:app", *bind]
 
 
-def test_requests_and_jobs_share_a_pool_of_connections_without_an_error(tmp_path: Path) -> None:
-    def pool(port: int) -> list[str]:
-        return ["uvicorn", "web_pool:app", "--host", "127.0.0.1", "--port", str(port)]
+def _counts_of_workers(web: Web) -> dict[int, dict[str, int]] | None:
+    """What each worker says of itself, where all of them have said it."""
+    said: dict[int, dict[str, int]] = {}
+    for _ in range(50):
+        answer = web.get("/") or {}
+        counts = {name: int(str(value)) for name, value in answer.items()}
+        said[counts.pop("pid", 0)] = counts
+    said.pop(0, None)
+    return said if len(said) == WORKERS else None
 
-    url = servers.postgres().url.replace("postgresql:", "postgresql+psycopg:", 1)
-    with served(pool, f"sqlite:///{tmp_path / 'turns.db'}", tmp_path, DATABASE=url) as web:
-        eventually(lambda: web.get("/"), "it answers")
-        with ThreadPoolExecutor(8) as clients:
-            answers = list(clients.map(lambda _: web.get("/"), range(1000)))
-        assert None not in answers
-        counts = eventually(lambda: _after_ten_jobs(web), "jobs ran beside them")
+
+def _jobs(web: Web) -> list[Execution]:
+    runs = [run for number in range(5) for run in runs_of(web.storage, f"job {number}")]
+    return [run for run in runs if run.status.value == "completed"]
+
+
+def test_requests_and_jobs_share_each_workers_pool_and_a_killed_worker_disturbs_no_other(
+    tmp_path: Path,
+) -> None:
+    """Four workers; one is killed among a thousand requests, while jobs run beside them."""
+    clients = 8
+    url = without_rows(servers.postgres())
+    driver = url.replace("postgresql:", "postgresql+psycopg:", 1)
+    with served(_pool, url, tmp_path, DATABASE=driver) as web:
+        eventually(lambda: len(web.runners()) == WORKERS, "every worker has joined", 60)
+        first = web.runners()
+        victim = min(first)
+        eventually(lambda: _jobs(web), "a job has run", 60)
+
+        def ask(number: int) -> object:
+            if number == 300:
+                os.kill(_pid_of(victim), signal.SIGKILL)
+            return web.get("/")
+
+        with ThreadPoolExecutor(clients) as pool:
+            answers = list(pool.map(ask, range(1000)))
+        assert answers.count(None) <= clients, "those alone that the killed worker was at"
+
+        eventually(lambda: web.runners() - first, "the server started another worker", 60)
+        before = len(_jobs(web))
+        eventually(lambda: len(_jobs(web)) >= before + 10, "jobs go on", 60)
+        workers = eventually(lambda: _counts_of_workers(web), "each worker answers", 60)
+        assert {worker: counts["failed"] for worker, counts in workers.items()} == dict.fromkeys(
+            workers, 0
+        )
+        assert sum(counts["jobs"] for counts in workers.values()) >= 10
         web.process.send_signal(signal.SIGTERM)
         web.process.wait(PATIENCE_SECONDS)
-    assert int(str(counts["requests"])) >= 1000
-    assert counts["failed"] == 0
+        assert web.runners() == {victim}, "all but the killed one have left"
     log = (tmp_path / "log").read_text()
     assert "Traceback" not in log, log
