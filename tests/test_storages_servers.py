@@ -633,22 +633,112 @@ def test_a_postgresql_that_may_only_be_read_is_refused() -> None:
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.skipif("mariadb" not in URLS, reason=servers.WHY_NO_MARIADB)
-def test_a_mariadb_that_may_only_be_read_is_refused_and_left() -> None:
+needs_mariadb = pytest.mark.skipif("mariadb" not in URLS, reason=servers.WHY_NO_MARIADB)
+
+
+@contextmanager
+def demoted_mariadb() -> Iterator[None]:
+    """One that may only be read, which a user with all privileges, as ours is, may write to."""
+    told("mariadb", "SET GLOBAL read_only = 1")
+    try:
+        yield
+    finally:
+        told("mariadb", "SET GLOBAL read_only = 0")
+
+
+@needs_mariadb
+def test_a_mariadb_that_may_only_be_read_is_refused() -> None:
+    with demoted_mariadb(), pytest.raises(StorageError, match="this server is a replica"):
+        SqlStorage(URLS["mariadb"]())
+
+
+OF_A_RUNNER: dict[str, Callable[[SqlStorage, str, str], object]] = {
+    "heartbeat": lambda storage, group, _: storage.heartbeat(group, Beat("a", "b", 2, SECOND)),
+    "join": lambda storage, group, _: storage.heartbeat(group, Beat("new", "b", 1, SECOND)),
+    "look": lambda storage, group, _: storage.read(group, ["s"]),
+    "set": lambda storage, group, _: storage.stable(group, "s", rotation=0, limit=1),
+    "swap": lambda storage, group, version: storage.swap(
+        group, "s", Kind.GATE, version, new_record()
+    ),
+    "first swap": lambda storage, group, _: storage.swap(
+        group, "other", Kind.GATE, None, new_record()
+    ),
+    "offer": lambda storage, group, _: storage.offer(group, Offer("a", "b", "s", "{}", SECOND)),
+}
+
+
+def rows_of(group: str) -> list[object]:
+    """All that MariaDB keeps of a group, but for places that are empty."""
+    questions = (
+        ("runner_id, beat_count, heard_at", "runners", "1"),
+        ("runner_id, offered_at", "offers", "1"),
+        ("service, version", "records", "version <> ''"),
+    )
+    with engine(URLS["mariadb"]()).connect() as connection:
+        return [
+            connection.exec_driver_sql(
+                f"SELECT {what} FROM turnwise_{table} WHERE group_name = %s AND {where}", (group,)
+            ).all()
+            for what, table, where in questions
+        ]
+
+
+@needs_mariadb
+@pytest.mark.parametrize("operation", OF_A_RUNNER)
+def test_a_user_with_all_privileges_leaves_a_mariadb_that_was_demoted_and_writes_nothing_there(
+    operation: str, group: str
+) -> None:
     with opened("mariadb") as storage:
-        told("mariadb", "SET GLOBAL read_only = 1")
-        try:
+        version = put(storage, group).version
+        storage.heartbeat(group, Beat("a", "b", 1, SECOND))
+        before = rows_of(group)
+        with demoted_mariadb():
             with pytest.raises(StorageError, match="this server is a replica"):
-                SqlStorage(URLS["mariadb"]())
-            # A role with all privileges may write all the same; once it has to connect, no more.
-            for session in sessions(storage):
-                assert isinstance(session, MysqlSession)
-                session.close()
-            with pytest.raises(StorageError, match="this server is a replica"):
-                storage.advance("g")
-        finally:
-            told("mariadb", "SET GLOBAL read_only = 0")
-        storage.advance("g")
+                OF_A_RUNNER[operation](storage, group, version)
+            assert rows_of(group) == before
+        OF_A_RUNNER[operation](storage, group, version)
+
+
+@needs_mariadb
+def test_after_a_demotion_the_new_server_is_asked_at_once_and_gets_the_whole_heartbeat(
+    group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened("mariadb") as storage:
+        version = put(storage, group).version
+        storage.heartbeat(group, Beat("a", "b", 1, SECOND))
+        for line in (storage._work, storage._beats):
+
+            def led_elsewhere(connect: Callable[[], Session] = line._connect) -> Session:
+                told("mariadb", "SET GLOBAL read_only = 0")
+                return connect()
+
+            monkeypatch.setattr(line, "_connect", led_elsewhere)
+        with demoted_mariadb():
+            assert storage.heartbeat(group, Beat("a", "b", 2, SECOND)).found
+            assert storage.runners(group)[0].count == 2
+        with demoted_mariadb():
+            assert storage.read(group, ["s"]).services["s"].gate is not None
+        with demoted_mariadb():
+            # Nothing was changed, and whoever looks again sees that it may be.
+            assert not storage.swap(group, "s", Kind.GATE, version, new_record()).done
+            assert storage.swap(group, "s", Kind.GATE, version, new_record()).done
+
+
+@pytest.mark.parametrize("operation", sorted(set(OF_A_RUNNER) - {"look", "set"}))
+def test_a_superuser_writes_nothing_to_a_postgresql_that_may_only_be_read(
+    operation: str, group: str
+) -> None:
+    """Unlike MariaDB's users, those of PostgreSQL are all refused, and see it where they write."""
+    url = in_database("UTF8")
+    with closing(SqlStorage(url)) as storage:
+        version = put(storage, group).version
+        storage.heartbeat(group, Beat("a", "b", 1, SECOND))
+        name = sa.make_url(url).database
+        for session in sessions(storage):  # as a reload of the server's configuration does
+            session.raw.execute("SET default_transaction_read_only = on")
+        told("postgresql", f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        with pytest.raises(StorageError, match=r"read-only|may only be read"):
+            OF_A_RUNNER[operation](storage, group, version)
 
 
 @each_server

@@ -9,6 +9,10 @@ two does not take the living for silent. ``seen`` is read when the statement loo
 heartbeat that it sees was written after that, unless the clock was set back. A heartbeat that
 commits after ``start``, and is seen all the same, is therefore not ahead of ``seen``. Where a test
 gives the clock, all three are one.
+
+MySQL and MariaDB let a user with all privileges write to a server that was made read-only, which
+nobody copies any more. There ``now`` and ``start`` are NULL: a swap changes nothing, a heartbeat is
+refused by its column, and whoever reads sees it, at no further question.
 """
 
 import time
@@ -49,13 +53,24 @@ _POSTGRES = "CAST(EXTRACT(EPOCH FROM {}()) * 1000000 AS BIGINT)"
 # which MysqlSession.check() makes UTC: in another one the difference could be an hour off.
 _BEGAN = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
 _GOES_ON = f"({_BEGAN} + TIMESTAMPDIFF(MICROSECOND, NOW(6), SYSDATE(6)))"
+MAY_WRITE_ON_MYSQL = "CONCAT(@@global.read_only) IN ('0', 'OFF')"
+"""Whether a server takes writes, in SQL; later versions of MariaDB have a word for the number."""
+
+
+def _where_it_may_write(reading: str) -> str:
+    """No time at all where the server was demoted: a user with all privileges may write there."""
+    return f"IF({MAY_WRITE_ON_MYSQL}, {reading}, NULL)"
+
+
 _SERVERS = {
     "postgresql": Clock(
         now=_POSTGRES.format("clock_timestamp"),
         start=_POSTGRES.format("transaction_timestamp"),
         seen=_POSTGRES.format("clock_timestamp"),
     ),
-    "mysql": Clock(now=_GOES_ON, start=_BEGAN, seen=_GOES_ON),
+    "mysql": Clock(
+        now=_where_it_may_write(_GOES_ON), start=_where_it_may_write(_BEGAN), seen=_GOES_ON
+    ),
 }
 
 

@@ -29,6 +29,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from turnwise.errors import StorageError
 from turnwise.storages import Kind, Locked, Record
 from turnwise.storages.sql.callers import Caller, caller_of, is_pymysql
 from turnwise.storages.sql.database import Database
@@ -229,6 +230,8 @@ class _OnMysql(Joint):
     def _look_after(self) -> tuple[int, bool]:
         after = _AFTER_ON_MARIADB if self._is_mariadb else _AFTER_ON_MYSQL
         [(now, holds)] = self._execute(after)
+        if now is None:  # as for every statement of ours (turnwise.storages.sql.clock)
+            raise StorageError("connection's server is a replica, or may only be read")
         return int(now), bool(holds)
 
     def _bound(self, seconds: int) -> None:

@@ -12,6 +12,7 @@ from typing import TypeAlias
 from turnwise.errors import MissingExtraError, SchemaError
 from turnwise.storages.sql import connect as limits
 from turnwise.storages.sql.address import Address
+from turnwise.storages.sql.clock import MAY_WRITE_ON_MYSQL
 from turnwise.storages.sql.connect import Answer, Driver, Failure, Outcome, Session, is_silent
 from turnwise.storages.sql.statements import WORDS, Statement
 
@@ -25,11 +26,13 @@ except ImportError as error:
 # Only its stubs know that it is generic.
 Connection: TypeAlias = "pymysql.Connection[pymysql.cursors.Cursor]"
 
+READS_ONLY = "this server is a replica, or may only be read"
 _DEADLOCK = 1213
 _LOCKED = 1205
 # --read-only (and other options that forbid), a read-only transaction, read-only mode, a node
 # that is not part of its cluster.
 _WRONG_SERVER = (1290, 1792, 1836, 1047)
+_NO_NULL = 1048  # of ours, the clock alone may be NULL
 _ENDED = (1053, 1927, 4031)  # the server shuts down, it was killed, it was idle for too long
 _OF_THE_CLIENT = 2000  # the driver's own codes begin here
 _IN_JSON = f"SELECT {WORDS['mysql']['row']}"
@@ -48,7 +51,9 @@ class MysqlSession(Session):
         """See :class:`turnwise.storages.sql.connect.Session`."""
         answer = self.ask(statement.text, values)
         if statement.text.startswith(_IN_JSON):
-            return Answer([tuple(json.loads(row)) for (row,) in answer.rows])
+            answer = Answer([tuple(json.loads(row)) for (row,) in answer.rows])
+        if answer.rows and answer.rows[0][0] is None and MAY_WRITE_ON_MYSQL in statement.text:
+            raise Failure(READS_ONLY, Outcome.WRONG_SERVER)
         return answer
 
     def ask(self, text: str, values: list[str | int | None] | None = None) -> Answer:
@@ -75,11 +80,11 @@ class MysqlSession(Session):
             f" innodb_lock_wait_timeout = {seconds},"
             f" lock_wait_timeout = {seconds}"
         )
-        [(began, _, now, reads_only, self._server)] = self.ask(
-            f"SELECT NOW(6), SLEEP(0.0002), SYSDATE(6), @@global.read_only, {_SERVER}"
+        [(began, _, now, may_write, self._server)] = self.ask(
+            f"SELECT NOW(6), SLEEP(0.0002), SYSDATE(6), {MAY_WRITE_ON_MYSQL}, {_SERVER}"
         ).rows
-        if reads_only:
-            raise Failure("this server is a replica, or may only be read")
+        if not may_write:
+            raise Failure(READS_ONLY)
         if began == now:
             raise SchemaError(
                 f"{shown}: the server runs with --sysdate-is-now, and so tells no time after a lock"
@@ -167,6 +172,8 @@ def _failure(error: Exception) -> Failure:
         return Failure(_message(error), Outcome.UNDONE)
     if code == _LOCKED:
         return Failure(_message(error), Outcome.LOCKED)
+    if code == _NO_NULL:
+        return Failure(READS_ONLY, Outcome.WRONG_SERVER)
     if code in _WRONG_SERVER:
         return Failure(_message(error), Outcome.WRONG_SERVER)
     if "timed out" in str(error):
