@@ -40,6 +40,14 @@ class Counts:
             self.active -= 1
 
 
+def ends(wait: Callable[[], object]) -> bool:
+    """Whether a call comes back."""
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    thread.join(10)
+    return not thread.is_alive()
+
+
 def stopped(scheduler: Scheduler) -> None:
     assert scheduler.stop(0.05)
 
@@ -122,14 +130,20 @@ def test_a_program_whose_block_was_given_up_gets_no_second_turn_before_it_has_en
     scheduler = Scheduler(due())
     scheduler.add(None, "every 1m", name="mine")
     scheduler.start()
-    with scheduler.turn("mine") as turn:
-        assert turn is not None
-        assert scheduler.stop(0.05)
-        scheduler.start()
-        with scheduler.turn("mine") as second:
-            assert second is None
-    with scheduler.turn("mine") as third:
-        assert third is not None
+    had: list[bool] = []
+
+    def asks() -> None:
+        with scheduler.turn("mine") as turn:
+            had.append(turn is not None)
+            had.append(scheduler.stop(0.05))
+            scheduler.start()
+            with scheduler.turn("mine") as second:
+                had.append(second is not None)
+        with scheduler.turn("mine") as third:
+            had.append(third is not None)
+
+    assert ends(asks)
+    assert had == [True, True, False, True]
     assert scheduler.stop(5)
 
 
@@ -183,14 +197,6 @@ def a_service() -> tuple[Services, Service]:
     service = Service("mine", make, None)
     services.add(service)
     return services, service
-
-
-def ends(wait: Callable[[], object]) -> bool:
-    """Whether a call comes back."""
-    thread = threading.Thread(target=wait, daemon=True)
-    thread.start()
-    thread.join(10)
-    return not thread.is_alive()
 
 
 def test_a_turn_that_is_wanted_as_its_service_leaves_is_declined() -> None:
