@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 import servers
+from processes import turnwise_here
 from turnwise import storages
 from turnwise.errors import MissingExtraError, StorageError
 from turnwise.storages import Beat
@@ -221,6 +222,16 @@ def test_a_scheme_of_another_package_is_opened_by_it(url: str) -> None:
     assert type(storage).__name__ == "ShelfStorage"
     assert storage.url == url  # type: ignore[attr-defined] # of the package above
     assert works(storage)
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_command_line_opens_the_scheme_of_another_package() -> None:
+    done = turnwise_here("status", "--storage", "shelf://h/x")
+    assert done.returncode == 0, done.stderr
+    assert "nothing was ever started on this" in done.stdout
+    done = turnwise_here("status", "--storage", "shelves://h/x")
+    assert done.returncode == 2
+    assert "unix:, shelf:" in done.stderr
 
 
 @pytest.mark.usefixtures("installed")

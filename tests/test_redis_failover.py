@@ -7,6 +7,7 @@ connections that are open stay where they are when it is led elsewhere.
 import contextlib
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -19,6 +20,7 @@ import redis
 
 import servers
 from faults.proxy import Fault, Proxy
+from turnwise import Scheduler
 from turnwise.errors import StorageError
 from turnwise.storages import Beat, Kind, Owner, Record
 from turnwise.storages.redis import RedisStorage
@@ -223,6 +225,27 @@ def test_once_the_address_leads_to_the_new_primary_the_very_next_operation_is_se
         assert storage.heartbeat("g", beat(3)).open_runs == {"run"}
 
 
+def test_a_replica_that_may_be_written_to_is_refused_as_well(pair: Pair) -> None:
+    """What is written there is lost when it next copies its primary."""
+    say(pair.replica, "CONFIG", "SET", "replica-read-only", "no")
+    with pytest.raises(StorageError, match="this server is a replica"):
+        RedisStorage(pair.replica.url)
+
+
+def test_where_the_name_leads_to_a_replica_at_the_start_turns_begin_after_the_failover(
+    pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    replicated(pair)
+    pair.forwarder.lead_to(pair.replica.url)
+    scheduler, ran = Scheduler(pair.forwarder.url), threading.Event()
+    scheduler.every("1s", name="s", heartbeat_timeout="1s")(ran.set)
+    with scheduler:
+        eventually(lambda: "replica" in caplog.text)
+        assert not ran.is_set()
+        pair.fail_over()
+        assert ran.wait(PATIENCE_SECONDS)
+
+
 def test_at_no_moment_of_an_orderly_failover_is_an_old_row_read(pair: Pair) -> None:
     """What was acknowledged before is seen by every later answer, whoever gives it."""
     with closing(RedisStorage(pair.forwarder.url)) as storage:
@@ -308,6 +331,17 @@ def test_an_old_primary_that_is_cut_off_goes_on_admitting_where_nothing_forbids_
             assert new.swap("g", "s", Kind.GATE, None, GATE).done
             assert old.swap("g", "s", Kind.GATE, None, GATE).done
             assert old.heartbeat("g", beat(1)).open_runs == {"run"}
+
+
+def test_wait_says_that_no_replica_has_a_write_and_leaves_it_where_it_is(pair: Pair) -> None:
+    """So it tells who asks, and takes nothing back: both sides have admitted all the same."""
+    replicated(pair)
+    with closing(redis.Redis.from_url(pair.primary.url.replace("valkey", "redis", 1))) as old:
+        cut_off(pair)
+        old.set("admitted", "by the old")
+        assert old.wait(1, 200) == 0
+        assert old.get("admitted") == b"by the old"
+        assert say(pair.replica, "SET", "admitted", "by the new", "NX")
 
 
 def test_with_min_replicas_to_write_it_answers_nothing_once_its_replica_was_silent(

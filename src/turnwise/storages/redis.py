@@ -329,10 +329,11 @@ class RedisStorage:
     def _check_server(self) -> None:
         for link in (self._work, self._beats):  # opened now, and not in the course of work
             self._do("read", "", link=link)
-        memory = str(self._ask(self._work, "INFO", "memory"))
-        policy = dict(line.partition(":")[::2] for line in memory.splitlines()).get(
-            "maxmemory_policy", "noeviction"
-        )
+        lines = str(self._ask(self._work, "INFO")).splitlines()
+        said = dict(line.partition(":")[::2] for line in lines)
+        if said.get("role") == "slave":  # and has replica-read-only switched off
+            raise StorageError(f"{self._name}: this server is a replica")
+        policy = said.get("maxmemory_policy", "noeviction")
         if policy != "noeviction":
             _log.warning(
                 "%s: maxmemory-policy is %s, so that what was acknowledged may be evicted; "
