@@ -20,6 +20,7 @@ from turnwise.machine.state import Sighting, State
 from turnwise.schedules import Every
 from turnwise.settings import Settings
 from turnwise.storages import Entry, Owner, Sight, StableSet
+from turnwise.turn import Turn
 
 worlds = pytest.fixture(autouse=True)(closed_worlds)
 
@@ -87,6 +88,26 @@ def test_a_turn_for_which_no_margin_is_asked_begins_up_to_the_end_of_its_slot(
     world.run_for(SECOND)
     reasons = [reason for _, _, reason in world.ends()[:1]]
     assert reasons == (["" if begins else "no_margin"])
+
+
+def test_a_run_says_whose_slot_of_which_cycle_it_is_in_and_what_it_was_planned_by() -> None:
+    def fails_first(turn: Turn) -> None:
+        if turn.attempt == 1:
+            raise TurnFailedError("no paper")
+
+    world = World(("a", "b", "c"), work=fails_first)
+    world.run_to(second=119)
+    plan = world.machine().plan
+    assert plan is not None
+    cycle = next(each for each in plan.cycles if each.due == us(60))
+    first, second = world.runs()
+    for run, position in ((first, 0), (second, 1)):
+        slot = cycle.slot(position)
+        assert (run.runner_id, run.position) == (cycle.runners[position][0], position)
+        assert (run.slot_start, run.slot_end) == (slot.start, slot.end)
+        assert (run.cycle_start, run.due) == (cycle.start, us(60))
+        assert (run.size, run.digest) == (cycle.size, cycle.digest)
+        assert (run.attempt, run.token, run.started_at) == (position + 1, position + 1, slot.start)
 
 
 # When to look -------------------------------------------------------------------------------------
