@@ -124,12 +124,38 @@ def test_after_a_failover_of_postgresql_turns_go_on_at_the_new_primary(
     forwarder.close()
 
 
-@needs_mariadb
-def test_after_a_failover_of_mariadb_turns_go_on_at_the_new_primary(
-    apart: Path, stack: ExitStack, tmp_path: Path
+@needs_postgres
+@pytest.mark.parametrize("remedy", ["promoted", "led elsewhere"])
+def test_where_the_name_leads_to_a_standby_at_the_start_turns_begin_once_it_does_not(
+    primary: HostPostgres, standby: Standby, tmp_path: Path, remedy: str
 ) -> None:
+    forwarder = Proxy(primary.url)
+    forwarder.lead_to(standby.url)
+    with Scene(standby.url if remedy == "promoted" else primary.url, tmp_path) as scene:
+        for name in NAMES:
+            scene.add(name, url=forwarder.url)
+            scene.await_log(name, "read-only")
+        assert not scene.lines("begin")
+        if remedy == "promoted":
+            standby.promote()
+        else:
+            forwarder.lead_to(primary.url)
+        changed_at = time.monotonic()
+        for name in NAMES:
+            scene.await_line("end", name, since=changed_at)
+        promised = scene.promised(len(NAMES)).after_outage + LONGEST_WAIT_SECONDS
+        assert scene.recovery(changed_at) < promised + SLACK_SECONDS
+    forwarder.close()
+
+
+@needs_mariadb
+@pytest.mark.parametrize("user", ["turns", "plain"])
+def test_after_a_failover_of_mariadb_turns_go_on_at_the_new_primary(
+    apart: Path, stack: ExitStack, tmp_path: Path, user: str
+) -> None:
+    """The user ``turns`` may do everything, and so may write to a server that was demoted."""
     first, second = mariadb_pair(apart, stack)
-    forwarder = Proxy(plain_user(first.url))
+    forwarder = Proxy(as_user(user, first.url))
 
     def change_roles() -> None:
         tell(first, "SET GLOBAL read_only = 1")
@@ -137,10 +163,10 @@ def test_after_a_failover_of_mariadb_turns_go_on_at_the_new_primary(
         tell(second, "STOP SLAVE", "RESET SLAVE ALL", "SET GLOBAL read_only = 0")
 
     with (
-        Scene(plain_user(second.url), tmp_path) as scene,
-        recorded("failover, the old primary may only be read from", "mariadb", scene),
+        Scene(as_user(user, second.url), tmp_path) as scene,
+        recorded(f"failover, read-only, the user {user}", "mariadb", scene),
     ):
-        lead_and_serve(scene, forwarder, plain_user(second.url), change_roles)
+        lead_and_serve(scene, forwarder, as_user(user, second.url), change_roles)
     forwarder.close()
 
 
@@ -170,7 +196,6 @@ def mariadb_pair(folder: Path, stack: ExitStack) -> tuple[servers.Mariadb, serve
         f"master_port={port}, master_use_gtid=slave_pos, master_connect_retry=1",
         "START SLAVE",
     )
-    # A user that may do everything may write to a server that may only be read from.
     tell(
         first,
         "CREATE USER plain IDENTIFIED BY 'secret'",
@@ -180,8 +205,8 @@ def mariadb_pair(folder: Path, stack: ExitStack) -> tuple[servers.Mariadb, serve
     return first, second
 
 
-def plain_user(url: str) -> str:
-    return url.replace("//turns:", "//plain:")
+def as_user(user: str, url: str) -> str:
+    return url.replace("//turns:", f"//{user}:")
 
 
 def tell(server: servers.Mariadb, *statements: str) -> None:
