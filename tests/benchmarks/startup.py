@@ -20,10 +20,18 @@ from statistics import median
 HERE = Path(__file__).parents[2] / "src"
 URL = "sqlite:///turns.db"
 STORAGE = "--storage"  # stands for what an older turnwise calls it, too
-BEFORE = {STORAGE: "--backend", "--every": "--interval"}
+SCHEDULER = "from turnwise import Scheduler"  # what a program imports
+BEFORE = {
+    STORAGE: "--backend",
+    "--every": "--interval",
+    SCHEDULER: "from turnwise import Runner",
+}
+# What is compiled once is not to be compiled in each process.
+_ENVIRONMENT = {name: os.environ[name] for name in os.environ if name != "PYTHONDONTWRITEBYTECODE"}
 ROWS = {
     "import turnwise": ["-c", "import turnwise"],
-    "import turnwise.Scheduler": ["-c", "from turnwise import *"],
+    SCHEDULER: ["-c", SCHEDULER],
+    "from turnwise import *": ["-c", "from turnwise import *"],
     "turnwise --help": ["-m", "turnwise.cli", "--help"],
     "turnwise status": ["-m", "turnwise.cli", "status", STORAGE, URL, "--service", "job"],
 }
@@ -36,7 +44,7 @@ def run(source: Path, arguments: list[str], folder: Path) -> tuple[float, float]
     done = subprocess.run(
         [sys.executable, *words],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(source)},
+        env=_ENVIRONMENT | {"PYTHONPATH": str(source)},
         capture_output=True,
         check=False,
     )
@@ -64,7 +72,7 @@ def main() -> None:
         for name, source in sources.items():
             (Path(base) / name).mkdir()
             prepare(source, Path(base) / name)
-        print(f"{'':28}{'then':>16}{'now':>16}{'ratio':>8}")
+        print(f"{'':31}{'then':>16}{'now':>16}{'ratio':>8}")
         for row, arguments in ROWS.items():
             took: dict[str, list[tuple[float, float]]] = {name: [] for name in sources}
             for _ in range(given.rounds):
@@ -73,7 +81,7 @@ def main() -> None:
             walls = {name: median(wall for wall, _ in each) for name, each in took.items()}
             used = {name: median(cpu for _, cpu in each) for name, each in took.items()}
             cells = [f"{walls[name] * 1e3:7.0f} ({used[name] * 1e3:5.0f})" for name in sources]
-            print(f"{row:28}" + "".join(f"{cell:>16}" for cell in cells), end="")
+            print(f"{row:31}" + "".join(f"{cell:>16}" for cell in cells), end="")
             print(f"{used['now'] / used['then']:8.2f}")
 
 
