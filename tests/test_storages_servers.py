@@ -3,6 +3,7 @@
 # ruff: noqa: S608 (what is put into a text is our own)
 
 import gc
+import re
 import socket
 import threading
 import time
@@ -12,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import cache
 from itertools import count
+from pathlib import Path
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -20,8 +22,9 @@ import pytest
 import sqlalchemy as sa
 
 import servers
-from processes import eventually
+from processes import eventually, turnwise_here
 from turnwise.errors import SchemaError, StorageError
+from turnwise.settings import Settings
 from turnwise.storages import Beat, Entry, Kind, Offer, Owner, Record, redis
 from turnwise.storages.opening import open_storage
 from turnwise.storages.sql import SqlStorage, connect, runner, schema_statements
@@ -480,6 +483,84 @@ def test_tables_made_by_hand_from_the_printed_statements_are_used_as_they_are(se
     told(server, *filter(str.strip, schema_statements(url).split(";\n")))
     with closing(SqlStorage(url, create_tables=False)) as storage:
         assert storage.advance("g") == 1
+
+
+# What a user may do ---------------------------------------------------------------------------
+
+PAGE = Path(__file__).parents[1] / "docs" / "storages.md"
+
+
+def as_the_page_grants(server: str, only: str | None = None) -> str:
+    """The URL of a new user with the grants of the page, or with one kind of them.
+
+    On PostgreSQL the statements are those of the page; MariaDB has one for each table.
+    """
+    page = PAGE.read_text("utf-8")
+    found = re.search(r"```sql\n(CREATE ROLE turns LOGIN.*?)```", page, re.DOTALL)
+    assert found is not None
+    user, url = f"u{uuid4().hex[:8]}", sa.make_url(URLS[server]())
+    grants = re.findall(r"GRANT (.+?)\s+ON (.+?)\s+TO turns;", found[1], re.DOTALL)
+    assert sum(len(tables.split(",")) for _, tables in grants) == 7
+    if server == "postgresql":
+        text = re.sub(r"\bturns\b", user, found[1]).replace("...", "sesame")
+        text = text if only is None else re.sub(r"(?<=GRANT ).+?(?= ON)", only, text)
+        told(server, *filter(str.strip, text.split(";\n")))
+    else:
+        with servers.mariadb().as_root() as connection, connection.cursor() as cursor:
+            cursor.execute(f"CREATE USER {user} IDENTIFIED BY 'sesame'")
+            for what, tables in grants:
+                for table in tables.split(","):
+                    cursor.execute(f"GRANT {only or what} ON turns.{table.strip()} TO {user}")
+    return url.set(username=user, password="sesame").render_as_string(hide_password=False)  # noqa: S106 (nobody's)
+
+
+def all_that_a_process_does(storage: SqlStorage, group: str) -> None:
+    for _ in range(2):
+        storage.heartbeat(group, Beat("a", "b", 1, SECOND))
+    storage.heartbeat(group, Beat("a", "b", 2, SECOND, ("run",)))
+    for settings in ("{}", "[]"):
+        storage.offer(group, Offer("a", "b", "s", settings, SECOND))
+    before = put(storage, group, Owner("run", "a", "b", SECOND))
+    assert storage.swap(group, "s", Kind.GATE, before.version, new_record()).done
+    assert storage.read(group, ["s"]).services["s"].gate is not None
+    assert storage.stable(group, "s", rotation=0, limit=1).size == 1
+    storage.append(group, "s", [Entry("1", 1, "completed", "{}")])
+    for drained in (True, False):
+        storage.mark(group, "a", drained=drained)
+    assert storage.history(group, "s")
+    assert storage.runners(group)
+    assert storage.offers(group)
+    assert storage.services(group)
+    assert group in storage.groups()
+    storage.withdraw(group, "a", "b", "s")
+    storage.leave(group, "a", "b")
+    storage.purge(group, "s", before=2, keep=0)
+    storage.purge_runners(group, before=FOREVER)
+    storage.forget_runner(group, "a")
+    storage.forget_service(group, "s")
+
+
+@each_server
+def test_a_user_needs_no_more_grants_than_the_page_says(server: str, group: str) -> None:
+    with opened(server):
+        pass  # the tables are there
+    with closing(SqlStorage(as_the_page_grants(server))) as storage:
+        all_that_a_process_does(storage, group)
+
+
+@each_server
+def test_who_looks_needs_select_alone_and_can_change_nothing(server: str, group: str) -> None:
+    with opened(server) as storage:
+        storage.offer(group, Offer("a", "b", "s", Settings().to_json(), SECOND))
+    url = as_the_page_grants(server, only="SELECT")
+    for command in (["status"], ["history"], ["audit"], ["check"], ["explain"]):
+        said = turnwise_here(*command, "--group", group, "--service", "s", "--storage", url)
+        assert "denied" not in said.stderr, said.stderr
+        assert said.stdout, said.stderr
+    with closing(SqlStorage(url, create_tables=False)) as looks:
+        for what in (put, lambda storage, group: storage.mark(group, "a", drained=True)):
+            with pytest.raises(StorageError, match="denied"):
+                what(looks, group)
 
 
 @each_server
