@@ -37,6 +37,7 @@ URLS: dict[str, Callable[[], str]] = {"postgresql": lambda: servers.postgres().u
 if servers.mariadb_is_here():
     URLS["mariadb"] = lambda: servers.mariadb().url
 each_server = pytest.mark.parametrize("server", URLS)
+needs_mariadb = pytest.mark.skipif("mariadb" not in URLS, reason=servers.WHY_NO_MARIADB)
 needs_pgbouncer = pytest.mark.skipif(
     servers.pgbouncer_executable() is None, reason=servers.WHY_NO_PGBOUNCER
 )
@@ -607,6 +608,17 @@ def test_what_is_missing_in_the_tables_is_refused_by_name(server: str, drift: st
     assert "\n" not in str(caught.value)
 
 
+@needs_mariadb
+def test_a_mariadb_that_takes_different_names_for_the_same_is_refused() -> None:
+    prefix = f"d{uuid4().hex[:8]}_"
+    url = with_query(URLS["mariadb"](), f"table_prefix={prefix}")
+    SqlStorage(url).close()
+    loose = "CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci"
+    told("mariadb", f"ALTER TABLE {prefix}drained {loose}")
+    with pytest.raises(SchemaError, match=f"{prefix}drained compares group_name by a collation"):
+        SqlStorage(url)
+
+
 @each_server
 def test_ten_that_make_the_tables_at_once_all_find_them(server: str) -> None:
     url = with_query(URLS[server](), f"table_prefix=t{uuid4().hex[:8]}_")
@@ -712,9 +724,6 @@ def test_a_postgresql_that_may_only_be_read_is_refused() -> None:
         with pytest.raises(StorageError, match=r"read-only|may only be read") as caught:
             SqlStorage(with_query(url, query))
         assert "\n" not in str(caught.value)
-
-
-needs_mariadb = pytest.mark.skipif("mariadb" not in URLS, reason=servers.WHY_NO_MARIADB)
 
 
 @contextmanager

@@ -254,6 +254,13 @@ DRIFT = {
     "UPDATE turnwise_schema SET version = 2": "version 2, not 1: a newer turnwise has made them",
     "UPDATE turnwise_schema SET version = 0": "see `turnwise schema --upgrade`",
     "DELETE FROM turnwise_schema": "turnwise_schema lacks its row",
+    "CREATE UNIQUE INDEX loose ON turnwise_records (group_name COLLATE NOCASE, service, kind)": (
+        "turnwise_records compares group_name by a collation"
+    ),
+    "DROP TABLE turnwise_drained; CREATE TABLE turnwise_drained (group_name TEXT NOT NULL,"
+    " runner_id TEXT COLLATE RTRIM NOT NULL, PRIMARY KEY (group_name, runner_id))": (
+        "turnwise_drained compares runner_id by a collation"
+    ),
 }
 
 

@@ -75,7 +75,9 @@ def open_storage(
         url: the storage's URL. Where it is None, and no engine is given, it is the value of
             ``TURNWISE_STORAGE``, or else the text of the file that ``TURNWISE_STORAGE_FILE``
             names. A variable that is empty counts as one that is not set.
-        engine: an SQLAlchemy engine, in the place of a URL.
+        engine: an SQLAlchemy engine, in the place of a URL. Where its driver is one of ours
+            (psycopg, PyMySQL), the engine makes the connections. Of any other engine, such as an
+            asynchronous one, the URL alone is used, and not its ``connect_args`` or ``creator``.
         create_tables: whether an SQL storage may create what is missing, a file or a table. What
             is missing is an error otherwise.
 

@@ -135,6 +135,38 @@ def _require_whole(connection: sa.Connection, address: Address, metadata: sa.Met
                 f"{address.shown}: the table {table.name} lacks its primary key "
                 f"({', '.join(column.name for column in table.primary_key)})"
             )
+    _require_exact_names(connection, address, names)
+
+
+# Tables and columns whose names are compared by another collation than ours: in a key of SQLite's,
+# and in a column of MySQL's. PostgreSQL's are exact, but for those that are made to be others.
+_INEXACT = {
+    "sqlite": """
+SELECT made.name, part.name FROM sqlite_master AS made, pragma_index_list(made.name) AS one,
+  pragma_index_xinfo(one.name) AS part
+WHERE made.name IN :names AND one."unique" AND part."key" AND part.coll <> 'BINARY'
+ORDER BY 1, 2
+""",
+    "mysql": """
+SELECT table_name, column_name FROM information_schema.columns
+WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name IN :names
+  AND collation_name NOT IN ('utf8mb4_nopad_bin', 'utf8mb4_0900_bin')
+ORDER BY 1, 2
+""",
+}
+
+
+def _require_exact_names(connection: sa.Connection, address: Address, names: list[str]) -> None:
+    """See that two names are one only where they are the same, code point by code point."""
+    if address.kind not in _INEXACT:
+        return
+    question = sa.text(_INEXACT[address.kind]).bindparams(sa.bindparam("names", expanding=True))
+    values = {"names": names, **({"schema": address.schema} if address.kind == "mysql" else {})}
+    for table, column in connection.execute(question, values).all():
+        raise SchemaError(
+            f"{address.shown}: the table {table} compares {column} by a collation that takes "
+            "different names for the same: see `turnwise schema`"
+        )
 
 
 def _unique_keys(
