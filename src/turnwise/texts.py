@@ -27,13 +27,16 @@ _T = TypeVar("_T")
 _TOO_LARGE: Final = 2**53
 _MOST_CYCLES: Final = 2
 
+# Those of a hundred services. A plan that lists a thousand runners takes 0.4 MB with its text.
+_MOST_READ: Final = 256
+
 
 def plan_to_text(plan: Plan) -> str:
     """A plan as JSON, in ASCII."""
     return _keep(plan, _dumps(plan.cycles))
 
 
-@lru_cache(maxsize=4096)  # the same record is read by many, and by one many times
+@lru_cache(maxsize=_MOST_READ)  # the same record is read by many, and by one many times
 def plan_from_text(text: str) -> Plan:
     """Read what :func:`plan_to_text` wrote.
 
@@ -48,7 +51,7 @@ def gate_to_text(gate: Gate) -> str:
     return _keep(gate, _dumps(gate))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=_MOST_READ)
 def gate_from_text(text: str) -> Gate:
     """Read what :func:`gate_to_text` wrote.
 
@@ -95,14 +98,17 @@ _dumps = json.JSONEncoder(separators=(",", ":"), default=_written).encode
 # What was written here ----------------------------------------------------------------------------
 
 _written_here: Final[dict[str, Plan | Gate]] = {}
-_MOST_KEPT: Final = 64
+_MOST_WRITTEN: Final = 64
 
 
 def _keep(record: Plan | Gate, text: str) -> str:
-    """Remember what was written as a text; the oldest goes where there are too many."""
+    """Remember what was written as a text.
+
+    Where there are too many all go at once: that is one step, whatever other threads do meanwhile.
+    """
+    if len(_written_here) >= _MOST_WRITTEN:
+        _written_here.clear()
     _written_here[text] = record
-    if len(_written_here) > _MOST_KEPT:
-        _written_here.pop(next(iter(_written_here)), None)
     return text
 
 
