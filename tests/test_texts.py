@@ -238,14 +238,21 @@ def test_what_was_written_here_is_not_read_at_all() -> None:
     assert texts.plan_from_text(texts.plan_to_text(TWENTY)) is TWENTY
 
 
-def test_only_the_last_64_records_that_were_written_are_remembered() -> None:
+def test_at_most_64_records_that_were_written_are_remembered() -> None:
     gate = gates.new_gate(7)
     text = texts.gate_to_text(gate)
-    for floor in range(8, 8 + 64):
+    for floor in range(8, 8 + 200):
         texts.gate_to_text(gates.new_gate(floor))
-    assert len(texts._written_here) == 64
+        assert 0 < len(texts._written_here) <= 64
     assert texts.gate_from_text(text) == gate
     assert texts.gate_from_text(text) is not gate
+
+
+def test_at_most_256_records_of_a_kind_that_were_read_are_kept() -> None:
+    for floor in range(300):
+        texts.gate_from_text(texts.gate_to_text(gates.new_gate(floor)))
+    assert texts.gate_from_text.cache_info().currsize == 256
+    assert texts.plan_from_text.cache_info().maxsize == 256
 
 
 def test_what_was_written_as_a_plan_is_no_gate() -> None:
