@@ -330,7 +330,8 @@ class Engine:
         self._hearts_end.set()
         self._beats.put(None)
         for thread in self._threads[1:]:
-            thread.join(LAST_WORDS / SECOND)
+            if thread.is_alive():  # one that is not started yet will end at once
+                thread.join(LAST_WORDS / SECOND)
         if self._has_joined and not self.services.at_work:
             self.asking.leave()
 
